@@ -1,0 +1,46 @@
+"""`vwmm COMMAND`: the table of commands. A command is imported only when it is called."""
+
+import difflib
+import importlib
+import sys
+
+from vwmm import __version__
+from vwmm.config.errors import EXIT_INVALID, run_guarded
+
+# command: (module, function, what it does)
+COMMANDS = {
+    "train": ("vwmm.train", "main", "checks a configuration and its cohort, trains, and returns the true exit code"),
+    "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
+    "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
+    "report": ("vwmm.report", "main", "writes a run's report.html again"),
+    "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The console script; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"vwmm {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"; did you mean `vwmm {close[0]}`?" if close else f"; the commands are {', '.join(COMMANDS)}"
+        print(f"vwmm: no such command: {words[0]}{hint}", file=sys.stderr)
+        return EXIT_INVALID
+    module, function, _ = COMMANDS[words[0]]
+    return run_guarded(getattr(importlib.import_module(module), function), words[1:])
+
+
+def overview() -> str:
+    """The commands, one line each."""
+    lines = ["vwmm: distributed training for multimodal medical image classification", ""]
+    lines += [f"  vwmm {name:8} {what}" for name, (_, _, what) in COMMANDS.items()]
+    return "\n".join([*lines, "", "`vwmm COMMAND --help` shows examples."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

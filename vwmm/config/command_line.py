@@ -1,0 +1,66 @@
+"""The words behind a command: `--config` files, KEY=VALUE arguments, options and the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vwmm.config.errors import UserError
+
+
+@dataclass
+class CommandLine:
+    """A command line, taken apart."""
+
+    files: list[str] = field(default_factory=list)
+    """The `--config` files, in order."""
+    overrides: list[str] = field(default_factory=list)
+    """The KEY=VALUE arguments, in order."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options with a value, by name; a flag's value is empty."""
+    words: list[str] = field(default_factory=list)
+    """What remains, such as a run and a cohort."""
+
+
+def parse_command_line(
+    arguments: Sequence[str], *, options: Sequence[str] = (), flags: Sequence[str] = (), words: Sequence[str] = ()
+) -> CommandLine:
+    """Takes the arguments apart. options: those with a value; flags: without; words: names of the required words.
+
+    A path with "=" in it is not mistaken for a KEY=VALUE as long as it has a "/" before the "=". Raises UserError with
+    everything that does not belong there. `--help` needs no words.
+    """
+    line, problems = CommandLine(), list[str]()
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name in ("--config", *options):
+            text = value if equals else next(rest, None)
+            if not text:
+                problems.append(f"argument {name}: expected a value after it")
+            elif name == "--config":
+                line.files.append(text)
+            else:
+                line.options[name] = text
+        elif argument in ("-h", "--help", *flags):
+            line.options["--help" if argument == "-h" else argument] = ""
+        elif argument.startswith("-"):
+            known = ", ".join(["--config", *options, *flags, "--help"])
+            problems.append(f"argument {argument}: no such option; known are {known}")
+        elif equals and "/" not in name:
+            line.overrides.append(argument)
+        else:
+            line.words.append(argument)
+    if "--help" in line.options:
+        return line
+    if len(line.words) > len(words):
+        problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) :]]
+    if len(line.words) < len(words):
+        problems.append(f"missing: {' '.join(words[len(line.words) :])}")
+    if problems:
+        raise UserError(problems)
+    return line
+
+
+def help_text(doc: str | None, options: Mapping[str, str]) -> str:
+    """The command's docstring and its options, as `--help` prints them."""
+    width = max(len(name) for name in options)
+    return "\n".join([(doc or "").strip(), "", *(f"  {name:{width}}  {what}" for name, what in options.items())])

@@ -1,0 +1,66 @@
+"""A configuration written out for people and editors: commented YAML and a JSON schema."""
+
+import json
+import textwrap
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from vwmm.config.schema import Config
+
+HEADER = "# yaml-language-server: $schema={schema}\n"
+
+
+def to_yaml(config: Config, *, comments: bool = True) -> str:
+    """The configuration as YAML that reads back to the same values; each key below the line that explains it."""
+    return "\n".join(_record_lines(config, 0, comments)).strip() + "\n"
+
+
+def json_schema() -> str:
+    """The JSON schema of the YAML files, for editors that complete and check while typing."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "vwmm configuration"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _record_lines(record: BaseModel, depth: int, comments: bool) -> list[str]:
+    lines: list[str] = []
+    for name, known in type(record).model_fields.items():
+        value = getattr(record, name)
+        if comments and known.description:
+            width = max(60, 110 - 2 * depth)
+            lines += (
+                ["", *_indented([f"# {line}" for line in textwrap.wrap(known.description, width)], depth)]
+                if depth == 0
+                else _indented([f"# {line}" for line in textwrap.wrap(known.description, width)], depth)
+            )
+        lines += _entry_lines(name, value, depth, comments)
+    return lines
+
+
+def _entry_lines(name: str, value: Any, depth: int, comments: bool) -> list[str]:
+    if isinstance(value, BaseModel):
+        return [*_indented([f"{_scalar(name)}:"], depth), *_record_lines(value, depth + 1, comments)]
+    if isinstance(value, dict):
+        lines = _indented([f"{_scalar(name)}:"], depth)
+        for number, (key, item) in enumerate(value.items()):
+            lines += _entry_lines(key, item, depth + 1, comments and number == 0)
+        return lines
+    return _indented([f"{_scalar(name)}: {_scalar(value)}"], depth)
+
+
+def _indented(lines: list[str], depth: int) -> list[str]:
+    return ["  " * depth + line for line in lines]
+
+
+def _scalar(value: Any) -> str:
+    """One value in YAML's flow style; floats keep every digit and read back as floats."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if "e" not in text else f"{text.replace('e', '.0e') if '.' not in text else text}"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.strip().removesuffix("...").strip()

@@ -1,0 +1,68 @@
+"""The user's mistakes: collected, printed together in a few lines, exit code 2."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_INVALID = 2
+EXIT_PREEMPTED = 75
+
+MAX_PROBLEMS_SHOWN = 20
+
+
+class UserError(ValueError):
+    """One or more mistakes in what the user gave: each says where, what was found and what to do.
+
+    Commands print it without a traceback and exit with code 2.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        assert self.problems, "a UserError needs at least one problem"
+        super().__init__("\n".join(self.problems))
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, and why: a message, exit code 1."""
+
+
+def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
+    """The problems as the lines that a person reads on stderr.
+
+    `limit` is the largest number of problems shown; None shows all.
+    """
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    shown = problems if limit is None else problems[:limit]
+    lines = [f"vwmm: {count} to mend before this can run:"]
+    lines += [f"  - {problem}" for problem in shown]
+    if len(shown) < len(problems):
+        lines.append(f"  ... and {len(problems) - len(shown)} more; `vwmm check` with the same arguments lists all")
+    return "\n".join(lines)
+
+
+def is_speaker() -> bool:
+    """Whether this process speaks for all those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Runs a command; a UserError becomes its message, once, and exit code 2."""
+    try:
+        return command(arguments)
+    except UserError as error:
+        if is_speaker():
+            print(format_problems(error.problems), file=sys.stderr, flush=True)
+        return EXIT_INVALID
+    except RunError as error:
+        if is_speaker():
+            print(f"vwmm: {error}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        if is_speaker():
+            print("vwmm: interrupted", file=sys.stderr, flush=True)
+        return EXIT_FAILED
+    except BrokenPipeError:  # the reader of our output has gone, as `vwmm | head` does
+        sys.stderr.close()
+        return EXIT_FAILED

@@ -1,0 +1,287 @@
+"""Every key a user may set, with its type, its default and one line that explains it.
+
+These records hold the only defaults of the program. The line below each field is its documentation: it appears in
+`--print-config`, in `configs/default.yaml` and, through `configs/schema.json`, in editors.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # labels and names may be numbers
+        protected_namespaces=(),
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("expected another kind of value than true/false (put a text in quotes)")
+        return value
+
+
+class Columns(Record):
+    """The names of the cohort's columns; a modality's column is `modalities.NAME.column`."""
+
+    case: str = "case"
+    """Unique name of the case; where the column is absent, the patient's."""
+    patient: str = "patient"
+    """The patient, the unit of the split; where the column is absent, the case."""
+    label: str = "label"
+    """The class: any text or integer."""
+    split: str = "split"
+    """Optional: `train`, `val` or `test`, a split made elsewhere."""
+    fold: str = "fold"
+    """Optional: number of the fold (from 0) in which the case is validated."""
+    site: str = "site"
+    """Optional: hospital or scanner, carried through to the predictions."""
+    filename: str = "filename"
+    """The one file name of the original layout, looked up in each `modalities.NAME.folder`."""
+
+
+class Data(Record):
+    """Which cohort is learned from."""
+
+    csv: str | None = None
+    """The cohort: a CSV with one row per case."""
+    root: str | None = None
+    """Folder that the image paths are relative to; null: the CSV's folder."""
+    columns: Columns = Columns()
+    """Names of the CSV's columns."""
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    """The classes in their order; null: those found, sorted (as numbers where all are)."""
+    allow_outside_root: bool = False
+    """Whether an image may lie outside `root`."""
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> "Data":
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a class is listed twice")
+        return self
+
+
+class Split(Record):
+    """How patients are divided; always by patient, never by image."""
+
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the patients that is validated on."""
+    test_fraction: Fraction = 0.0
+    """Share of the patients that is set aside and never looked at in training."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds of a cross-validation; null: one split by `val_fraction`."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """The fold (from 0) that is validated on; the others are trained on."""
+    stratified: bool = True
+    """Whether each part gets the classes in the cohort's proportions."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the draw; the order of the CSV's rows does not matter."""
+    file: str | None = None
+    """A `split.csv` of an earlier run, to be used again."""
+
+    @model_validator(mode="after")
+    def _fractions_leave_something(self) -> "Split":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction and test_fraction together must leave cases to train on (below 1)")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
+        if self.folds is not None and self.fold is None:
+            raise ValueError(f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1}")
+        return self
+
+
+class Modality(Record):
+    """One kind of image and the fixed transforms that bring it to the network's input."""
+
+    dims: Literal[2, 3]
+    """2 or 3: whether the network sees a slice or a volume."""
+    size: Size
+    """Voxels of the input, one number per dimension, slices last."""
+    column: str | None = None
+    """The CSV's column with the path; null: the modality's own name."""
+    folder: str | None = None
+    """Original layout: the folder (relative to `data.root`) that holds this modality's `filename`."""
+    orientation: str | None = "RAS"
+    """Axis codes that a volume is turned to; null: as stored."""
+    spacing_mm: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)] | None = None
+    """Voxel size that the image is resampled to before the resize; null: as it is."""
+    slice: Literal["middle"] | Annotated[int, Field(ge=0)] = "middle"
+    """Which slice (along the last axis) of a volume used as 2D: `middle`, or an index from 0."""
+    window_hu: Range | None = None
+    """Lower and upper bound that the values are clipped to, in Hounsfield units; null: no clipping."""
+    intensity: Literal["min_max", "z_score", "none"] = "min_max"
+    """`min_max` to 0..1, `z_score` to mean 0 and standard deviation 1, or `none`."""
+
+    @field_validator("orientation")
+    @classmethod
+    def _axis_codes(cls, codes: str | None) -> str | None:
+        pairs = ("RL", "AP", "SI")
+        if codes is not None and sorted("".join(p for p in pairs if c in p) for c in codes) != sorted(pairs):
+            raise ValueError("expected three axis codes, one each of R or L, A or P, S or I, such as RAS")
+        return codes
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Modality":
+        if len(self.size) != self.dims:
+            raise ValueError(f"size has {len(self.size)} numbers, but dims is {self.dims}")
+        if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
+            raise ValueError(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
+        if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError("window_hu needs its lower bound first")
+        return self
+
+
+DEFAULT_MODALITIES: dict[str, dict[str, Any]] = {
+    "vw_mri": {"dims": 3, "size": [128, 128, 64]},
+    "mri": {"dims": 2, "size": [128, 128]},
+    # The usual window of CT angiography, width 700 at level 200: contrast, calcification and the wall are all visible.
+    "ct": {"dims": 2, "size": [128, 128], "window_hu": [-150.0, 550.0]},
+}
+
+
+class Cache(Record):
+    """Where the results of the fixed transforms are kept; never changes a result."""
+
+    dir: str = "cache"
+    """Folder of the transformed images, shared by all processes and runs."""
+
+
+class Model(Record):
+    """One backbone per modality, features concatenated, a fully connected head."""
+
+    backbone: Literal[
+        "densenet121", "densenet169", "densenet201", "densenet264", "densenet_thin",
+        "resnet10", "resnet18", "resnet34", "resnet50",
+    ] = "densenet121"  # fmt: skip
+    """The network of each modality; `densenet_thin` has a hundredth of the parameters, for small data."""
+    features: PositiveInt | Literal["backbone", "classes"] = "backbone"
+    """Features per modality: the backbone's own, a projection to a number of them, or one per class."""
+    hidden: list[PositiveInt] = [512, 256, 128]
+    """Widths of the head's hidden layers, each followed by ReLU and dropout."""
+    dropout: Fraction = 0.5
+    """Share of the head's hidden units that is dropped in training."""
+    norm: Literal["batch", "instance", "group"] = "batch"
+    """Normalisation in the DenseNets; batch norm sees one micro-batch."""
+    modality_dropout: Fraction = 0.0
+    """Chance that a present image is treated as missing in training; one is always kept."""
+
+
+class EarlyStopping(Record):
+    """When to stop before the last epoch."""
+
+    patience: PositiveInt | None = None
+    """Epochs without an improvement of `train.monitor` after which training stops; null: never."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """The least change that counts as an improvement."""
+
+
+class Train(Record):
+    """How it is learned. Batch sizes are global: the number of processes changes nothing."""
+
+    epochs: PositiveInt = 50
+    """Passes over the training cases."""
+    batch_size: PositiveInt = 16
+    """Cases per optimizer step, over all processes together."""
+    micro_batch_size: PositiveInt = 2
+    """Cases computed at once on one process; `batch_size` is made of these, so at most batch_size / micro_batch_size processes can share a step."""  # noqa: E501
+    eval_batch_size: PositiveInt = 4
+    """Cases computed at once in validation and prediction."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """`adam`, `adamw` or `sgd`."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate (its peak, with a schedule)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`)."""
+    momentum: Fraction = 0.9
+    """Momentum of `sgd`; unused by the others."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the steps after the warm-up: `constant`, or `cosine` down to zero."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps over which the learning rate rises linearly from zero, with any schedule."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this L2 norm; null: never."""
+    class_weights: Literal["balanced"] | list[Annotated[float, Field(gt=0)]] | None = None
+    """Weights of the classes in the loss: `balanced` (inverse frequency), one number per class, or null for none."""
+    label_smoothing: Fraction = 0.0
+    """Share of each label that is spread over all classes."""
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "auto"
+    """`no`, `fp16`, `bf16`, or `auto`: the best that the device computes natively."""
+    monitor: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] = "loss"
+    """The validation value that chooses the best checkpoint."""
+    early_stopping: EarlyStopping = EarlyStopping()
+    """When to stop before the last epoch."""
+    log_every: PositiveInt = 10
+    """Steps between two writings of `metrics.jsonl`; every step gets its line."""
+    cpu_threads: PositiveInt = 1
+    """Threads of each process that trains on a CPU; part of the recipe, since their number changes the rounding."""
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    """Loader processes per training process; the cache makes them unnecessary in most cases."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the weights, the order of the cases and dropout."""
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> "Train":
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of micro_batch_size ({self.micro_batch_size})"
+            )
+        return self
+
+
+class Tracking(Record):
+    """Who is told about the run besides the run folder; never changes a result."""
+
+    trackers: list[Literal["wandb"]] = []
+    """Trackers to send values to; `metrics.jsonl` is always written."""
+    project: Name = "vwmm"
+    """The tracker's project."""
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """W&B: `auto` goes online if there are a key and a network, else offline."""
+
+
+class Run(Record):
+    """Where the run is written; never changes a result."""
+
+    name: Name | None = None
+    """Name of the run folder; null: that of the last `--config` file."""
+    dir: str = "runs"
+    """Folder that holds the run folders."""
+    resume: Literal["auto", "must", "never"] = "auto"
+    """An unfinished run of this name and configuration: `auto` goes on with it, `must` fails if there is none, `never` begins anew."""  # noqa: E501
+
+
+class Config(Record):
+    """The whole configuration of a run."""
+
+    data: Data = Data()
+    """Which cohort is learned from."""
+    split: Split = Split()
+    """How patients are divided; always by patient, never by image."""
+    modalities: Annotated[dict[Name, Modality], Field(min_length=1)] = {
+        name: Modality(**fields) for name, fields in DEFAULT_MODALITIES.items()
+    }
+    """The kinds of image, by name; a mapping in a YAML file replaces these three, a later one changes it."""
+    cache: Cache = Cache()
+    """Where the results of the fixed transforms are kept; never changes a result."""
+    model: Model = Model()
+    """One backbone per modality, features concatenated, a fully connected head."""
+    train: Train = Train()
+    """How it is learned. Batch sizes are global: the number of processes changes nothing."""
+    tracking: Tracking = Tracking()
+    """Who is told about the run besides the run folder; never changes a result."""
+    run: Run = Run()
+    """Where the run is written; never changes a result."""
