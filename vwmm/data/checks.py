@@ -1,0 +1,66 @@
+"""What can be found wrong with the images before any time is spent on them: the fast part, from the headers."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from vwmm.config.errors import UserError
+from vwmm.config.schema import Data, Modality, Split
+from vwmm.data.manifest import Case, Cohort, survey_cohort
+from vwmm.data.readers import ImageError, check_header
+from vwmm.data.splits import split_cohort
+from vwmm.data.transforms import check_dims
+
+
+def check_images(
+    cohort: Cohort,
+    modalities: Mapping[str, Modality],
+    *,
+    num_threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Opens the header of every image; returns one problem a line, in the order of the cases."""
+    images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
+    problems: list[str] = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        checks = pool.map(lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images)
+        for number, problem in enumerate(checks, 1):
+            if problem is not None:
+                problems.append(problem)
+            if progress is not None:
+                progress(number, len(images))
+    return problems
+
+
+def describe_image(case: Case, name: str, cohort: Cohort) -> str:
+    """Where an image stands, for a message: file, line, modality and path."""
+    path = case.images[name]
+    assert path is not None
+    folder = cohort.csv_path.parent
+    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"{cohort.csv_path.name} line {case.line}: {name} {shown}"
+
+
+def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> str | None:
+    path = case.images[name]
+    assert path is not None
+    try:
+        check_dims(check_header(path), modality)
+    except ImageError as error:
+        return f"{describe_image(case, name, cohort)}: {error}"
+    return None
+
+
+def check_cohort(
+    data: Data, split: Split, modalities: Mapping[str, Modality], *, open_files: bool = True
+) -> tuple[Cohort, dict[str, str]]:
+    """The cohort and the part of each case; raises UserError with every problem of rows, files and split.
+
+    open_files: whether to look into each file's header as well.
+    """
+    cohort, problems = survey_cohort(data, modalities)
+    if cohort is not None and open_files:
+        problems = problems + check_images(cohort, modalities)
+    if problems:
+        raise UserError(problems)
+    assert cohort is not None
+    return cohort, split_cohort(cohort, split)

@@ -1,0 +1,67 @@
+"""Which cases belong to which step, from (seed, epoch) alone.
+
+A step's batch is made of slots: micro-batches that are each computed whole on one process. The plan does not know how
+many processes there are, so their number cannot change it.
+"""
+
+import numpy as np
+
+# Keep these draws apart from others that use the same seed.
+_ORDER = 1
+_MODALITY_DROPOUT = 3
+
+
+def plan_epoch(
+    num_cases: int, batch_size: int, micro_batch_size: int, *, seed: int, epoch: int
+) -> list[list[list[int]]]:
+    """Steps of an epoch, each a list of slots, each a list of case indices.
+
+    Every case stands in it once. A single case that would be left over joins the slot before it (batch norm cannot
+    normalise one value by itself), so the last slot may be larger by one.
+    """
+    seeds = np.random.SeedSequence((_ORDER, seed, epoch))
+    order = np.random.Generator(np.random.PCG64(seeds)).permutation(num_cases).tolist()
+    steps = [
+        [
+            order[slot : slot + micro_batch_size]
+            for slot in range(start, min(start + batch_size, num_cases), micro_batch_size)
+        ]
+        for start in range(0, num_cases, batch_size)
+    ]
+    if micro_batch_size > 1 and num_cases > 1 and len(steps[-1][-1]) == 1:
+        alone = steps[-1].pop()
+        if not steps[-1]:
+            steps.pop()
+        steps[-1][-1] = steps[-1][-1] + alone
+    return steps
+
+
+def num_steps(num_cases: int, batch_size: int, micro_batch_size: int) -> int:
+    """Optimizer steps of one epoch."""
+    return len(plan_epoch(num_cases, batch_size, micro_batch_size, seed=0, epoch=0))
+
+
+def slots_of(num_slots: int, *, process: int, num_processes: int) -> list[int]:
+    """The slots that one process computes: every `num_processes`-th."""
+    return list(range(process, num_slots, num_processes))
+
+
+def evaluation_batches(num_cases: int, batch_size: int) -> list[list[int]]:
+    """Batches in case order, all of the same size: the last one is filled up by repeating its last case."""
+    batches = [list(range(start, min(start + batch_size, num_cases))) for start in range(0, num_cases, batch_size)]
+    return [batch + [batch[-1]] * (batch_size - len(batch)) for batch in batches]
+
+
+def draw_present(present: np.ndarray, chance: float, *, seed: int, epoch: int) -> np.ndarray:
+    """Modality dropout: (N, M) bool, which of the `present` images are used in this epoch; each case keeps one.
+
+    Drawn from (seed, epoch) for all cases in their order, so every process knows what every other one sees.
+    """
+    if chance == 0:
+        return present
+    seeds = np.random.SeedSequence((_MODALITY_DROPOUT, seed, epoch))
+    draws = np.random.Generator(np.random.PCG64(seeds)).random(present.shape)
+    kept = present & (draws >= chance)
+    lost_all = ~kept.any(axis=1)
+    kept[lost_all, np.where(present, draws, -1.0)[lost_all].argmax(axis=1)] = True
+    return kept & present
