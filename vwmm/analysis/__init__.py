@@ -1,0 +1,1 @@
+"""What a run was worth: metrics, their intervals, figures and the report."""

@@ -1,0 +1,133 @@
+"""The report of a run: one HTML file that needs no network, no script and no other file.
+
+`write_report(Path("runs/demo"))` reads the run folder and writes `report.html` into it. No identifier of a case or a
+patient and no path goes into the page; the command line, which is mostly paths, is left out altogether.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vwmm.analysis import figures, tables
+from vwmm.analysis.figures import Example
+from vwmm.analysis.records import History, RunRecord, read_run
+from vwmm.analysis.svg import plain
+from vwmm.config.run_folder import write_whole
+
+__all__ = ["Example", "write_report"]
+
+STATES = {
+    "done": "finished",
+    "running": "still running",
+    "preempted": "stopped early; can be continued",
+    "failed": "failed",
+    "invalid": "not started: the input was not valid",
+}
+
+
+def write_report(run: Path, *, examples: Sequence[Example] = ()) -> Path:
+    """Writes `run/report.html` and returns its path; a file that is absent from the run folder is said to be.
+
+    The page appears complete or not at all: it is written under a temporary name in the same folder, then renamed.
+    """
+    path = run / "report.html"
+    write_whole(path, render(read_run(run), examples).encode("utf-8", "replace"))
+    return path
+
+
+def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
+    """The page as text; the same bits for the same record."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)
+    page = {
+        "name": record.name,
+        "state": STATES.get(str(record.status.get("state")), "state unknown"),
+        "is_done": record.status.get("state") == "done",
+        "summary": summary(record),
+        "notes": record.notes,
+        "curves": _curves(record.history),
+        "examples": [_svg(figures.examples([example])) for example in examples],
+        "has_many_modalities": len(record.modalities) > 3,
+        "has_many_classes": len(record.classes) > 8,
+        "recipe": tables.recipe_rows(record),
+        "environment": tables.environment_rows(record.environment),
+        "config": yaml.safe_dump(tables.shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
+        "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
+    }  # fmt: skip
+    page |= _results(record) | _cohort(record)
+    return environment.get_template("report.html.jinja").render(page)
+
+
+def summary(record: RunRecord) -> str:
+    """The result in one plain sentence."""
+    epoch = record.history.best_epoch
+    best = f"the best checkpoint (epoch {epoch})" if epoch is not None else "the best checkpoint"
+    predictions = record.predictions
+    if predictions is not None and len(predictions.labels):
+        right = tables.share(predictions.predicted == predictions.labels, predictions.patients)
+        interval = f", 95 % interval {right.span}" if right.interval else ""
+        cases = tables.counted(right.num_cases, "validation case")
+        patients = tables.counted(len(np.unique(predictions.patients)), "patient")
+        return f"On {cases} of {patients} {best} was right in {right.num_right:,} ({right.text}{interval})."
+    validation = record.history.validation
+    rows = validation[validation["epoch"] == epoch].dropna(subset=["accuracy"])
+    if not len(rows):
+        return "This run has no validation result yet."
+    cases = rows["cases"].iloc[-1]
+    count = (
+        " of the validation cases" if cases != cases else f" of {tables.counted(int(cases), 'validation case')}"
+    )  # NaN
+    accuracy = tables.percent(rows["accuracy"].iloc[-1])
+    return f"In the best epoch so far ({epoch}) {accuracy}{count} were right; no interval without predictions."
+
+
+def _results(record: RunRecord) -> dict[str, Any]:
+    """What is known from the predictions; None where there are none."""
+    predictions, classes = record.predictions, record.classes
+    if predictions is None or not len(predictions.labels):
+        return dict.fromkeys(("results", "class_rows", "presence_rows", "confusion", "roc", "counts"))
+    intervals = tables.class_auroc_intervals(predictions, len(classes))
+    return {
+        "counts": (
+            tables.counted(len(predictions.labels), "case"),
+            tables.counted(len(np.unique(predictions.patients)), "patient"),
+        ),
+        "results": tables.result_rows(predictions, classes),
+        "class_rows": tables.class_rows(predictions, classes, intervals),
+        "presence_rows": tables.presence_rows(predictions),
+        "confusion": _svg(figures.confusion(tables.matrix_of(predictions, classes), classes)),
+        "roc": _svg(figures.roc(predictions.labels, predictions.probabilities, classes, intervals=intervals)),
+    }
+
+
+def _cohort(record: RunRecord) -> dict[str, Any]:
+    """What is known from the split; None where there is none."""
+    cohort = tables.cohort_table(record)
+    if cohort is None or record.split_table is None or not record.classes:
+        return dict.fromkeys(("cohort", "class_figure", "presence_figure"))
+    has_images = len(record.presence.columns) > 0
+    return {
+        "cohort": cohort,
+        "class_figure": _svg(figures.class_counts(record.split_table, record.classes)),
+        "presence_figure": _svg(figures.modality_presence(record.presence)) if has_images else None,
+    }
+
+
+def _curves(history: History) -> list[Markup]:
+    """Loss and scores, as far as there are any."""
+    if history.validation.empty and history.train.empty:
+        return []
+    panels = ("loss",) if history.validation.empty else ("loss", "scores")
+    return [_svg(figures.learning_curves(history, panels=[panel])) for panel in panels]
+
+
+def _svg(figure: figures.Figure) -> Markup:
+    return Markup(figures.to_svg(figure))  # noqa: S704  (matplotlib's XML, written out again escaped)

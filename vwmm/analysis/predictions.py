@@ -1,0 +1,70 @@
+"""The predictions table: one row a case, and how it is written."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vwmm.analysis.metrics import classification_metrics, mean_loss
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of each case, in the cases' order."""
+
+    cases: Sequence[str]
+    """Names of the cases."""
+    patients: Sequence[str]
+    """Their patients."""
+    labels: np.ndarray
+    """(N,) int64, index of the class; -1 where there is no label."""
+    logits: np.ndarray
+    """(N, K) float32."""
+    present: np.ndarray
+    """(N, M) bool, which images there are."""
+    classes: Sequence[str]
+    """The K classes."""
+    modalities: Sequence[str]
+    """The M modalities."""
+    extra: Sequence[Mapping[str, str]] = field(default=())
+    """Further columns of each case."""
+
+    def probabilities(self) -> np.ndarray:
+        """(N, K) float64, the softmax of the logits."""
+        return np.exp(self._log_probabilities())
+
+    def losses(self) -> np.ndarray:
+        """(N,) float64, cross-entropy of each case, unweighted."""
+        return -self._log_probabilities()[np.arange(len(self.labels)), self.labels]
+
+    def metrics(self) -> dict[str, float | int | None]:
+        """Loss, accuracy, balanced accuracy and AUROC over the cases that have a label, each counted once."""
+        known = self.labels >= 0
+        scores: dict[str, float | int | None] = {"loss": mean_loss(self.losses()[known])}
+        scores.update(classification_metrics(self.labels[known], self.probabilities()[known]))
+        return {**scores, "cases": int(known.sum())}
+
+    def _log_probabilities(self) -> np.ndarray:
+        logits = self.logits.astype(np.float64)
+        logits = logits - logits.max(axis=1, keepdims=True)
+        log_probabilities: np.ndarray = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return log_probabilities
+
+    def to_csv(self) -> str:
+        """`case,patient,label,predicted,p_<class>...,present_<modality>...` and the further columns."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        further = list(self.extra[0]) if self.extra else []
+        header = ["case", "patient", "label", "predicted"]
+        header += [f"p_{name}" for name in self.classes] + [f"present_{name}" for name in self.modalities]
+        writer.writerow(header + [name if name not in header else f"cohort_{name}" for name in further])
+        probabilities = self.probabilities()
+        for row, case in enumerate(self.cases):
+            label = self.classes[self.labels[row]] if self.labels[row] >= 0 else ""
+            predicted = self.classes[int(probabilities[row].argmax())]
+            numbers = [repr(float(p)) for p in probabilities[row]] + [int(flag) for flag in self.present[row]]
+            more = [self.extra[row].get(name, "") for name in further]
+            writer.writerow([case, self.patients[row], label, predicted, *numbers, *more])
+        return stream.getvalue()

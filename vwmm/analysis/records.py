@@ -1,0 +1,240 @@
+"""What a run folder says, read for the report; whatever is absent or half-written is left out, and said so."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+TRAIN_COLUMNS = ("epoch", "step", "loss")
+VALIDATION_COLUMNS = ("epoch", "step", "loss", "accuracy", "balanced_accuracy", "auroc", "cases", "train_loss", "lr")
+
+
+@dataclass(frozen=True)
+class History:
+    """The course of a training; NaN stands for a value that does not exist."""
+
+    train: pd.DataFrame
+    """A row per logged step: `TRAIN_COLUMNS` and `epochs_done`, the step as a number of epochs; float64."""
+    validation: pd.DataFrame
+    """A row per epoch: `VALIDATION_COLUMNS`; float64."""
+    best_epoch: int | None
+    """The epoch of the best checkpoint, counted from 1."""
+
+
+@dataclass(frozen=True)
+class RecordedPredictions:
+    """The best checkpoint's predictions for N cases, K classes and M modalities."""
+
+    labels: np.ndarray
+    """(N,) int64."""
+    probabilities: np.ndarray
+    """(N, K) float64."""
+    patients: np.ndarray
+    """(N,) str; only ever counted and grouped by, never shown."""
+    present: pd.DataFrame
+    """(N, M) bool, a column per modality."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,) int64: the first maximum of each row, as in `metrics.classification_metrics`."""
+        return np.argmax(self.probabilities, axis=1)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that the report is made from."""
+
+    name: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    status: Mapping[str, Any]
+    classes: list[str]
+    modalities: list[str]
+    history: History
+    split_table: pd.DataFrame | None
+    """A row per case: `case`, `patient`, `label`, `split`; None without a split.csv."""
+    presence: pd.DataFrame
+    """(N, M) bool, in the split table's order."""
+    predictions: RecordedPredictions | None
+    """None where there is no predictions_val.csv."""
+    notes: list[str]
+    """What was absent or unreadable, for the reader."""
+
+
+def read_run(run: Path) -> RunRecord:
+    """Reads a run folder (contract: "A run folder"); a missing or broken file becomes a note."""
+    notes: list[str] = []
+    config = _mapping(run / "config.yaml", yaml.safe_load, notes)
+    environment = _mapping(run / "environment.json", json.loads, notes)
+    status = _mapping(run / "status.json", json.loads, notes)
+    split_table = _table(run / "split.csv", notes)
+    predicted = _table(run / "predictions_val.csv", notes)
+    classes = _classes(environment, predicted, split_table)
+    modalities = _modalities(environment, config, split_table)
+    return RunRecord(
+        name=run.resolve().name,
+        config=config,
+        environment=environment,
+        status=status,
+        classes=classes,
+        modalities=modalities,
+        history=read_history(run / "metrics.jsonl", config=config, status=status, notes=notes),
+        split_table=split_table,
+        presence=_presence(split_table, modalities),
+        predictions=None if predicted is None else _predictions(predicted, classes, modalities, notes),
+        notes=notes,
+    )
+
+
+def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, Any], notes: list[str]) -> History:
+    """The events of metrics.jsonl; a line that is not JSON, as a kill may leave one, is counted in `notes`."""
+    events: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
+    num_unreadable = 0
+    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
+        try:
+            event = json.loads(line)
+            events.setdefault(event["event"], []).append(event)
+        except (ValueError, KeyError, TypeError):
+            num_unreadable += bool(line.strip())
+    if num_unreadable:
+        notes.append(f"metrics.jsonl has {num_unreadable} incomplete line{'s' if num_unreadable > 1 else ''}.")
+    validation = _numbers(events["validation"], VALIDATION_COLUMNS)
+    train = _numbers(events["train"], TRAIN_COLUMNS)
+    train["epochs_done"] = _epochs_done(train, validation)
+    return History(train, validation, _best_epoch(validation, config, status))
+
+
+def setting(config: Mapping[str, Any], dotted: str) -> Any:
+    """The value of a dotted key, or None where the configuration has none."""
+    node: Any = config
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _numbers(events: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    rows = [[event.get(column) for column in columns] for event in events]
+    table = pd.DataFrame(rows, columns=list(columns)).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    return table.where(np.isfinite(table))
+
+
+def _epochs_done(train: pd.DataFrame, validation: pd.DataFrame) -> pd.Series:
+    """Steps as epochs: the last validation says how many steps an epoch has; before it, the steps seen so far do."""
+    ends = validation.dropna(subset=["epoch", "step"])
+    ends = ends if len(ends) else train.dropna(subset=["epoch", "step"])
+    if not len(ends) or not ends["epoch"].iloc[-1]:
+        return train["epoch"]
+    steps_per_epoch = ends["step"].iloc[-1] / ends["epoch"].iloc[-1]
+    return train["step"] / steps_per_epoch if steps_per_epoch else train["epoch"]
+
+
+def _best_epoch(validation: pd.DataFrame, config: Mapping[str, Any], status: Mapping[str, Any]) -> int | None:
+    """The epoch that status.json names, else the best `train.monitor`, by the rule that keeps the best checkpoint.
+
+    The rule: the first epoch, then each that is better than the best so far by more than `min_delta`.
+    """
+    if isinstance(status.get("best_epoch"), int):
+        return int(status["best_epoch"])
+    monitor = setting(config, "train.monitor") or "loss"
+    min_delta = float(setting(config, "train.early_stopping.min_delta") or 0)
+    best_epoch, best = None, np.nan
+    if monitor not in VALIDATION_COLUMNS:
+        return None
+    for epoch, value in validation.dropna(subset=["epoch"])[["epoch", monitor]].to_numpy():
+        gain = best - value if monitor == "loss" else value - best
+        if np.isnan(best) or gain > min_delta:
+            best_epoch, best = int(epoch), value
+    return best_epoch
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], notes: list[str]) -> Mapping[str, Any]:
+    try:
+        content = parse(path.read_text("utf-8"))
+    except FileNotFoundError:
+        content = None
+    except (OSError, ValueError, yaml.YAMLError):
+        notes.append(f"{path.name} could not be read.")
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _table(path: Path, notes: list[str]) -> pd.DataFrame | None:
+    """A CSV of text; `NA` and `null` are names like any other."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        notes.append(f"{path.name} could not be read.")
+        return None
+
+
+def _classes(
+    environment: Mapping[str, Any], predicted: pd.DataFrame | None, split_table: pd.DataFrame | None
+) -> list[str]:
+    """From environment.json, else the columns `p_...` right after `predicted`, else the labels found."""
+    if environment.get("classes"):
+        return [str(name) for name in environment["classes"]]
+    if predicted is not None and "predicted" in predicted:
+        names: list[str] = []
+        for column in predicted.columns[list(predicted.columns).index("predicted") + 1 :]:
+            if not column.startswith("p_"):
+                break
+            names.append(column.removeprefix("p_"))
+        return names
+    return sorted(set(split_table["label"])) if split_table is not None and "label" in split_table else []
+
+
+def _modalities(
+    environment: Mapping[str, Any], config: Mapping[str, Any], split_table: pd.DataFrame | None
+) -> list[str]:
+    named = environment.get("modalities") or list(setting(config, "modalities") or {})
+    columns = [] if split_table is None else [str(column) for column in split_table.columns]
+    hashed = [column.removeprefix("hash_") for column in columns if column.startswith("hash_")]
+    return [str(name) for name in named] or hashed
+
+
+def _presence(split_table: pd.DataFrame | None, modalities: list[str]) -> pd.DataFrame:
+    if split_table is None:
+        return pd.DataFrame(index=range(0))
+    return pd.DataFrame({name: split_table[f"hash_{name}"] != "" for name in modalities if f"hash_{name}" in
+                         split_table}, index=split_table.index)  # fmt: skip
+
+
+def _predictions(
+    table: pd.DataFrame, classes: list[str], modalities: list[str], notes: list[str]
+) -> RecordedPredictions | None:
+    absent = [name for name in ("patient", "label", *(f"p_{name}" for name in classes)) if name not in table]
+    if absent or not classes:
+        notes.append("predictions_val.csv lacks columns for the patient, the label or a class.")
+        return None
+    index = {name: number for number, name in enumerate(classes)}
+    columns = [f"p_{name}" for name in classes]
+    probabilities = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    usable = table["label"].isin(list(index)).to_numpy() & np.isfinite(probabilities).all(axis=1)
+    if not usable.all():
+        notes.append(
+            f"predictions_val.csv: {int((~usable).sum())} of {len(table)} cases are left out, "
+            "without a known class or without a finite probability."
+        )
+    kept = table[usable]
+    flags = {name: kept[f"present_{name}"].isin(["1", "True", "true"]) for name in modalities
+             if f"present_{name}" in kept}  # fmt: skip
+    return RecordedPredictions(
+        labels=kept["label"].map(index).to_numpy(dtype=np.int64),
+        probabilities=probabilities[usable],
+        patients=kept["patient"].to_numpy(dtype=str),
+        present=pd.DataFrame(flags, index=kept.index),
+    )
+
+
+def log_losses(predictions: RecordedPredictions) -> np.ndarray:
+    """Minus the logarithm of the true class's probability: (N,) float64, in nats, at most 36 (float64's epsilon)."""
+    of_true_class = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    return np.negative(np.log(np.clip(of_true_class, math.ulp(1.0), 1.0)))

@@ -1,0 +1,271 @@
+"""The report's numbers as rows of text: each with its N and its interval."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vwmm.analysis.figures import SPLITS, combination_name, combinations
+from vwmm.analysis.intervals import (
+    Interval,
+    accuracy_interval,
+    auroc_of,
+    balanced_accuracy_of,
+    bootstrap_interval,
+    macro_auroc_of,
+    mean_of,
+)
+from vwmm.analysis.metrics import classification_metrics, confusion_matrix, mean_loss, roc_curves
+from vwmm.analysis.records import RecordedPredictions, RunRecord, log_losses, setting
+from vwmm.config.loading import PATH_KEYS
+
+NONE = "\u2013"
+MAX_COMBINATIONS = 16
+# Absolute paths of Linux, macOS and Windows, a home folder, and addresses.
+_PATH = re.compile(r"^\s*(/|~|\\\\|[A-Za-z]:[\\/])|://")
+_VERSIONS = ("vwmm", "python", "torch", "monai", "accelerate", "numpy")
+_ENVIRONMENT = {
+    "platform": "Platform", "git_commit": "Git commit", "started": "Started", "num_processes": "Processes",
+    "threads_per_process": "Threads a process", "devices": "Devices", "backend": "Backend",
+    "mixed_precision": "Precision", "cohort_hash": "Cohort hash", "split_hash": "Split hash",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with an interval over patients."""
+
+    num_right: int
+    num_cases: int
+    interval: Interval | None
+    method: str
+    """How the interval was had."""
+
+    @property
+    def text(self) -> str:
+        return percent(self.num_right / self.num_cases) if self.num_cases else NONE
+
+    @property
+    def span(self) -> str:
+        return percent_span(self.interval)
+
+
+def share(correct: np.ndarray, patients: np.ndarray) -> Share:
+    """correct: (N,) bool; patients: (N,)."""
+    num_right, num_patients = int(correct.sum()), len(np.unique(patients))
+    method = "Wilson" if num_patients == len(correct) else "bootstrap over patients"
+    if num_patients < len(correct) and num_right in (0, len(correct)):
+        method = "Wilson over patients"
+    return Share(num_right, len(correct), accuracy_interval(correct, patients), method)
+
+
+def percent(value: float | None) -> str:
+    """0.95 as `95.0 %`."""
+    return NONE if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def percent_span(interval: Interval | None) -> str:
+    """An interval of shares, as `86.3 to 98.3 %`."""
+    return NONE if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
+
+
+def decimal(value: float | None) -> str:
+    """Three decimals."""
+    return NONE if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def decimal_span(interval: Interval | None) -> str:
+    """An interval with three decimals."""
+    return NONE if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 case`, `60 cases`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, str]]:
+    """Accuracy, balanced accuracy, AUROC and loss with their intervals, and what naming the largest class would get."""
+    labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
+    predicted = predictions.predicted
+    values = classification_metrics(labels, probabilities)
+    right = share(predicted == labels, patients)
+    losses = log_losses(predictions)
+    largest = int(np.bincount(labels).argmax())
+    naive = share(labels == largest, patients)
+    auroc_interval = None
+    if values["auroc"] is not None:
+        auroc_interval = bootstrap_interval(macro_auroc_of(labels, probabilities), patients)
+    balanced_interval = bootstrap_interval(balanced_accuracy_of(labels, predicted), patients)
+    loss_interval = bootstrap_interval(mean_of(losses), patients)
+    what = f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
+    return [
+        _row("Accuracy", f"{right.num_right} of {right.num_cases} cases right", right.text, right.span, right.method),
+        _row("Balanced accuracy", "mean recall of the classes", percent(values["balanced_accuracy"]),
+             percent_span(balanced_interval)),
+        _row("AUROC", what, decimal(values["auroc"]), decimal_span(auroc_interval)),
+        _row("Loss", "mean of \u2212ln p(true class); lower is better", decimal(mean_loss(losses)),
+             decimal_span(loss_interval)),
+        _row("For comparison", f"accuracy of always answering {classes[largest]}", naive.text, naive.span,
+             naive.method),
+    ]  # fmt: skip
+
+
+def class_rows(
+    predictions: RecordedPredictions, classes: Sequence[str], auroc_intervals: Sequence[Interval | None]
+) -> list[dict[str, Any]]:
+    """Recall, precision and one-vs-rest AUROC of each class, with intervals."""
+    labels, predicted, patients = predictions.labels, predictions.predicted, predictions.patients
+    areas = {curve.label: curve.auroc for curve in roc_curves(labels, predictions.probabilities)}
+    rows = []
+    for number, name in enumerate(classes):
+        of_class, called = labels == number, predicted == number
+        rows.append({
+            "name": name,
+            "recall": share(predicted[of_class] == number, patients[of_class]),
+            "precision": share(labels[called] == number, patients[called]),
+            "auroc": decimal(areas.get(number)),
+            "auroc_span": decimal_span(auroc_intervals[number]) if number in areas else "",
+        })  # fmt: skip
+    return rows
+
+
+def class_auroc_intervals(predictions: RecordedPredictions, num_classes: int) -> list[Interval | None]:
+    """One-vs-rest AUROC intervals, one per class."""
+    return [
+        bootstrap_interval(auroc_of(predictions.labels == k, predictions.probabilities[:, k]), predictions.patients)
+        if 0 < int(np.sum(predictions.labels == k)) < len(predictions.labels) else None
+        for k in range(num_classes)
+    ]  # fmt: skip
+
+
+def matrix_of(predictions: RecordedPredictions, classes: Sequence[str]) -> np.ndarray:
+    """The confusion matrix, (K, K) int64."""
+    return confusion_matrix(predictions.labels, predictions.predicted, len(classes))
+
+
+def presence_rows(predictions: RecordedPredictions) -> list[dict[str, Any]]:
+    """Accuracy by which modalities are present; empty where every case has all of them."""
+    present = predictions.present.to_numpy(dtype=bool)  # (N, M)
+    if present.size == 0 or present.all():
+        return []
+    correct = predictions.predicted == predictions.labels
+    rows = []
+    counts = combinations(predictions.present)
+    others = np.ones(len(present), dtype=bool)
+    for flags, _ in counts[:MAX_COMBINATIONS]:
+        chosen = (present == flags).all(axis=1)
+        others &= ~chosen
+        rows.append({"name": combination_name(list(predictions.present.columns), flags),
+                     "share": share(correct[chosen], predictions.patients[chosen])})  # fmt: skip
+    if others.any():
+        rows.append({"name": "other combinations", "share": share(correct[others], predictions.patients[others])})
+    return rows
+
+
+def cohort_table(record: RunRecord) -> dict[str, Any] | None:
+    """Cases by class and split, cases and patients by split, and how many have each modality."""
+    table = record.split_table
+    if table is None or not {"label", "split", "patient"} <= set(table.columns):
+        return None
+    parts = {name: (table["split"] == split).to_numpy() for split, name in SPLITS.items()}
+    parts = {name: chosen for name, chosen in parts.items() if chosen.any()}
+    parts["all"] = np.ones(len(table), dtype=bool)
+    return {
+        "columns": list(parts),
+        "classes": [(k, [int((table["label"][c] == k).sum()) for c in parts.values()]) for k in record.classes],
+        "cases": [int(c.sum()) for c in parts.values()],
+        "patients": [int(table["patient"][c].nunique()) for c in parts.values()],
+        "modalities": [
+            (name, [(int(flags[c].sum()), f"{100 * flags[c].mean():.0f} %") for c in parts.values()])
+            for name, flags in record.presence.items()
+        ],
+    }  # fmt: skip
+
+
+def recipe_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """The settings that decide what was learned, in words."""
+    config, parameters = record.config, record.environment.get("num_parameters")
+    rows = [(f"Input {name}", _input_words(setting(config, f"modalities.{name}"))) for name in record.modalities]
+    rows += [
+        ("Network", _words(config, "model", ("backbone", "{}"), ("norm", "{} norm"), ("features", "features {}"),
+                           ("hidden", "head {}"), ("dropout", "dropout {}"), ("modality_dropout",
+                                                                              "modality dropout {}"))),
+        ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else ""),
+        ("Optimizer", _words(config, "train", ("optimizer", "{}"), ("lr", "learning rate {}"), ("schedule", "{}"),
+                             ("warmup_steps", "{} warm-up steps"), ("weight_decay", "weight decay {}"))),
+        ("Batch", _words(config, "train", ("batch_size", "{} cases a step"), ("micro_batch_size",
+                                                                              "computed {} at a time"))),
+        ("Training", _words(config, "train", ("epochs", "at most {} epochs"), ("monitor", "best by validation {}"),
+                            ("class_weights", "class weights {}"), ("label_smoothing", "label smoothing {}"),
+                            ("seed", "seed {}"))),
+        ("Split", _words(config, "split", ("val_fraction", "validation {}"), ("test_fraction", "test {}"),
+                         ("folds", "{} folds"), ("fold", "fold {} (from 0)"), ("seed", "seed {}"))),
+    ]  # fmt: skip
+    return [(name, text) for name, text in rows if text]
+
+
+def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Versions, machine and hashes; only known keys, so that no path, host or command line gets in."""
+    versions = {name: environment[name] for name in _VERSIONS if name in environment}
+    if isinstance(environment.get("versions"), Mapping):
+        versions |= environment["versions"]
+    rows = [(str(name), _listed(value)) for name, value in versions.items()]
+    rows += [(words, _listed(environment[key])) for key, words in _ENVIRONMENT.items() if key in environment]
+    return [(name, text) for name, text in rows if text and not _PATH.search(text)]
+
+
+def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without what holds a path: `PATH_KEYS`, folders, and any other absolute path or address."""
+    return {
+        str(section): _without_paths(content, (str(section),)) for section, content in config.items()
+        if not _is_path((str(section),), content)
+    }  # fmt: skip
+
+
+def _without_paths(node: Any, key: tuple[str, ...]) -> Any:
+    if isinstance(node, Mapping):
+        items = [(str(name), value) for name, value in node.items() if not _is_path((*key, str(name)), value)]
+        return {name: _without_paths(value, (*key, name)) for name, value in items}
+    return node
+
+
+def _is_path(key: tuple[str, ...], value: Any) -> bool:
+    named = ".".join(key) in PATH_KEYS or (key[0] == "modalities" and key[-1] == "folder")
+    return named or (isinstance(value, str) and _PATH.search(value) is not None)
+
+
+def _row(name: str, what: str, value: str, span: str, method: str = "bootstrap over patients") -> dict[str, str]:
+    return {"name": name, "what": what, "value": value, "span": span, "method": method}
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _words(config: Mapping[str, Any], section: str, *phrases: tuple[str, str]) -> str:
+    """`model.backbone`, `model.norm`, ... in words; what is unset, none or zero goes unsaid, except a seed or fold."""
+    said = [(key, phrase, setting(config, f"{section}.{key}")) for key, phrase in phrases]
+    return ", ".join(
+        phrase.format(_listed(value)) for key, phrase, value in said
+        if value not in (None, 0, []) or (key in {"seed", "fold"} and value == 0)
+    )  # fmt: skip
+
+
+def _input_words(modality: Any) -> str:
+    if not isinstance(modality, Mapping):
+        return ""
+    size = " \u00d7 ".join(str(number) for number in modality.get("size") or [])
+    said = [f"{modality.get('dims')}D", f"{size} voxels" if modality.get("dims") == 3 else f"{size} pixels"]
+    if modality.get("window_hu"):
+        said.append("window {:g} to {:g} HU".format(*modality["window_hu"]))
+    if modality.get("spacing_mm"):
+        said.append(f"spacing {_listed(modality['spacing_mm'])} mm")
+    if modality.get("intensity"):
+        said.append(str(modality["intensity"]).replace("_", "-"))
+    return ", ".join(said)

@@ -1,0 +1,83 @@
+"""What a person sees while it works: a bar in a terminal, plain lines in a log, from one process only."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOG = logging.getLogger("vwmm")
+LINE_EVERY_S = 15.0
+
+
+class _BarFriendlyHandler(logging.Handler):
+    """Writes to stderr without breaking a bar that is being drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_log(*, is_speaker: bool) -> None:
+    """Lines of the log go to stderr, from one process only."""
+    LOG.handlers.clear()
+    LOG.propagate = False
+    LOG.setLevel(logging.INFO)
+    LOG.addHandler(_BarFriendlyHandler() if is_speaker else logging.NullHandler())
+
+
+def log_to_file(path: Path) -> logging.Handler:
+    """The same lines with their time, into train.log, until the handler is removed."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    LOG.addHandler(handler)
+    return handler
+
+
+class Progress:
+    """Counts up to `total`; in a terminal a bar with rate and time left, elsewhere a line now and then."""
+
+    def __init__(self, title: str, total: int, unit: str, *, is_speaker: bool = True) -> None:
+        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        self.is_speaker = is_speaker
+        self._start = self._last_line = time.monotonic()
+        is_terminal = is_speaker and sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=title, unit=unit, leave=False, file=sys.stderr) if is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def to(self, done: int, total: int | None = None) -> None:
+        """`done` of `total` are done."""
+        if total is not None and total != self.total:
+            self.total = total
+            if self._bar is not None:
+                self._bar.total = total
+        self.advance(done - self.done)
+
+    def advance(self, count: int) -> None:
+        """`count` more are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self.is_speaker and time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            rate = self.done / (self._last_line - self._start)
+            left = (self.total - self.done) / rate if rate else 0
+            LOG.info(
+                "%s: %d of %d, %.3g %s/s, %s left", self.title, self.done, self.total, rate, self.unit, duration(left)
+            )
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,167 @@
+"""Opens a run folder, writes what is needed to repeat the run, and says at the end how it went."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate.utils import broadcast_object_list
+
+from vwmm import __version__
+from vwmm.config.describing import to_yaml
+from vwmm.config.errors import UserError
+from vwmm.config.loading import PROJECT_ROOT
+from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
+from vwmm.config.schema import Config
+from vwmm.data.manifest import Cohort
+from vwmm.data.splits import split_hash, write_split
+from vwmm.engine.preparing import Images
+from vwmm.engine.progress import LOG, log_to_file
+from vwmm.engine.runtime import Runtime
+
+Result = TypeVar("Result")
+VERSIONS_OF = ("torch", "monai", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "safetensors", "wandb")
+
+
+@contextmanager
+def open_run(
+    runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images
+) -> Iterator[RunFolder]:
+    """The run's folder, held by this run until the block ends; status.json says how it ended.
+
+    Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
+    """
+    environment = describe_environment(runtime, config, cohort, assigned)
+    run, lock = None, None
+
+    def claim() -> str:
+        nonlocal lock
+        folder = choose_run_folder(config)
+        _check_same_cohort(folder, environment)
+        lock = folder.lock()
+        return str(folder.path)
+
+    run = RunFolder(Path(decide(runtime, claim)))
+    handler = log_to_file(run.log) if runtime.is_main else None
+    try:
+        if runtime.is_main:
+            _write_head(run, config, cohort, assigned, images, environment)
+        yield run
+        runtime.wait()
+    except BaseException as error:
+        if runtime.is_main:
+            run.write_status("invalid" if isinstance(error, UserError) else "failed", _reason(error))
+            LOG.error("stopped: %s", _reason(error))
+        raise
+    finally:
+        if handler is not None:
+            LOG.removeHandler(handler)
+            handler.close()
+        if lock is not None:
+            lock.close()
+
+
+def decide(runtime: Runtime, on_main: Callable[[], Result]) -> Result:
+    """What the main process found, on every process; its UserError is everybody's."""
+    answer: list[Any] = [None, None]
+    if runtime.is_main:
+        try:
+            answer[0] = on_main()
+        except UserError as error:
+            answer[1] = error.problems
+    if runtime.num_processes > 1:
+        broadcast_object_list(answer, from_process=0)
+    if answer[1] is not None:
+        raise UserError(answer[1])
+    found: Result = answer[0]
+    return found
+
+
+def describe_environment(
+    runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of environment.json."""
+    parts = list(assigned.values())
+    return {
+        "vwmm": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in VERSIONS_OF},
+        "git_commit": _git_commit(),
+        "command_line": " ".join(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **runtime.describe(),
+        "batch_size": config.train.batch_size,
+        "micro_batch_size": config.train.micro_batch_size,
+        "cohort_hash": cohort.content_hash(),
+        "split_hash": split_hash(cohort, assigned),
+        "classes": list(cohort.classes),
+        "modalities": list(config.modalities),
+        "num_cases": {part: parts.count(part) for part in ("train", "val", "test")},
+    }
+
+
+def _write_head(
+    run: RunFolder,
+    config: Config,
+    cohort: Cohort,
+    assigned: Mapping[str, str],
+    images: Images,
+    environment: dict[str, Any],
+) -> None:
+    run.write_status("running", epoch=0, step=0)
+    write_whole(run.config, to_yaml(config))
+    write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
+    temporary = run.split.with_name(".split.csv.writing")
+    write_split(temporary, cohort, assigned, images.hashes(cohort))
+    os.replace(temporary, run.split)
+
+
+def _check_same_cohort(run: RunFolder, environment: Mapping[str, Any]) -> None:
+    """A run goes on with the cohort and the split that it began with, or not at all."""
+    try:
+        before = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    names = {"cohort_hash": "cohort", "split_hash": "split"}
+    changed = [name for key, name in names.items() if before.get(key) != environment[key]]
+    if changed:
+        raise UserError(
+            f"run {run.path} is unfinished, and its {' and '.join(changed)} have changed since; "
+            "to begin anew beside it: run.resume=never, or another run.name"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    text = lines[0] if lines else ""
+    return text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}".rstrip(": ")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of vwmm's own repository, with `+changes` where the tree differs from it."""
+    command = ["git", "-C", str(PROJECT_ROOT)]
+    try:
+        root = subprocess.run(
+            [*command, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        if root.returncode != 0 or Path(root.stdout.splitlines()[0]).resolve() != PROJECT_ROOT:
+            return None
+        changes = subprocess.run([*command, "status", "--porcelain"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return root.stdout.splitlines()[1] + ("+changes" if changes.stdout.strip() else "")

@@ -1,0 +1,115 @@
+"""What is said at the start and at the end of a run, and the report."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from vwmm.analysis.document import write_report
+from vwmm.analysis.figures import Example
+from vwmm.analysis.intervals import accuracy_interval
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.dataset import CaseDataset
+from vwmm.engine.checkpoint import Progress, read_meta
+from vwmm.engine.fit import Material
+from vwmm.engine.progress import LOG
+from vwmm.engine.runtime import Runtime
+
+NUM_EXAMPLES = 6
+
+
+def describe_run(runtime: Runtime, config: Config, material: Material, model: torch.nn.Module, run: RunFolder) -> str:
+    """The banner: what really runs, on what."""
+    facts = runtime.describe()
+    train = config.train
+    processes = "1 process" if runtime.num_processes == 1 else f"{runtime.num_processes} processes"
+    backend = f", {facts['backend']}" if facts["backend"] else ""
+    images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    missing = _missing(material.train) + _missing(material.val)
+    gaps = ", ".join(f"{name} {missing[name]}" for name in config.modalities if missing[name]) or "none"
+    return "\n".join(
+        [
+            f"run {run.path}",
+            f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
+            f"precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
+            f"  cohort     {len(material.train)} cases to train on, {len(material.val)} to validate on; "
+            f"classes {', '.join(material.classes)}",
+            f"  images     {', '.join(images)}; missing: {gaps}",
+            f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
+            f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "
+            f"{train.micro_batch_size}, {train.optimizer} at {train.lr:g}",
+        ]
+    )
+
+
+def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, progress: Progress) -> None:
+    """Says the result, writes report.html and the final status, and ends the trackers."""
+    if runtime.is_main:
+        best = read_meta(run.best)["validation"]
+        run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
+        write_report(run.path, examples=choose_examples(run, material.val))
+        LOG.info("%s", describe_result(run, best, material))
+    if runtime.accelerator.trackers:
+        runtime.accelerator.end_training()
+    runtime.wait()
+
+
+def describe_result(run: RunFolder, best: dict[str, Any], material: Material) -> str:
+    """The last lines of a run."""
+    right = round(best["accuracy"] * best["cases"])
+    patients = np.array([case.patient for case in material.val.cases])
+    interval = ""
+    if len(set(patients)) == len(patients):
+        bounds = accuracy_interval(np.arange(len(patients)) < right, patients)
+        interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    auroc = "" if best["auroc"] is None else f", AUROC {best['auroc']:.3f}"
+    return "\n".join(
+        [
+            f"result   accuracy {best['accuracy']:.3f} ({right} of {best['cases']} validation cases{interval}){auroc}, "
+            f"loss {best['loss']:.4f}, best epoch {best['epoch']}",
+            f"run      {run.path}",
+            f"report   {run.report}",
+        ]
+    )
+
+
+def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:
+    """Validation cases for the report: those the best checkpoint got most confidently wrong, then some it got right."""
+    import pandas as pd
+
+    table = pd.read_csv(run.predictions, dtype={"case": str, "label": str, "predicted": str}, keep_default_na=False)
+    positions = {case.name: index for index, case in enumerate(dataset.cases)}
+    confidence = [float(table[f"p_{row.predicted}"][row.Index]) for row in table.itertuples()]
+    table = table.assign(confidence=confidence, is_right=table.label == table.predicted)
+    wrong = table[~table.is_right].sort_values(["confidence", "case"], ascending=[False, True])
+    right = table[table.is_right].drop_duplicates("label")
+    chosen = pd.concat([wrong.head(NUM_EXAMPLES // 2), right]).head(NUM_EXAMPLES)
+    return [
+        Example(
+            title=f"Example {number}",
+            images={name: _slice(dataset.image(positions[row.case], name)) for name in dataset.modalities},
+            label=row.label,
+            predicted=row.predicted,
+            probability=row.confidence,
+        )
+        for number, row in enumerate(chosen.itertuples(), 1)
+    ]
+
+
+def _slice(image: np.ndarray | None) -> np.ndarray | None:
+    """(rows, columns) in 0..1 for a figure: the middle slice of a volume, the front of the patient upwards."""
+    if image is None:
+        return None
+    plane = image[0] if image.ndim == 3 else image[0, :, :, image.shape[3] // 2]
+    low, high = float(plane.min()), float(plane.max())
+    scaled = (plane - low) / (high - low) if high > low else np.zeros_like(plane)
+    return np.ascontiguousarray(np.flipud(scaled.T))
+
+
+def _missing(dataset: CaseDataset) -> Counter[str]:
+    present = dataset.present()
+    absent = len(dataset) - present.sum(axis=0)
+    return Counter(dict(zip(dataset.modalities, absent.tolist(), strict=True)))

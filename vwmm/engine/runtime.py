@@ -1,0 +1,156 @@
+"""What this process is part of: builds the Accelerator and says what really runs."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object, parse_flag_from_env
+
+from vwmm.config.errors import UserError
+from vwmm.config.schema import Tracking, Train
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# Longer than the slowest process may need alone for its share of a large cohort's images.
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The processes of a run and this one's place among them."""
+
+    accelerator: Accelerator
+    """Accelerate's, made once per process."""
+    mixed_precision: str
+    """What is really used: `no`, `fp16` or `bf16`."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def process(self) -> int:
+        """This process's number, from 0."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes really run."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def num_cores(self) -> int:
+        """Cores of this machine for each of its processes, at least one."""
+        return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return torch.device(self.accelerator.device)
+
+    def describe(self) -> dict[str, Any]:
+        """Processes, devices, backend and precision, for environment.json and the banner."""
+        is_gpu = self.device.type == "cuda"
+        name = f"{self.device} ({torch.cuda.get_device_name(self.device)})" if is_gpu else self.device.type
+        return {
+            "num_processes": self.num_processes,
+            "devices": gather_object([name]),
+            "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
+            "distributed_type": self.accelerator.distributed_type.value,
+            "mixed_precision": self.mixed_precision,
+            "threads_per_process": torch.get_num_threads(),
+        }
+
+    def share_out(
+        self,
+        items: Sequence[Item],
+        work: Callable[[Item], Result],
+        *,
+        each: Callable[[int, int], None] | None = None,
+    ) -> list[Result]:
+        """`work` of every item, in order: each process does its share, with threads, and all get all results.
+
+        each: told after every item of this process how many are done and how many there are.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        mine = list(range(self.process, len(items), self.num_processes))
+        done: list[tuple[int, Result]] = []
+        with ThreadPoolExecutor(self.num_cores) as pool:
+            for number, result in zip(mine, pool.map(work, [items[number] for number in mine]), strict=True):
+                done.append((number, result))
+                if each is not None:
+                    each(len(done), len(mine))
+        return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.accelerator.wait_for_everyone()
+
+
+def start_runtime(train: Train, tracking: Tracking, *, shares_steps: bool = True) -> Runtime:
+    """Joins the processes that the launcher started.
+
+    shares_steps: whether they will train together; UserError where there are more of them than a step has
+    micro-batches.
+    """
+    num_slots = train.batch_size // train.micro_batch_size
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if shares_steps and asked > num_slots:
+        raise UserError(
+            f"{asked} processes cannot share train.batch_size={train.batch_size} in micro-batches of "
+            f"{train.micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
+            f"or train.batch_size={asked * train.micro_batch_size} (which changes what is learned)"
+        )
+    _refuse_engines()
+    precision = choose_precision(train.mixed_precision)
+    accelerator = Accelerator(
+        # Without a GPU Accelerate takes several processes for single ones, unless it is told.
+        cpu=_asked_for_cpu() or not torch.accelerator.is_available(),
+        mixed_precision=precision,
+        log_with=list(tracking.trackers) or None,
+        kwargs_handlers=[
+            # Batch-norm buffers are brought together once an epoch (batch_norm.py), not at every forward.
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
+        ],
+    )
+    if accelerator.num_processes != asked:
+        raise UserError(f"{asked} processes were asked for, but {accelerator.num_processes} run")
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(train.cpu_threads)
+    return Runtime(accelerator, precision)
+
+
+def choose_precision(setting: str) -> str:
+    """`auto` becomes what the device computes natively: bf16, else fp16, on a GPU; float32 on a CPU."""
+    if setting == "auto":
+        if not _has_gpu():
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if setting == "fp16" and not _has_gpu():
+        raise UserError("train.mixed_precision=fp16 needs a GPU; on a CPU use no, bf16 or auto")
+    return setting
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() and not _asked_for_cpu()
+
+
+def _asked_for_cpu() -> bool:
+    return parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def _refuse_engines() -> None:
+    """DeepSpeed and FSDP would be ignored without a word on a CPU, and are not supported yet on a GPU."""
+    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
+        if parse_flag_from_env(variable):
+            raise UserError(
+                f"{name} is not supported by this version of vwmm; "
+                "use one process (launch/one_gpu.yaml) or data-parallel training (launch/multi_gpu.yaml)"
+            )

@@ -1,0 +1,58 @@
+"""One modality's backbone: an image to a vector of features."""
+
+from typing import Any
+
+from torch import nn
+
+# Small enough for a few hundred cases and a CPU: a hundredth of a DenseNet121's parameters.
+THIN_DENSENET: dict[str, Any] = {"init_features": 16, "growth_rate": 8, "block_config": (2, 2, 2, 2)}
+# Divides the channels of every layer of every DenseNet here.
+NORM_GROUPS = 8
+
+
+def build_branch(
+    backbone: str, *, dims: int, num_features: int | None = None, norm: str = "batch"
+) -> tuple[nn.Module, int]:
+    """A backbone of MONAI and the number of features F that it gives: (B, 1, *size) -> (B, F).
+
+    num_features: width of a final linear layer; None: the pooled features themselves, 1024 for DenseNet121.
+    norm: `batch`, `instance` or `group`.
+    """
+    network, pooled = (
+        _resnet(backbone, dims, norm) if backbone.startswith("resnet") else _densenet(backbone, dims, norm)
+    )
+    if num_features is None:
+        return network, pooled
+    return nn.Sequential(network, nn.Linear(pooled, num_features)), num_features
+
+
+def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+    from monai.networks.nets import DenseNet, DenseNet121, DenseNet169, DenseNet201, DenseNet264
+
+    kinds = {
+        "densenet121": DenseNet121,
+        "densenet169": DenseNet169,
+        "densenet201": DenseNet201,
+        "densenet264": DenseNet264,
+    }
+    sizes = THIN_DENSENET if backbone == "densenet_thin" else {}
+    kind: Any = kinds.get(backbone, DenseNet)
+    network = kind(spatial_dims=dims, in_channels=1, out_channels=1, norm=_norm(norm), **sizes)
+    pooled = int(network.class_layers.out.in_features)
+    network.class_layers.out = nn.Identity()
+    return network, pooled
+
+
+def _resnet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+    from monai.networks.nets import resnet
+
+    network = getattr(resnet, backbone)(spatial_dims=dims, n_input_channels=1, num_classes=1, norm=_norm(norm))
+    pooled = int(network.fc.in_features)
+    network.fc = None  # its forward passes over an absent layer
+    return network, pooled
+
+
+def _norm(norm: str) -> Any:
+    if norm == "group":
+        return ("group", {"num_groups": NORM_GROUPS})
+    return (norm, {"affine": True}) if norm == "instance" else norm

@@ -1,0 +1,106 @@
+"""The tri-modal model: one branch per modality, features concatenated, a fully connected head.
+
+A missing image never enters a network. Its features are a vector that is learned for its modality.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from vwmm.config.schema import Modality, Model
+from vwmm.models.branch import build_branch
+
+
+class KeyedDropout(nn.Module):
+    """Dropout whose mask comes from a generator that is handed over, so that no global state decides it."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """x: any shape; generator: on the CPU, so that the mask is the same on every device."""
+        if not self.training or self.p == 0 or generator is None:
+            return x
+        keep = torch.rand(x.shape, generator=generator) >= self.p
+        return x * keep.to(x.device, non_blocking=True) / (1 - self.p)
+
+
+class Head(nn.Module):
+    """Linear, ReLU and dropout for each hidden layer, then the logits: (B, M * F) -> (B, K)."""
+
+    def __init__(self, num_inputs: int, hidden: Sequence[int], num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        widths = [num_inputs, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.dropout = KeyedDropout(dropout)
+        self.out = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        for layer in self.layers:
+            x = self.dropout(torch.relu(layer(x)), generator)
+        logits: torch.Tensor = self.out(x)
+        return logits
+
+
+class FusionModel(nn.Module):
+    """Any number of branches and a head."""
+
+    def __init__(self, branches: Mapping[str, tuple[nn.Module, int]], head: Head) -> None:
+        """`branches`: network and number of features by modality, in the order of `present`'s columns."""
+        super().__init__()
+        self.branches = nn.ModuleDict({name: branch for name, (branch, _) in branches.items()})
+        self.missing = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
+        )
+        self.head = head
+
+    def forward(
+        self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int | None = None
+    ) -> torch.Tensor:
+        """images: per modality (B, 1, *size); present: (B, M) bool -> logits (B, K).
+
+        dropout_seed: key of this forward's dropout; in training without one nothing is dropped. Every parameter takes
+        part in the result, so data-parallel training need not look for unused ones; B may be 0.
+        """
+        features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.branches)]
+        generator = None if dropout_seed is None else torch.Generator().manual_seed(dropout_seed)
+        logits: torch.Tensor = self.head(torch.cat(features, dim=1), generator)  # (B, M * F)
+        return logits
+
+    def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """(B, F): the branch's features of the images that are there, the learned vector for the others."""
+        branch = self.branches[name]
+        rows = present.nonzero().squeeze(1)
+        missing = self.missing[name].expand(len(present), -1)
+        if len(rows) == 0:
+            # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
+            return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
+        if len(rows) == len(present):
+            return self._run(branch, images) + 0 * missing
+        found = self._run(branch, images[rows])
+        return missing.to(found.dtype).index_put((rows,), found)
+
+    def _run(self, branch: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """A single image is computed beside a copy of itself where batch norm needs a second value."""
+        if self.training and len(images) == 1:
+            doubled: torch.Tensor = branch(torch.cat([images, images]))
+            return doubled[:1]
+        features: torch.Tensor = branch(images)
+        return features
+
+
+def build_model(model: Model, modalities: Mapping[str, Modality], num_classes: int, *, seed: int) -> FusionModel:
+    """The model of a configuration, its first weights from the seed alone."""
+    width = {"backbone": None, "classes": num_classes}.get(str(model.features), model.features)
+    assert not isinstance(width, str)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        branches = {
+            name: build_branch(model.backbone, dims=modality.dims, num_features=width, norm=model.norm)
+            for name, modality in modalities.items()
+        }
+        num_inputs = sum(features for _, features in branches.values())
+        return FusionModel(branches, Head(num_inputs, model.hidden, num_classes, dropout=model.dropout))
