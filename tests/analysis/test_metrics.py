@@ -1,0 +1,116 @@
+"""Metrics against scikit-learn and numbers worked out by hand."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from vwmm.analysis.metrics import classification_metrics, confusion_matrix, macro_auroc, mean_loss, roc_curves
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, K) rows that add up to 1."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.divide(exponents, exponents.sum(axis=1, keepdims=True))
+
+
+def test_two_classes_by_hand() -> None:
+    labels = np.array([0, 0, 0, 1, 1])
+    score = np.array([0.1, 0.4, 0.6, 0.35, 0.8])
+
+    result = classification_metrics(labels, np.stack([1 - score, score], axis=1))
+
+    # Right: 0.1, 0.4 and 0.8; recalls 2/3 and 1/2; of six pairs, 0.35 beats one and 0.8 beats three.
+    assert result == {
+        "accuracy": pytest.approx(3 / 5),
+        "balanced_accuracy": pytest.approx((2 / 3 + 1 / 2) / 2),
+        "auroc": pytest.approx(4 / 6),
+    }
+
+
+@pytest.mark.parametrize("num_classes", [3, 20])
+def test_many_classes_agree_with_sklearn(num_classes: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(100) % num_classes
+    probabilities = softmax(generator.normal(size=(100, num_classes)) + np.eye(num_classes)[labels])
+
+    result = classification_metrics(labels, probabilities)
+
+    expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
+    assert result["auroc"] == pytest.approx(expected, abs=1e-12)
+    assert result["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(labels, probabilities.argmax(axis=1)), abs=1e-12
+    )
+
+
+def test_ties_go_to_the_first_maximum() -> None:
+    assert classification_metrics(np.array([0, 1]), np.full((2, 2), 0.5))["accuracy"] == 0.5
+
+
+def test_a_class_that_does_not_occur_leaves_auroc_undefined_and_recall_over_the_others() -> None:
+    labels = np.array([0, 0, 1])
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = classification_metrics(labels, probabilities)
+
+    assert result["auroc"] is None
+    assert result["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_no_cases_and_one_class_only_are_undefined_without_a_warning(num_classes: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        empty = classification_metrics(np.zeros(0, dtype=np.int64), np.zeros((0, num_classes)))
+        same = classification_metrics(np.ones(4, dtype=np.int64), np.full((4, num_classes), 1 / num_classes))
+
+    assert set(empty) == {"accuracy", "balanced_accuracy", "auroc"}
+    assert set(empty.values()) == {None}
+    assert same["auroc"] is None
+    assert same["accuracy"] == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_probabilities_that_are_not_finite_have_no_auroc(bad: float) -> None:
+    probabilities = np.array([[0.5, 0.5], [0.1, bad]])
+
+    assert classification_metrics(np.array([0, 1]), probabilities)["auroc"] is None
+    assert roc_curves(np.array([0, 1]), probabilities) == []
+
+
+def test_half_precision_rows_still_have_an_auroc() -> None:
+    probabilities = softmax(np.random.default_rng(0).normal(size=(30, 3))).astype(np.float16).astype(np.float64)
+
+    assert macro_auroc(np.arange(30) % 3, probabilities) is not None
+
+
+def test_mean_loss_has_the_same_bits_in_any_order() -> None:
+    generator = np.random.default_rng(0)
+    losses = generator.lognormal(sigma=8, size=997)
+
+    shuffled = {mean_loss(generator.permutation(losses)) for _ in range(20)}
+
+    assert len(shuffled) == 1
+    assert mean_loss(np.array([1e16, 1.0, -1e16])) == pytest.approx(1 / 3)
+    assert mean_loss(np.zeros(0)) is None
+    assert mean_loss(np.array([1.0, np.inf])) == np.inf
+
+
+def test_confusion_matrix_has_true_classes_in_rows() -> None:
+    matrix = confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3)
+
+    assert matrix.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+
+
+def test_roc_curves_skip_a_class_without_cases() -> None:
+    labels = np.array([0, 0, 2, 2])
+    probabilities = np.array([[0.7, 0.1, 0.2], [0.4, 0.1, 0.5], [0.3, 0.1, 0.6], [0.1, 0.1, 0.8]])
+
+    curves = roc_curves(labels, probabilities)
+
+    assert [curve.label for curve in curves] == [0, 2]
+    assert [curve.auroc for curve in curves] == [1.0, 1.0]
+    assert (curves[0].false_positive_rate[0], curves[0].true_positive_rate[-1]) == (0.0, 1.0)

@@ -1,0 +1,67 @@
+"""Holds the house to its floors: which module may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vwmm"
+FLOOR = {"config": 0, "data": 1, "models": 1, "analysis": 1, "engine": 2, "commands": 3}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    """`data` for vwmm/data/readers.py, `commands` for vwmm/train.py."""
+    return parts[0] if len(parts) > 1 else "commands"
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_look_down(path: Path) -> None:
+    room = room_of(path.relative_to(PACKAGE).parts)
+    for name in imports_of(path):
+        if not name.startswith("vwmm."):
+            continue
+        other = name.split(".")[1] if (PACKAGE / name.split(".")[1]).is_dir() else "commands"
+        if other == room:
+            continue
+        if room == "commands" and other == "commands":
+            assert path.name in ("train.py", "__main__.py"), f"{path.name} imports the command {name}"
+            continue
+        assert FLOOR[other] < FLOOR[room], f"{room} may not import {other} ({path.name}: {name})"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_accelerate_and_trackers_are_imported_in_the_engine_only(path: Path) -> None:
+    found = {name.split(".")[0] for name in imports_of(path)} & {"accelerate", "wandb"}
+    assert not found or room_of(path.relative_to(PACKAGE).parts) == "engine"
+
+
+def test_no_command_shadows_the_standard_library() -> None:
+    names = {path.stem for path in PACKAGE.iterdir()} - {"__init__", "__main__", "__pycache__"}
+    assert not names & set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["train", "--print-config"]])
+def test_help_does_not_wait_for_torch_or_monai(command: list[str]) -> None:
+    code = (
+        "import sys; from vwmm.__main__ import main; assert main(sys.argv[1:]) == 0;"
+        "heavy = {'torch', 'monai', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

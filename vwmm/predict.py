@@ -1,0 +1,126 @@
+"""Applies a run's best checkpoint to new cases.
+
+    vwmm predict runs/demo new_patients.csv
+    vwmm predict runs/demo new_patients.csv --out predictions.csv data.root=/images
+    accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.predict runs/demo new_patients.csv
+
+The cohort is a CSV like the one that was trained on; labels may be absent, and any image may be missing. The table has
+one row a case, sorted by case: case,patient,label,predicted,p_<class>...,present_<modality>... and further columns.
+"""
+
+import sys
+from pathlib import Path
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.schema import Config
+
+OPTIONS = {
+    "RUN": "a run folder, such as runs/demo",
+    "COHORT.csv": "the new cases; image paths are relative to its folder, unless data.root says otherwise",
+    "--out FILE": "the table; without it: COHORT_predictions.csv in the working directory",
+    "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm predict RUN COHORT.csv`."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    line = parse_command_line(arguments, options=["--out"], words=["RUN", "COHORT.csv"])
+    if line.files:
+        raise UserError("argument --config: the run has its own configuration; only KEY=VALUE can be added")
+    run, cohort = RunFolder(Path(line.words[0])), Path(line.words[1])
+    out = Path(line.options.get("--out") or f"{cohort.stem}_predictions.csv")
+    config = _read(run, cohort, line.overrides)
+    _check_out(out, cohort)
+    predict(config, run, out)
+    return EXIT_DONE
+
+
+def predict(config: Config, run: RunFolder, out: Path) -> None:
+    """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
+    # 1. What the model is, and the cohort. No GPU is held yet.
+    from vwmm.data.checks import check_images
+    from vwmm.data.manifest import survey_cohort
+    from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
+
+    checkpoint = find_checkpoint(run.best)
+    if checkpoint is None:
+        raise UserError(f"{run.path}: no checkpoint in {run.best}; has the first epoch been completed?")
+    meta = read_meta(checkpoint)
+    classes = tuple(meta["classes"])
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
+    if cohort is not None and is_speaker():
+        problems = problems + check_images(cohort, config.modalities)
+    if problems or cohort is None:
+        raise UserError(problems)
+    if not cohort.cases:
+        raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
+
+    # 2. Join the other processes, and transform the images that are not in the cache.
+    from vwmm.engine.fit import predict_cases
+    from vwmm.engine.preparing import build_dataset, prepare_images
+    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.runtime import start_runtime
+
+    start_log(is_speaker=is_speaker())
+    runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)
+    images = prepare_images(runtime, cohort, config.modalities, Path(config.cache.dir))
+    dataset = build_dataset(cohort.cases, classes, config.modalities, images)
+
+    # 3. The model of the run, with the best weights.
+    from vwmm.models.fusion import build_model
+
+    model = build_model(config.model, config.modalities, len(classes), seed=config.train.seed)
+    load_weights(checkpoint, model)
+    prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
+    predictions = predict_cases(
+        runtime, prepared, dataset, classes, batch_size=config.train.eval_batch_size, title="prediction"
+    )
+
+    # 4. The table.
+    if runtime.is_main:
+        write_whole(out, predictions.to_csv())
+        LOG.info("%d cases predicted with the checkpoint of epoch %d: %s", len(dataset), meta["progress"]["epoch"], out)
+        metrics = predictions.metrics()
+        if metrics["cases"]:
+            values = [f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items()]
+            LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
+    runtime.wait()
+
+
+def _read(run: RunFolder, cohort: Path, overrides: list[str]) -> Config:
+    """The run's own configuration, with the new cohort in the place of the old one."""
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+    allowed = ("data", "cache")
+    problems = [
+        f"argument {override}: prediction takes keys of data and cache, and a modality's column or folder only"
+        for override in overrides
+        if (key := override.partition("=")[0]).split(".")[0] not in allowed
+        and not (key.startswith("modalities.") and key.endswith((".column", ".folder")))
+    ]
+    if problems:
+        raise UserError(problems)
+    return load_config([run.config], ["data.root=null", *overrides, f"data.csv={_quoted(cohort)}"])
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _check_out(out: Path, cohort: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"--out {out}: this is a folder; expected the name of a file")
+    if out.exists() and cohort.exists() and out.samefile(cohort):
+        raise UserError(f"--out {out}: this is the cohort itself; choose another name")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.parent} does not exist")
+
+
+if __name__ == "__main__":
+    sys.exit(run_guarded(main, sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""Writes a run's report.html again, from what is in its folder.
+
+    vwmm report runs/demo
+
+The page is one self-contained file. The examples need the images in the cache; without them the page says nothing
+of them, everything else is there.
+"""
+
+import sys
+from pathlib import Path
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, run_guarded
+from vwmm.config.run_folder import RunFolder
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm report RUN`."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__, {"RUN": "a run folder, such as runs/demo"}))
+        return EXIT_DONE
+    run = RunFolder(Path(parse_command_line(arguments, words=["RUN"]).words[0]))
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+    from vwmm.analysis.document import write_report
+
+    print(write_report(run.path))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(run_guarded(main, sys.argv[1:]))

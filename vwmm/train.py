@@ -1,0 +1,152 @@
+"""Trains a model: the story of one run, top to bottom. READ FIRST.
+
+    accelerate launch vwmm/train.py --config configs/demo.yaml
+    accelerate launch --config_file launch/multi_gpu.yaml vwmm/train.py --config my.yaml data.csv=cohort.csv
+    vwmm train --launch launch/cpu.yaml --config my.yaml train.epochs=5
+
+The first two run in the processes that the launcher started. The last one checks everything first, then launches, and
+returns the true exit code, which `accelerate launch` cannot (every failure is a 1 there).
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    # `accelerate launch vwmm/train.py` puts vwmm/ first on the path, where `data` and `config` would be top-level.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.describing import to_yaml
+from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
+from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
+from vwmm.config.run_folder import choose_run_folder
+from vwmm.config.schema import Config
+from vwmm.engine.launching import launch, report_outcome
+
+OPTIONS = {
+    "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
+    "KEY=VALUE": "sets one key: train.epochs=5 modalities.ct.window_hu=[-100,300]",
+    "--launch FILE": "(vwmm train) an Accelerate configuration: launch/cpu.yaml, launch/multi_gpu.yaml, ...",
+    "--print-config": "prints the resolved configuration, with comments, and stops",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm train`: checks, launches `accelerate launch vwmm/train.py`, and returns the true exit code."""
+    config, launch_file, passed_on = _read(arguments)
+    if config is None:
+        return EXIT_DONE
+    from vwmm.data.checks import check_cohort
+
+    check_cohort(config.data, config.split, config.modalities)
+    choose_run_folder(config)  # refuses a run that cannot be gone on with
+    return launch(Path(__file__).resolve(), passed_on, launch_file)
+
+
+def run(arguments: list[str]) -> int:
+    """What each process of `accelerate launch vwmm/train.py` does; returns its exit code."""
+    config, _, _ = _read(arguments)
+    if config is not None:
+        train(config)
+    return EXIT_DONE
+
+
+def train(config: Config) -> None:
+    """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
+    # 1. Read the cohort, divide the patients, look into every file. No GPU is held yet.
+    from vwmm.data.checks import check_cohort
+    from vwmm.data.splits import cases_of
+
+    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=is_speaker())
+
+    # 2. Join the other processes.
+    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.runtime import start_runtime
+
+    start_log(is_speaker=is_speaker())
+    runtime = start_runtime(config.train, config.tracking)
+
+    # 3. Transform each image once, for all processes and all later runs.
+    from vwmm.engine.fit import Fit, Material
+    from vwmm.engine.preparing import build_dataset, prepare_images
+
+    images = prepare_images(runtime, cohort, config.modalities, Path(config.cache.dir))
+    training, validation = (
+        build_dataset(cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
+        for part in ("train", "val")
+    )
+    material = Material(training, validation, cohort.classes)
+
+    # 4. Open the run folder: what is needed to repeat the run is written before it begins.
+    from vwmm.engine.recording import open_run
+    from vwmm.engine.reporting import describe_run, finish_run
+    from vwmm.engine.tracking import start_trackers
+
+    with open_run(runtime, config, cohort, assigned, images) as folder:
+        # 5. Train. After each epoch: validate, and keep the best and the last checkpoint.
+        fit = Fit(runtime, config, material, folder)
+        LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))
+        start_trackers(runtime, config, folder)
+        fit.run_epochs()
+
+        # 6. Say what came of it, and write the report.
+        finish_run(runtime, config, material, folder, fit.progress)
+
+
+def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
+    """(configuration, launch file, the arguments to pass on); no configuration where all has been said already."""
+    line = parse_command_line(arguments, options=["--launch"], flags=["--print-config"])
+    if "--help" in line.options:
+        _say(help_text(__doc__, OPTIONS))
+        return None, None, []
+    files = line.files or ([] if line.overrides else [DEMO_CONFIG])
+    reading = read_config(files, line.overrides)
+    if reading.config is not None and uses_shipped(files, DEMO_CONFIG):
+        _make_demo_cohort(reading.config)
+    if reading.problems:
+        raise UserError(reading.problems + _cohort_problems(reading.config, reading.wrong_keys))
+    assert reading.config is not None
+    if "--print-config" in line.options:
+        _say(to_yaml(reading.config).rstrip())
+        return None, None, []
+    passed_on = [word for file in files for word in ("--config", file)] + line.overrides
+    return reading.config, line.options.get("--launch"), passed_on
+
+
+def _cohort_problems(config: Config | None, wrong_keys: list[str]) -> list[str]:
+    """What is wrong with the cohort besides the configuration, as far as that can be said."""
+    about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in wrong_keys)
+    if config is None or about_data or config.data.csv is None:
+        return []
+    from vwmm.data.checks import check_cohort
+
+    try:
+        check_cohort(config.data, config.split, config.modalities)
+    except UserError as error:
+        return error.problems
+    return []
+
+
+def _make_demo_cohort(config: Config) -> None:
+    """The demonstration makes its own cohort where it is absent; of several processes one, while the others wait."""
+    import fcntl
+
+    csv = Path(config.data.csv or "")
+    if csv.exists() or csv.name != "cohort.csv":
+        return
+    csv.parent.parent.mkdir(parents=True, exist_ok=True)
+    with (csv.parent.parent / f".{csv.parent.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not csv.exists():
+            from vwmm.demo import make_default
+
+            make_default(csv.parent)
+
+
+def _say(text: str) -> None:
+    if is_speaker():
+        print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(report_outcome(run_guarded(run, sys.argv[1:])))
