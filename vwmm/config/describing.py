@@ -1,7 +1,9 @@
 """A configuration written out for people and editors: commented YAML and a JSON schema."""
 
 import json
+import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,7 +11,12 @@ from pydantic import BaseModel
 
 from vwmm.config.schema import Config
 
-HEADER = "# yaml-language-server: $schema={schema}\n"
+DEFAULT_HEADER = """\
+# yaml-language-server: $schema=schema.json
+# The full recipe: every key, with its default and what it means. Made by `python -m vwmm.config.describing`.
+#   vwmm train --config configs/default.yaml data.csv=cohort.csv
+
+"""
 
 
 def to_yaml(config: Config, *, comments: bool = True) -> str:
@@ -64,3 +71,13 @@ def _scalar(value: Any) -> str:
         return text if "e" not in text else f"{text.replace('e', '.0e') if '.' not in text else text}"
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.strip().removesuffix("...").strip()
+
+
+def write_shipped(folder: Path) -> None:
+    """Writes default.yaml and schema.json, which are made from the schema."""
+    (folder / "default.yaml").write_text(DEFAULT_HEADER + to_yaml(Config()), encoding="utf-8")
+    (folder / "schema.json").write_text(json_schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_shipped(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / "configs")

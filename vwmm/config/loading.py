@@ -230,9 +230,12 @@ def _key_of(location: tuple[int | str, ...]) -> tuple[str, ...]:
 
 def _explain(key: tuple[str, ...], details: list[Any], origins: Mapping[str, str]) -> str:
     """One problem as a line: where it stands, the key, what was expected, what was found, the nearest valid key."""
+    message = str(details[0]["msg"]).removeprefix("Value error, ")
+    if not key and ": " in message:  # a rule between sections says itself which key it is about
+        named, _, message = message.partition(": ")
+        return f"{_origin(tuple(named.split('.')), origins)}: {named}: {message}"
     dotted = ".".join(key)
-    depth = next((n for n in range(len(key), 0, -1) if ".".join(key[:n]) in origins), 0)
-    origin = origins[".".join(key[:depth])] if depth else "configuration"
+    origin = _origin(key, origins)
     kind = details[0]["type"]
     if kind == "extra_forbidden":
         return f"{origin}: {dotted}: no such key{_nearest(key)}"
@@ -244,6 +247,12 @@ def _explain(key: tuple[str, ...], details: list[Any], origins: Mapping[str, str
     found = "" if isinstance(details[0]["input"], dict) and key and kind == "value_error" else details[0]["input"]
     shown = f", found {_short(found)}" if found != "" or kind != "value_error" else ""
     return f"{origin}: {dotted}: {expected}{shown}"
+
+
+def _origin(key: tuple[str, ...], origins: Mapping[str, str]) -> str:
+    """The file and line, or the argument, that gave a key or the section around it."""
+    depth = next((n for n in range(len(key), 0, -1) if ".".join(key[:n]) in origins), 0)
+    return origins[".".join(key[:depth])] if depth else "configuration"
 
 
 def _expectation(detail: Any) -> str:

@@ -285,3 +285,24 @@ class Config(Record):
     """Who is told about the run besides the run folder; never changes a result."""
     run: Run = Run()
     """Where the run is written; never changes a result."""
+
+    @model_validator(mode="after")
+    def _images_are_large_enough(self) -> "Config":
+        backbone, norm = self.model.backbone, self.model.norm
+        halvings = 4 if backbone.startswith("resnet") else 5
+        # MONAI's DenseNet cannot halve one voxel, its ResNet can; instance norm needs two voxels to be left.
+        least = 2**halvings if halvings == 5 else 1
+        least *= 2 if norm == "instance" else 1
+        for name, modality in self.modalities.items():
+            if min(modality.size) < least:
+                raise ValueError(
+                    f"modalities.{name}.size: {backbone} with {norm} norm needs at least {least} voxels on each axis, "
+                    f"found {modality.size}"
+                )
+            is_one_voxel = all(length < 2 ** (halvings + 1) for length in modality.size)
+            if norm == "batch" and is_one_voxel and self.train.micro_batch_size == 1:
+                raise ValueError(
+                    "train.micro_batch_size: batch norm needs 2 or more, because one voxel is left of "
+                    f"modalities.{name}.size={modality.size} in {backbone}, found 1"
+                )
+        return self
