@@ -33,7 +33,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	@$(VENV)/bin/accelerate launch --config_file launch/cpu.yaml vwmm/train.py
+	@OMP_NUM_THREADS=1 $(VENV)/bin/accelerate launch --config_file launch/cpu.yaml vwmm/train.py
 
 test: lint
 	$(VENV)/bin/python -m pytest -m "not gpu" $(TESTS)

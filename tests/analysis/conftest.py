@@ -66,7 +66,7 @@ def write_run(
         "model": {"backbone": "densenet121", "hidden": [512, 256, 128], "dropout": 0.5, "norm": "batch"},
         "train": {"epochs": epochs, "batch_size": 16, "micro_batch_size": 2, "optimizer": "adam", "lr": 1e-4,
                   "monitor": "loss", "seed": 0},
-        "run": {"name": "plaque", "dir": f"/home/{CANARY}/runs"},
+        "run": {"name": "plaque", "dir": f"{CANARY}/runs"},
     }  # fmt: skip
     (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
     (run / "environment.json").write_text(json.dumps(_environment(classes, modalities)), "utf-8")

@@ -126,6 +126,7 @@ def test_names_that_are_html_formulas_or_not_latin_stay_names(tmp_path: Path, ma
     assert "<script" not in html
     assert "<script>alert(1)</script>" in page.text
     assert "血管" in page.text
+    assert "left out" not in page.text  # `NA` is a class, not an empty cell
     assert "\u202e" not in html
     assert "\x07" not in html
 

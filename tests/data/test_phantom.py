@@ -133,6 +133,22 @@ def test_another_seed_makes_other_images(cohort: Path, tmp_path: Path) -> None:
     assert len(set(first.values())) == len(first)  # and no two images of a cohort are the same
 
 
+def test_the_seed_reaches_every_image_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = phantom.draw_cases(phantom.Options())[0]
+    scanner = phantom.draw_site(phantom.Options(), 1)
+    monkeypatch.setattr(phantom, "draw_site", lambda options, number: scanner)  # so that only the drawing differs
+    for seed in (0, 1):
+        for modality in phantom.MODALITIES:
+            (tmp_path / str(seed) / modality).mkdir(parents=True)
+        phantom._write_images(tmp_path / str(seed), phantom.Options(seed=seed), case)
+
+    first, other = tmp_path / "0", tmp_path / "1"
+    assert not np.array_equal(ct_hu(first / case.path("ct")), ct_hu(other / case.path("ct")))
+    for modality in ("vw_mri", "mri"):
+        voxels = [nib.load(folder / case.path(modality)).get_fdata() for folder in (first, other)]
+        assert not np.array_equal(*voxels)
+
+
 @pytest.mark.parametrize("modality", phantom.MODALITIES)
 def test_an_image_depends_on_its_own_finding_and_no_other(modality: str, tmp_path: Path) -> None:
     options = phantom.Options(cases=CASES, seed=SEED)
@@ -358,4 +374,5 @@ def test_the_readme_and_the_options_are_written_beside_the_cohort(cohort: Path) 
 
 def test_drawing_needs_neither_torch_nor_monai() -> None:
     code = "import sys, vwmm.data.phantom; sys.exit(any(name in sys.modules for name in ('torch', 'monai')))"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    repository = Path(phantom.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository, timeout=60).returncode == 0

@@ -90,7 +90,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1.25, edgecolors="white", linewidth=2)
     for row, column in np.ndindex(matrix.shape):
         percent = f"{100 * shares[row, column]:.0f} %" if rows[row, 0] else "\u2013"
-        colour, weight = ("white" if shares[row, column] > 0.55 else INK), ("bold" if row == column else "normal")
+        colour, weight = ("white" if shares[row, column] > 0.8 else INK), ("bold" if row == column else "normal")
         axes.text(column + 0.5, row + 0.38, str(matrix[row, column]), ha="center", va="center", color=colour,
                   fontsize=count_size, fontweight=weight)  # fmt: skip
         axes.text(column + 0.5, row + 0.72, percent, ha="center", va="center", color=colour,
@@ -123,7 +123,7 @@ def roc(
         span = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
         count = int(np.sum(labels == curve.label))
         entries.append(f"{plain(classes[curve.label], limit=26)}, N = {count}: {curve.auroc:.3f}{span}")
-    figure = new_figure(4.9, 4.7 + 0.21 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
+    figure = new_figure(4.9, 4.9 + 0.26 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
     for curve, entry in zip(curves, entries, strict=True):

@@ -187,21 +187,19 @@ def _add_default_modalities(merged: dict[str, Any], *, named_in_files: bool) -> 
 
 
 def _validate(merged: dict[str, Any], origins: Mapping[str, str], reading: ConfigReading) -> Config | None:
-    """Validates; on errors notes them and tries again without the wrong keys, so that more can be checked at once."""
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        grouped: dict[tuple[str, ...], list[Any]] = {}
-        for detail in error.errors(include_url=False):
-            grouped.setdefault(_key_of(detail["loc"]), []).append(detail)
+    """Validates; on errors notes them and tries again without the wrong keys, so that what they hid is found as well."""
+    while True:
+        try:
+            return Config.model_validate(merged)
+        except ValidationError as error:
+            grouped: dict[tuple[str, ...], list[Any]] = {}
+            for detail in error.errors(include_url=False):
+                grouped.setdefault(_key_of(detail["loc"]), []).append(detail)
         for key, details in grouped.items():
             reading.problems.append(_explain(key, details, origins))
             reading.wrong_keys.append(".".join(key))
-            _drop(merged, key)
-    try:
-        return Config.model_validate(merged)
-    except ValidationError:
-        return None
+        if not any([_drop(merged, key) or _drop(merged, key[:-1]) for key in grouped]):
+            return None
 
 
 def _below(node: Any, part: str) -> Any:
@@ -234,6 +232,10 @@ def _explain(key: tuple[str, ...], details: list[Any], origins: Mapping[str, str
     if not key and ": " in message:  # a rule between sections says itself which key it is about
         named, _, message = message.partition(": ")
         return f"{_origin(tuple(named.split('.')), origins)}: {named}: {message}"
+    if details[0]["type"] == "value_error" and isinstance(details[0]["input"], dict):
+        # A rule of a section begins with the name of the key that it is about.
+        key = (*key, message.split()[0].split("=")[0].rstrip(":"))
+        return f"{_origin(key, origins)}: {'.'.join(key)}: {message}"
     dotted = ".".join(key)
     origin = _origin(key, origins)
     kind = details[0]["type"]
@@ -244,9 +246,7 @@ def _explain(key: tuple[str, ...], details: list[Any], origins: Mapping[str, str
     if "[key]" in details[0]["loc"]:
         return f"{origin}: {dotted}: expected a name of letters, digits, '_', '-' and '.', not starting with these"
     expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
-    found = "" if isinstance(details[0]["input"], dict) and key and kind == "value_error" else details[0]["input"]
-    shown = f", found {_short(found)}" if found != "" or kind != "value_error" else ""
-    return f"{origin}: {dotted}: {expected}{shown}"
+    return f"{origin}: {dotted}: {expected}, found {_short(details[0]['input'])}"
 
 
 def _origin(key: tuple[str, ...], origins: Mapping[str, str]) -> str:
@@ -297,14 +297,15 @@ def all_keys(node: Any = Config, prefix: str = "") -> list[str]:
     return keys
 
 
-def _drop(merged: dict[str, Any], key: tuple[str, ...]) -> None:
-    """Takes a wrong key out; a mistake of a whole section takes the section."""
+def _drop(merged: dict[str, Any], key: tuple[str, ...]) -> bool:
+    """Takes a wrong key out, a whole section where the mistake is the section's; returns whether it was there."""
     node: Any = merged
     for part in key[:-1]:
         node = node.get(part) if isinstance(node, dict) else None
-    if isinstance(node, dict) and key:
-        for name in [name for name in node if str(name) == key[-1]]:
-            del node[name]
+    wrong = [name for name in node if str(name) == key[-1]] if isinstance(node, dict) and key else []
+    for name in wrong:
+        del node[name]
+    return bool(wrong)
 
 
 def _short(value: Any, limit: int = 60) -> str:

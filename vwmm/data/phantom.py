@@ -10,7 +10,6 @@ No modality suffices, so a model that uses all of them is told from one that doe
 
 import csv
 import json
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from uuid import uuid4
 
 from numpy.random import PCG64, Generator, SeedSequence
 
@@ -173,7 +173,7 @@ def make_cohort(
     options = Options(cases=cases, missing=float(missing), sites=sites, size=size, seed=seed)
     if existing_cohort(out, options):
         return out / "cohort.csv"
-    staging = out.absolute().parent / f".{out.absolute().name}.{os.getpid()}.partial"
+    staging = out.absolute().parent / f".{out.absolute().name}.{uuid4().hex[:8]}.partial"
     try:
         staging.mkdir(parents=True)
         drawn = draw_cases(options)
@@ -249,7 +249,7 @@ def _quotas(rng: Generator, total: int, kinds: int) -> list[int]:
 
 def _draw_case(options: Options, index: int, findings: Findings, site: int) -> SyntheticCase:
     rng = _generator(options.seed, index, "person")
-    age, sex, side = int(rng.normal(68, 9).__round__()), "FM"[int(rng.integers(2))], 1 - 2 * int(rng.integers(2))
+    age, sex, side = round(rng.normal(68, 9)), "FM"[int(rng.integers(2))], 1 - 2 * int(rng.integers(2))
     rng = _generator(options.seed, index, "missing")
     images: tuple[str, ...] = ()
     while not images:  # drawn again until one is left
@@ -339,5 +339,5 @@ def _publish(staging: Path, out: Path, options: Options) -> None:
     if not out.exists():
         staging.rename(out)
     elif not existing_cohort(out, options):  # else another process was faster, with the same bytes
-        for path in sorted(staging.iterdir(), key=lambda path: path.suffix == ".csv"):
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == "cohort.csv"):
             path.rename(out / path.name)

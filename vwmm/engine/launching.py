@@ -77,7 +77,9 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
     uses_cpu = isinstance(content, dict) and content.get("use_cpu") is True
-    return {"ACCELERATE_USE_CPU": "true"} if uses_cpu else {}
+    # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads} if uses_cpu else {}
 
 
 def _wait_through_signals(process: subprocess.Popen[bytes]) -> None:

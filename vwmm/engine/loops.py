@@ -169,7 +169,8 @@ def _on_device(
 
 def _has_images(present: np.ndarray, slot: list[int]) -> list[bool]:
     """For each branch, whether the slot has any image for it."""
-    return [bool(flag) for flag in present[slot].any(axis=0)]
+    flags: list[bool] = np.any(present[slot], axis=0).tolist()
+    return flags
 
 
 def _empty(dataset: CaseDataset, device: torch.device) -> Batch:

@@ -25,6 +25,7 @@ from vwmm.data.splits import split_hash, write_split
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.runtime import Runtime
+from vwmm.models.fusion import count_parameters
 
 Result = TypeVar("Result")
 VERSIONS_OF = ("torch", "monai", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "safetensors", "wandb")
@@ -38,7 +39,8 @@ def open_run(
 
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
-    environment = describe_environment(runtime, config, cohort, assigned)
+    num_parameters = count_parameters(config.model, config.modalities, len(cohort.classes))
+    environment = describe_environment(runtime, config, cohort, assigned, num_parameters)
     run, lock = None, None
 
     def claim() -> str:
@@ -85,7 +87,7 @@ def decide(runtime: Runtime, on_main: Callable[[], Result]) -> Result:
 
 
 def describe_environment(
-    runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str]
+    runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str], num_parameters: int
 ) -> dict[str, Any]:
     """The content of environment.json."""
     parts = list(assigned.values())
@@ -102,6 +104,7 @@ def describe_environment(
         "micro_batch_size": config.train.micro_batch_size,
         "cohort_hash": cohort.content_hash(),
         "split_hash": split_hash(cohort, assigned),
+        "num_parameters": num_parameters,
         "classes": list(cohort.classes),
         "modalities": list(config.modalities),
         "num_cases": {part: parts.count(part) for part in ("train", "val", "test")},

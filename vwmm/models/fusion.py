@@ -92,6 +92,13 @@ class FusionModel(nn.Module):
         return features
 
 
+def count_parameters(model: Model, modalities: Mapping[str, Modality], num_classes: int) -> int:
+    """Parameters of the model of a configuration, without the memory for them."""
+    with torch.device("meta"):
+        network = build_model(model, modalities, num_classes, seed=0)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def build_model(model: Model, modalities: Mapping[str, Modality], num_classes: int, *, seed: int) -> FusionModel:
     """The model of a configuration, its first weights from the seed alone."""
     width = {"backbone": None, "classes": num_classes}.get(str(model.features), model.features)

@@ -1,0 +1,82 @@
+"""One synthetic cohort and one trained run for all tests, and the ways to start vwmm as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+# A model and images that train in seconds on one core.
+TINY = [
+    "modalities.vw_mri.size=[32,32,32]",
+    "modalities.mri.size=[32,32]",
+    "modalities.ct.size=[32,32]",
+    "model.backbone=densenet_thin",
+    "model.hidden=[16]",
+    "model.dropout=0.2",
+    "train.epochs=2",
+    "train.batch_size=8",
+    "train.lr=0.002",
+]
+
+
+def run_command(
+    *arguments: str | Path, cwd: Path, launcher: Sequence[str] = (), timeout_s: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`vwmm ARGUMENTS`, or with a launcher `accelerate launch LAUNCHER ARGUMENTS`, in a process of its own."""
+    start = [str(BIN / "accelerate"), "launch", *launcher] if launcher else [str(BIN / "vwmm")]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_", "VWMM_"))}
+    return subprocess.run(
+        [*start, *map(str, arguments)],
+        cwd=cwd,
+        env={**clean, "WANDB_SILENT": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def read_metrics(run: Path, event: str) -> list[dict[str, Any]]:
+    """The records of one kind in a run's metrics.jsonl."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["event"] == event]
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """cohort.csv of 36 synthetic cases on disk, some images missing: NIfTI and DICOM files."""
+    from vwmm.data.phantom import make_cohort
+
+    return make_cohort(tmp_path_factory.mktemp("cohort") / "demo", cases=36, missing=0.15, sites=2, seed=3)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    folder: Path
+    """The run folder."""
+    cwd: Path
+    """Where it was started."""
+    process: subprocess.CompletedProcess[str]
+    """How it went."""
+
+
+@pytest.fixture(scope="session")
+def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """`vwmm train` of the tiny recipe on one process, with W&B offline."""
+    cwd = tmp_path_factory.mktemp("trained")
+    process = run_command(
+        "train", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *TINY, "run.name=tiny",
+        "tracking.trackers=[wandb]", "tracking.mode=offline", cwd=cwd,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    yield Trained(cwd / "runs" / "tiny", cwd, process)
