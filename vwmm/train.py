@@ -21,6 +21,7 @@ from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
+from vwmm.data.manifest import Cohort
 from vwmm.engine.launching import launch, report_outcome
 
 OPTIONS = {
@@ -36,9 +37,7 @@ def main(arguments: list[str]) -> int:
     config, launch_file, passed_on = _read(arguments)
     if config is None:
         return EXIT_DONE
-    from vwmm.data.checks import check_cohort
-
-    check_cohort(config.data, config.split, config.modalities)
+    _check(config, open_files=True)
     choose_run_folder(config)  # refuses a run that cannot be gone on with
     return launch(Path(__file__).resolve(), passed_on, launch_file)
 
@@ -54,10 +53,7 @@ def run(arguments: list[str]) -> int:
 def train(config: Config) -> None:
     """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
     # 1. Read the cohort, divide the patients, look into every file. No GPU is held yet.
-    from vwmm.data.checks import check_cohort
-    from vwmm.data.splits import cases_of
-
-    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=is_speaker())
+    cohort, assigned = _check(config, open_files=is_speaker())
 
     # 2. Join the other processes.
     from vwmm.engine.progress import LOG, start_log
@@ -67,6 +63,7 @@ def train(config: Config) -> None:
     runtime = start_runtime(config.train, config.tracking)
 
     # 3. Transform each image once, for all processes and all later runs.
+    from vwmm.data.splits import cases_of
     from vwmm.engine.fit import Fit, Material
     from vwmm.engine.preparing import build_dataset, prepare_images
 
@@ -113,15 +110,24 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
     return reading.config, line.options.get("--launch"), passed_on
 
 
+def _check(config: Config, *, open_files: bool) -> tuple[Cohort, dict[str, str]]:
+    """The cohort and the part of each case; raises UserError with everything that is wrong with them."""
+    from vwmm.data.checks import check_cohort
+
+    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
+    weights, num_classes = config.train.class_weights, len(cohort.classes)
+    if isinstance(weights, list) and len(weights) != num_classes:
+        raise UserError(f"train.class_weights has {len(weights)} numbers, but there are {num_classes} classes")
+    return cohort, assigned
+
+
 def _cohort_problems(config: Config | None, wrong_keys: list[str]) -> list[str]:
     """What is wrong with the cohort besides the configuration, as far as that can be said."""
     about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in wrong_keys)
     if config is None or about_data or config.data.csv is None:
         return []
-    from vwmm.data.checks import check_cohort
-
     try:
-        check_cohort(config.data, config.split, config.modalities)
+        _check(config, open_files=True)
     except UserError as error:
         return error.problems
     return []

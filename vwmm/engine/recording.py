@@ -1,6 +1,7 @@
 """Opens a run folder, writes what is needed to repeat the run, and says at the end how it went."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -60,7 +61,9 @@ def open_run(
     except BaseException as error:
         if runtime.is_main:
             run.write_status("invalid" if isinstance(error, UserError) else "failed", _reason(error))
-            LOG.error("stopped: %s", _reason(error))
+            assert handler is not None
+            # Into train.log only: on the screen the message follows anyway.
+            handler.emit(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, f"stopped: {_reason(error)}", None, None))
         raise
     finally:
         if handler is not None:

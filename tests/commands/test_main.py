@@ -1,0 +1,34 @@
+"""`vwmm` itself."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_command
+from vwmm.__main__ import COMMANDS, main
+
+
+def test_vwmm_alone_lists_the_commands_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in COMMANDS:
+        assert sum(line.startswith(f"  vwmm {name} ") for line in lines) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"vwmm {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "did you mean `vwmm train`?" in capsys.readouterr().err
+
+
+def test_check_says_what_there_is_and_what_is_missing(cohort: Path, tmp_path: Path) -> None:
+    done = run_command("check", f"data.csv={cohort}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "36 cases of 36 patients, no problem found" in done.stdout
+    assert "missing" in done.stdout
+    assert list(tmp_path.iterdir()) == []

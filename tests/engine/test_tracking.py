@@ -1,0 +1,93 @@
+"""What trackers get, read back from a real W&B offline run, and metrics.jsonl."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import BIN, Trained, read_metrics
+from vwmm.config.loading import load_config
+from vwmm.engine.tracking import MetricsFile, cut_metrics, trackable_config
+
+
+def offline_file(run: Path) -> Path:
+    files = list((run / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 1
+    return files[0]
+
+
+def test_an_offline_run_holds_loss_accuracy_rate_and_configuration(trained: Trained) -> None:
+    read = subprocess.run(
+        [str(BIN / "wandb"), "leet", "inspect", "--summary", "--json", str(offline_file(trained.folder))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert read.returncode == 0, read.stderr
+    summary = json.loads(read.stdout)
+    text = json.dumps(summary)
+    last = read_metrics(trained.folder, "validation")[-1]
+    for key, value in (("val/loss", last["loss"]), ("val/accuracy", last["accuracy"]), ("train/lr", 0.002)):
+        assert key in text
+        assert str(value)[:12] in text, (key, value)
+    assert "densenet_thin" in text
+
+
+def test_no_case_patient_path_or_argument_is_in_what_wandb_wrote(trained: Trained, cohort: Path) -> None:
+    rows = pd.read_csv(cohort)
+    secrets = [
+        *rows.case,
+        *rows.patient,
+        str(cohort.parent),
+        "cohort.csv",
+        "vw_mri/",
+        str(trained.cwd),
+        "--config_file",
+    ]
+    for path in (trained.folder / "wandb").rglob("*"):
+        if path.is_file() and path.suffix != ".log":  # its own logs stay on this machine
+            content = path.read_bytes()
+            found = [secret for secret in secrets if secret.encode() in content]
+            assert not found, (path, found)
+
+
+def test_nothing_is_sent_by_default() -> None:
+    assert load_config().tracking.trackers == []
+
+
+def test_the_tracked_configuration_has_no_path() -> None:
+    config = load_config([], ["data.csv=/secret/a.csv", "data.root=/secret", "modalities.ct.folder=secret_folder"])
+    assert "secret" not in json.dumps(trackable_config(config))
+
+
+def test_metrics_are_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    records = [{"event": "train", "epoch": 1 + step // 3, "step": step} for step in range(1, 7)]
+    MetricsFile(path).write(
+        [*records, {"event": "validation", "epoch": 1, "step": 3}, {"event": "validation", "epoch": 2}]
+    )
+    with path.open("a") as stream:
+        stream.write('{"event": "tra')
+    cut_metrics(path, epoch=1, step=3)
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert kept == [*records[:3], {"event": "validation", "epoch": 1, "step": 3}]
+
+
+def test_a_value_that_is_no_number_is_not_written_as_invalid_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        MetricsFile(tmp_path / "metrics.jsonl").write([{"loss": float("nan")}])
+
+
+def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vwmm.engine import tracking
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        mode, why = tracking._wandb_mode("auto")
+    assert mode == "offline"
+    assert "cannot be reached" in why
