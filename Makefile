@@ -28,12 +28,13 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	echo "setting up $(VENV) with $$python (about two minutes)"; \
 	"$$python" -m venv $(VENV)
 	@# torch first: a bare requirement of another package would take a build of its own choice
-	@$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
-	@$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[all,dev]"
+	@$(VENV)/bin/python -m pip install -qq -c constraints.txt torch
+	@$(VENV)/bin/python -m pip install -qq -c constraints.txt -e ".[all,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	@OMP_NUM_THREADS=1 $(VENV)/bin/accelerate launch --config_file launch/cpu.yaml vwmm/train.py
+	@echo "ceiling  a model of one modality alone can reach 66.7 % on this cohort, by construction (docs/demo.md)"
 
 test: lint
 	$(VENV)/bin/python -m pytest -m "not gpu" $(TESTS)

@@ -2,8 +2,8 @@
 
     vwmm report runs/demo
 
-The page is one self-contained file. The examples need the images in the cache; without them the page says nothing
-of them, everything else is there.
+The page is one self-contained file. Its examples are made from the cohort's images; where these are no longer there,
+the page is written without examples, and the command says so.
 """
 
 import sys
@@ -22,9 +22,12 @@ def main(arguments: list[str]) -> int:
     run = RunFolder(Path(parse_command_line(arguments, words=["RUN"]).words[0]))
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
-    from vwmm.analysis.document import write_report
+    from vwmm.engine.reporting import rewrite_report
 
-    print(write_report(run.path))
+    path, why = rewrite_report(run)
+    if why is not None:
+        print(f"without examples: {why}", file=sys.stderr)
+    print(path)
     return EXIT_DONE
 
 

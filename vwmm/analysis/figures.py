@@ -123,7 +123,7 @@ def roc(
         span = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
         count = int(np.sum(labels == curve.label))
         entries.append(f"{plain(classes[curve.label], limit=26)}, N = {count}: {curve.auroc:.3f}{span}")
-    figure = new_figure(4.9, 4.9 + 0.26 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
+    figure = new_figure(4.9, 5.4 + 0.26 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
     for curve, entry in zip(curves, entries, strict=True):
@@ -193,7 +193,7 @@ def examples(shown: Sequence[Example]) -> Figure:
     """A row per example, a column per modality, grey scale; an empty cell says that the image is missing."""
     modalities = list(dict.fromkeys(name for example in shown for name in example.images))
     headings = [f"{plain(example.title, limit=60)}\n{verdict(example)}" for example in shown]
-    figure = new_figure(max(4.8, 1.65 * len(modalities)), 2.2 * max(1, len(shown)), "; ".join(headings))
+    figure = new_figure(max(4.8, 1.65 * len(modalities)), 2.4 * max(1, len(shown)), "; ".join(headings))
     rows = figure.subfigures(max(1, len(shown)), 1, squeeze=False)[:, 0]
     for example, heading, row in zip(shown, headings, rows, strict=False):
         row.suptitle(heading, fontsize=10.5, color=INK, x=0.01, ha="left")
@@ -205,8 +205,8 @@ def examples(shown: Sequence[Example]) -> Figure:
 def verdict(example: Example) -> str:
     """What the model said of an example, in words."""
     outcome = "right" if example.label == example.predicted else "wrong"
-    return (f"true class {plain(example.label, limit=24)}, predicted {plain(example.predicted, limit=24)} "
-            f"({100 * example.probability:.0f} %): {outcome}")  # fmt: skip
+    return (f"true class {plain(example.label, limit=24)}\n"
+            f"{outcome}: predicted {plain(example.predicted, limit=24)} ({100 * example.probability:.0f} %)")  # fmt: skip
 
 
 def combinations(presence: pd.DataFrame) -> list[tuple[tuple[bool, ...], int]]:

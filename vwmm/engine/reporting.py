@@ -1,6 +1,8 @@
 """What is said at the start and at the end of a run, and the report."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,15 @@ import torch
 from vwmm.analysis.document import write_report
 from vwmm.analysis.figures import Example
 from vwmm.analysis.intervals import accuracy_interval
+from vwmm.config.errors import UserError
+from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
+from vwmm.data.checks import check_cohort
 from vwmm.data.dataset import CaseDataset
+from vwmm.data.readers import ImageError
+from vwmm.data.splits import cases_of
+from vwmm.data.store import Store
 from vwmm.engine.checkpoint import Progress, read_meta
 from vwmm.engine.fit import Material
 from vwmm.engine.progress import LOG
@@ -74,6 +82,28 @@ def describe_result(run: RunFolder, best: dict[str, Any], material: Material) ->
             f"report   {run.report}",
         ]
     )
+
+
+def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
+    """report.html of a run that has ended, and why it has no examples, if it has none."""
+    config = load_config(
+        [run.config], [f"split.file={json.dumps(str(run.split))}", "split.fold=null", "split.folds=null"]
+    )
+    store, why, examples = Store(Path(config.cache.dir)), None, list[Example]()
+    try:
+        cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=False)
+        cases = cases_of(cohort, assigned, "val")
+        entries = {
+            (case.name, name): store.entry(path, config.modalities[name])
+            for case in cases
+            for name, path in case.images.items()
+            if path is not None
+        }
+        labels = [cohort.class_of(case) for case in cases]
+        examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels))
+    except (UserError, ImageError, OSError) as error:
+        why = str(error).splitlines()[0]
+    return write_report(run.path, examples=examples), why
 
 
 def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:

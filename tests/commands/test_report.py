@@ -1,0 +1,32 @@
+"""`vwmm report RUN`: the page again."""
+
+import shutil
+from pathlib import Path
+
+from tests.conftest import Trained, run_command
+
+
+def test_the_page_is_the_same_again(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    before = (tmp_path / "run" / "report.html").read_text()
+    assert "Example 1" in before
+    (tmp_path / "run" / "report.html").unlink()
+    done = run_command("report", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").read_text().count("<svg") == before.count("<svg")
+
+
+def test_without_the_images_it_is_written_without_examples_and_says_so(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_text().replace("cohort.csv", "gone.csv")
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    done = run_command("report", "run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "without examples: data.csv: file not found" in done.stderr
+    assert "Example 1" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = run_command("report", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "this is no run folder" in done.stderr
