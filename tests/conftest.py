@@ -32,12 +32,12 @@ def run_command(
     *arguments: str | Path, cwd: Path, launcher: Sequence[str] = (), timeout_s: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`vwmm ARGUMENTS`, or with a launcher `accelerate launch LAUNCHER ARGUMENTS`, in a process of its own."""
-    start = [str(BIN / "accelerate"), "launch", *launcher] if launcher else [str(BIN / "vwmm")]
+    start = ["accelerate.commands.launch", *launcher] if launcher else ["vwmm"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_", "VWMM_"))}
     return subprocess.run(
-        [*start, *map(str, arguments)],
+        [sys.executable, "-m", *start, *map(str, arguments)],
         cwd=cwd,
-        env={**clean, "WANDB_SILENT": "true", **environment},
+        env={**clean, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=timeout_s,

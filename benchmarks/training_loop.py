@@ -1,0 +1,127 @@
+"""Claim: vwmm's training loop costs no more than a bare loop of torch around the same model.
+
+Both sides train the same thin tri-modal model on the same images in memory, one thread, in turns; the ratio is that of
+the medians. The bare loop has what any loop needs: batch, forward, loss, backward, step; no progress, no log, no keyed
+dropout, no running statistics of its own.
+
+    python benchmarks/training_loop.py [--rounds 15]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vwmm.config.loading import load_config
+from vwmm.data.dataset import CaseDataset
+from vwmm.data.manifest import Case
+from vwmm.data.order import plan_epoch
+from vwmm.data.store import Entry
+from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.engine.loops import Learner, train_one_epoch
+from vwmm.engine.runtime import start_runtime
+from vwmm.models.fusion import build_model
+
+OVERRIDES = [
+    "modalities.vw_mri.size=[32,32,32]",
+    "modalities.mri.size=[32,32]",
+    "modalities.ct.size=[32,32]",
+    "model.backbone=densenet_thin",
+    "model.hidden=[64]",
+    "train.batch_size=8",
+    "train.micro_batch_size=4",
+]
+NUM_CASES = 64
+
+
+def make_dataset(folder: Path, overrides: list[str], num_cases: int) -> CaseDataset:
+    """Random images, as the store keeps them."""
+    config, generator = load_config([], overrides), np.random.default_rng(0)
+    cases, entries = [], {}
+    for number in range(num_cases):
+        for name, modality in config.modalities.items():
+            path = folder / f"{number}-{name}.npy"
+            np.save(path, generator.random((1, *modality.size), dtype=np.float32))
+            entries[str(number), name] = Entry("", path, was_built=False)
+        images = dict.fromkeys(config.modalities, folder)
+        cases.append(Case(str(number), str(number), str(number % 3), images, line=number + 2))
+    return CaseDataset(cases, config.modalities, entries, [number % 3 for number in range(num_cases)])
+
+
+def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
+    """Prints cases a second of both loops and their ratio."""
+    config = load_config([], overrides)
+    train = config.train
+    runtime = start_runtime(train, config.tracking)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = make_dataset(Path(folder), overrides, num_cases)
+        steps = plan_epoch(num_cases, train.batch_size, train.micro_batch_size, seed=0, epoch=1)
+        model = build_model(config.model, config.modalities, 3, seed=0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+        prepared, prepared_optimizer = runtime.accelerator.prepare(model, optimizer)
+        learner = Learner(
+            prepared,
+            prepared_optimizer,
+            RunningStatistics(dict(model.branches.items()), runtime.accelerator),
+            weights=None,
+            label_smoothing=0.0,
+            max_grad_norm=None,
+            seed=0,
+        )
+
+        def ours() -> None:
+            train_one_epoch(
+                runtime,
+                learner,
+                dataset,
+                steps,
+                present=dataset.present(),
+                first_step=1,
+                set_rate=lambda step: 1e-4,
+                after_step=lambda *_: None,
+            )
+
+        def bare() -> None:
+            loss_of = torch.nn.CrossEntropyLoss()
+            prepared.train()
+            for slots in steps:
+                for slot in slots:
+                    batch = dataset[slot].to(runtime.device)
+                    loss = loss_of(prepared(batch.images, batch.present), batch.labels) * len(slot) / train.batch_size
+                    runtime.accelerator.backward(loss)
+                prepared_optimizer.step()
+                prepared_optimizer.zero_grad()
+
+        times = take_turns({"vwmm": ours, "bare": bare}, rounds)
+    report(times, num_cases, f"{runtime.device}, precision {runtime.mixed_precision}")
+
+
+def take_turns(sides: dict, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side in each round, the sides taking turns; the first round is a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: values[1:] for name, values in times.items()}
+
+
+def report(times: dict[str, list[float]], num_cases: int, what: str) -> None:
+    """Prints the medians and the ratio."""
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, seconds in medians.items():
+        print(f"{name:5} {num_cases / seconds:8.1f} cases/s  (median of {len(times[name])}; {what})")
+    print(f"ratio vwmm / bare time: {medians['vwmm'] / medians['bare']:.3f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    measure(OVERRIDES, NUM_CASES, parser.parse_args().rounds)
