@@ -55,8 +55,8 @@ else
 GPU_PYTHON := $(VENV)/bin/python
 gpu: $(STAMP)
 endif
-	@if ! PYTHONPATH=. $(GPU_PYTHON) -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then \
-	  echo "skipped: $(GPU_PYTHON) sees no CUDA GPU"; exit 0; fi; \
+	@if ! PYTHONPATH=. $(GPU_PYTHON) -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+	  echo "skipped: $(GPU_PYTHON) has no torch that sees a CUDA GPU"; exit 0; fi; \
 	PYTHONPATH=. $(GPU_PYTHON) -m pytest -m gpu; \
 	for script in benchmarks/gpu_*.py; do [ -e "$$script" ] || continue; echo "== $$script"; PYTHONPATH=. $(GPU_PYTHON) "$$script"; done
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """`vwmm train` of the tiny recipe on one process, with W&B offline."""
     cwd = tmp_path_factory.mktemp("trained")
     process = run_command(
@@ -79,4 +79,4 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "tracking.trackers=[wandb]", "tracking.mode=offline", cwd=cwd,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    yield Trained(cwd / "runs" / "tiny", cwd, process)
+    return Trained(cwd / "runs" / "tiny", cwd, process)
