@@ -98,14 +98,16 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
         return None, None, []
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
     reading = read_config(files, line.overrides)
-    if reading.config is not None and uses_shipped(files, DEMO_CONFIG):
-        _make_demo_cohort(reading.config)
+    is_demo = uses_shipped(files, DEMO_CONFIG)
     if reading.problems:
-        raise UserError(reading.problems + _cohort_problems(reading.config, reading.wrong_keys))
+        more = [] if is_demo else _cohort_problems(reading.config, reading.wrong_keys)
+        raise UserError(reading.problems + more)
     assert reading.config is not None
     if "--print-config" in line.options:
         _say(to_yaml(reading.config).rstrip())
         return None, None, []
+    if is_demo:
+        _make_demo_cohort(reading.config)
     passed_on = [word for file in files for word in ("--config", file)] + line.overrides
     return reading.config, line.options.get("--launch"), passed_on
 

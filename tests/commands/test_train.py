@@ -179,6 +179,15 @@ def test_print_config_prints_yaml_that_reads_back_and_does_not_run(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_an_argument_the_demonstration_is_meant_and_printing_it_makes_nothing(tmp_path: Path) -> None:
+    done = run_command("train", "--print-config", cwd=tmp_path)
+    assert done.returncode == 0
+    values = yaml.safe_load(done.stdout)
+    assert values["run"]["name"] == "demo"
+    assert values["data"]["csv"] == str(tmp_path / "data" / "demo" / "cohort.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_original_recipe_trains_on_the_original_layout(cohort: Path, tmp_path: Path) -> None:
     """configs/notebook.yaml made small: one file name column and three folders."""
     import nibabel
