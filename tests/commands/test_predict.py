@@ -25,7 +25,7 @@ def test_the_validation_cases_give_the_validation_table_again_bit_for_bit(
     table = validation_cohort(trained, cohort, cohort.with_name(f"val_{num_processes}.csv"))
     assert len(pd.read_csv(table)) % 2, "a split that two processes do not divide"
     launcher = ["--multi_gpu", "--num_processes", str(num_processes), "--main_process_port", "0"]
-    arguments = [trained.folder, table, "--out", "p.csv"]
+    arguments: list[str | Path] = [trained.folder, table, "--out", "p.csv"]
     if num_processes == 1:
         done = run_command("predict", *arguments, cwd=tmp_path)
     else:

@@ -11,7 +11,7 @@ from vwmm.engine.batch_norm import RunningStatistics
 
 def parts(num_processes: int) -> list[tuple[nn.Module, RunningStatistics, Any]]:
     """For each process its copy of a branch, its statistics and its stand-in for Accelerate."""
-    made = []
+    made: list[tuple[nn.Module, RunningStatistics, Any]] = []
     for process in range(num_processes):
         branch = nn.Sequential(nn.BatchNorm1d(3))
         accelerator = SimpleNamespace(is_main_process=process == 0, num_processes=num_processes)

@@ -1,5 +1,7 @@
 """Learning rate and optimizer."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_warm_up_rises_linearly_and_a_cosine_ends_at_zero() -> None:
     train = Train(lr=0.1, schedule="cosine", warmup_steps=4)
     rates = [learning_rate(step, 20, train) for step in range(1, 21)]
     assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
-    assert all(a > b for a, b in zip(rates[3:-1], rates[4:], strict=True))
+    assert all(a > b for a, b in pairwise(rates[3:]))
     assert rates[-1] == pytest.approx(0, abs=1e-12)
 
 

@@ -205,8 +205,8 @@ def examples(shown: Sequence[Example]) -> Figure:
 def verdict(example: Example) -> str:
     """What the model said of an example, in words."""
     outcome = "right" if example.label == example.predicted else "wrong"
-    return (f"true class {plain(example.label, limit=24)}\n"
-            f"{outcome}: predicted {plain(example.predicted, limit=24)} ({100 * example.probability:.0f} %)")  # fmt: skip
+    predicted = f"{plain(example.predicted, limit=24)} ({100 * example.probability:.0f} %)"
+    return f"true class {plain(example.label, limit=24)}\n{outcome}: predicted {predicted}"
 
 
 def combinations(presence: pd.DataFrame) -> list[tuple[tuple[bool, ...], int]]:

@@ -63,7 +63,7 @@ def open_run(
             run.write_status("invalid" if isinstance(error, UserError) else "failed", _reason(error))
             assert handler is not None
             # Into train.log only: on the screen the message follows anyway.
-            handler.emit(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, f"stopped: {_reason(error)}", None, None))
+            handler.emit(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, f"stopped: {_reason(error)}", (), None))
         raise
     finally:
         if handler is not None:
