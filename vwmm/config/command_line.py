@@ -29,17 +29,21 @@ def parse_command_line(
     everything that does not belong there. `--help` needs no words.
     """
     line, problems = CommandLine(), list[str]()
-    rest = iter(arguments)
-    for argument in rest:
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
         name, equals, value = argument.partition("=")
         if name in ("--config", *options):
-            text = value if equals else next(rest, None)
-            if not text:
+            if not equals and rest and not rest[0].startswith("--"):
+                value = rest.pop(0)
+            if not value:
                 problems.append(f"argument {name}: expected a value after it")
             elif name == "--config":
-                line.files.append(text)
+                line.files.append(value)
+            elif name in line.options:
+                problems.append(f"argument {name}: given twice")
             else:
-                line.options[name] = text
+                line.options[name] = value
         elif argument in ("-h", "--help", *flags):
             line.options["--help" if argument == "-h" else argument] = ""
         elif argument.startswith("-"):

@@ -27,6 +27,13 @@ def to_yaml(config: Config, *, comments: bool = True) -> str:
 def json_schema() -> str:
     """The JSON schema of the YAML files, for editors that complete and check while typing."""
     schema = Config.model_json_schema()
+    # What is left out of a known modality takes its defaults, and null takes a modality away; a class may be a number.
+    modality, modalities = schema["$defs"]["Modality"], schema["properties"]["modalities"]
+    del modality["required"]
+    (name,) = modalities["patternProperties"]
+    modalities["patternProperties"][name] = {"anyOf": [{"$ref": "#/$defs/Modality"}, {"type": "null"}]}
+    modalities["additionalProperties"] = False
+    schema["$defs"]["Data"]["properties"]["labels"]["anyOf"][0]["items"]["type"] = ["string", "number"]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "vwmm configuration"
     return json.dumps(schema, indent=2) + "\n"
@@ -63,14 +70,17 @@ def _indented(lines: list[str], depth: int) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    """One value in YAML's flow style; floats keep every digit and read back as floats."""
+    """One value in YAML's flow style, on one line; floats keep every digit and read back as floats."""
     if isinstance(value, list):
         return "[" + ", ".join(_scalar(item) for item in value) + "]"
     if isinstance(value, float):
         text = repr(value)
-        return text if "e" not in text else f"{text.replace('e', '.0e') if '.' not in text else text}"
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.strip().removesuffix("...").strip()
+        return text.replace("e", ".0e") if "e" in text and "." not in text else text
+    # As the only item of a list, so that a text with a comma or a bracket gets its quotes.
+    is_plain = not isinstance(value, str) or value.isprintable()
+    style = None if is_plain else '"'  # with escapes
+    text = yaml.safe_dump([value], default_flow_style=True, default_style=style, allow_unicode=is_plain, width=10**6)
+    return text.strip()[1:-1]
 
 
 def write_shipped(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +56,24 @@ class RunFolder:
 
     def lock(self) -> IO[str]:
         """Holds the folder for this process until the returned file is closed; UserError if another has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        stream = (self.path / ".lock").open("a+")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(f"run.dir: {self.path} cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
             stream.close()
             raise UserError(
                 f"run folder {self.path} is in use by {holder}: wait for it, stop it, or choose another run.name"
+            ) from error
+        except OSError as error:
+            stream.close()
+            raise UserError(
+                f"run.dir: {self.path} cannot be locked ({error.strerror}): choose one on a disk with locks"
             ) from error
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
@@ -85,26 +93,28 @@ def choose_run_folder(config: Config) -> RunFolder:
     while (candidate := folder / (name if number == 1 else f"{name}-{number}")).exists():
         newest, number = RunFolder(candidate), number + 1
     fresh = RunFolder(candidate)
-    is_unfinished = newest is not None and newest.state() != "done"
-    if config.run.resume == "never" or not is_unfinished:
+    unfinished = newest if newest is not None and newest.state() != "done" and _is_ours(newest) else None
+    if config.run.resume == "never" or unfinished is None:
         if config.run.resume == "must":
             raise UserError(f"run.resume=must: there is no unfinished run {name!r} in {folder}")
         return fresh
-    assert newest is not None
-    if not newest.config.exists():
-        return newest if _is_ours(newest.path) else fresh
-    differences = compare_configs(read_saved_config(newest.config), config.model_dump(mode="json"))
+    if not unfinished.config.exists():
+        return unfinished
+    differences = compare_configs(read_saved_config(unfinished.config), config.model_dump(mode="json"))
     if differences:
         raise UserError(
-            [f"run {newest.path} is unfinished and has another configuration: {text}" for text in differences]
+            [f"run {unfinished.path} is unfinished and has another configuration: {text}" for text in differences]
             + ["to begin anew beside it: run.resume=never, or another run.name; to go on with it: mend the differences"]
         )
-    return newest
+    return unfinished
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a folder without a configuration holds nothing but what an aborted start leaves."""
-    return all(entry.name in (".lock", "train.log", "status.json") for entry in path.iterdir())
+def _is_ours(run: RunFolder) -> bool:
+    """Whether a folder is a run's: with a configuration, or with nothing but what an aborted start leaves."""
+    if not run.path.is_dir():
+        return False
+    names = [entry.name for entry in run.path.iterdir()]
+    return run.config.name in names or all(n.startswith(".") or n in (run.log.name, run.status.name) for n in names)
 
 
 def read_saved_config(path: Path) -> dict[str, Any]:
@@ -121,36 +131,30 @@ def read_saved_config(path: Path) -> dict[str, Any]:
 def compare_configs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
     """`key: was X, is Y` for every key that can change a result."""
     differences = []
+    if prefix == "modalities." and set(before) == set(now) and list(before) != list(now):
+        differences.append(f"modalities: their order was {', '.join(before)}, is {', '.join(now)}")
     for key in dict.fromkeys([*before, *now]):
         dotted = f"{prefix}{key}"
         old, new = before.get(key), now.get(key)
-        if dotted in FREE_KEYS or old == new:
+        if dotted in FREE_KEYS:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             differences += compare_configs(old, new, f"{dotted}.")
-        else:
+        elif old != new:
             differences.append(f"{dotted}: was {json.dumps(old)}, is {json.dumps(new)}")
     return differences
 
 
-def write_whole(path: Path, text: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name, flushes it to the disk and renames it."""
-    content = text.encode("utf-8") if isinstance(text, str) else text
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = path.with_name(f".writing-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        with temporary.open("xb") as stream:
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

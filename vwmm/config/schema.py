@@ -4,7 +4,7 @@ These records hold the only defaults of the program. The line below each field i
 `--print-config`, in `configs/default.yaml` and, through `configs/schema.json`, in editors.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -12,7 +12,11 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+MAX_NAME = 100
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_NAME)]
+# Without a dot, which separates the parts of a key.
+ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=MAX_NAME)]
+Location = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 
 
 class Record(BaseModel):
@@ -30,9 +34,20 @@ class Record(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+        values = value if isinstance(value, list) else [value]
+        if cls.model_fields[info.field_name or ""].annotation is not bool and any(isinstance(v, bool) for v in values):
             raise ValueError("expected another kind of value than true/false (put a text in quotes)")
         return value
+
+
+Rec = TypeVar("Rec", bound=Record)
+
+
+def _without(problems: list[str], record: Rec) -> Rec:
+    """The record, if its keys go together. Each problem begins with the key that it is about."""
+    if problems:
+        raise ValueError("\n".join(problems))
+    return record
 
 
 class Columns(Record):
@@ -57,9 +72,9 @@ class Columns(Record):
 class Data(Record):
     """Which cohort is learned from."""
 
-    csv: str | None = None
+    csv: Location | None = None
     """The cohort: a CSV with one row per case."""
-    root: str | None = None
+    root: Location | None = None
     """Folder that the image paths are relative to; null: the CSV's folder."""
     columns: Columns = Columns()
     """Names of the CSV's columns."""
@@ -71,7 +86,7 @@ class Data(Record):
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> "Data":
         if self.labels and len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels: a class is listed twice")
+            raise ValueError("labels has a class twice")
         return self
 
 
@@ -90,18 +105,19 @@ class Split(Record):
     """Whether each part gets the classes in the cohort's proportions."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the draw; the order of the CSV's rows does not matter."""
-    file: str | None = None
+    file: Location | None = None
     """A `split.csv` of an earlier run, to be used again."""
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> "Split":
+        problems = []
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction and test_fraction together must leave cases to train on (below 1)")
+            problems.append("val_fraction and test_fraction together must leave cases to train on (below 1)")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
-            raise ValueError(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
+            problems.append(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
         if self.folds is not None and self.fold is None:
-            raise ValueError(f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1}")
-        return self
+            problems.append(f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1}")
+        return _without(problems, self)
 
 
 class Modality(Record):
@@ -113,7 +129,7 @@ class Modality(Record):
     """Voxels of the input, one number per dimension, slices last."""
     column: str | None = None
     """The CSV's column with the path; null: the modality's own name."""
-    folder: str | None = None
+    folder: Location | None = None
     """Original layout: the folder (relative to `data.root`) that holds this modality's `filename`."""
     orientation: str | None = "RAS"
     """Axis codes that a volume is turned to; null: as stored."""
@@ -136,13 +152,14 @@ class Modality(Record):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Modality":
+        problems = []
         if len(self.size) != self.dims:
-            raise ValueError(f"size has {len(self.size)} numbers, but dims is {self.dims}")
+            problems.append(f"size has {len(self.size)} numbers, but dims is {self.dims}")
         if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
-            raise ValueError(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
+            problems.append(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
         if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
-            raise ValueError("window_hu needs its lower bound first")
-        return self
+            problems.append("window_hu needs its lower bound first, and two different ones")
+        return _without(problems, self)
 
 
 DEFAULT_MODALITIES: dict[str, dict[str, Any]] = {
@@ -156,7 +173,7 @@ DEFAULT_MODALITIES: dict[str, dict[str, Any]] = {
 class Cache(Record):
     """Where the results of the fixed transforms are kept; never changes a result."""
 
-    dir: str = "cache"
+    dir: Location = "cache"
     """Folder of the transformed images, shared by all processes and runs."""
 
 
@@ -175,7 +192,7 @@ class Model(Record):
     dropout: Fraction = 0.5
     """Share of the head's hidden units that is dropped in training."""
     norm: Literal["batch", "instance", "group"] = "batch"
-    """Normalisation in the DenseNets; batch norm sees one micro-batch."""
+    """Normalisation in the backbones; batch norm sees one micro-batch."""
     modality_dropout: Fraction = 0.0
     """Chance that a present image is treated as missing in training; one is always kept."""
 
@@ -258,7 +275,7 @@ class Run(Record):
 
     name: Name | None = None
     """Name of the run folder; null: that of the last `--config` file."""
-    dir: str = "runs"
+    dir: Location = "runs"
     """Folder that holds the run folders."""
     resume: Literal["auto", "must", "never"] = "auto"
     """An unfinished run of this name and configuration: `auto` goes on with it, `must` fails if there is none, `never` begins anew."""  # noqa: E501
@@ -271,7 +288,7 @@ class Config(Record):
     """Which cohort is learned from."""
     split: Split = Split()
     """How patients are divided; always by patient, never by image."""
-    modalities: Annotated[dict[Name, Modality], Field(min_length=1)] = {
+    modalities: Annotated[dict[ModalityName, Modality], Field(min_length=1)] = {
         name: Modality(**fields) for name, fields in DEFAULT_MODALITIES.items()
     }
     """The kinds of image, by name; a mapping in a YAML file replaces these three, a later one changes it."""
@@ -289,20 +306,26 @@ class Config(Record):
     @model_validator(mode="after")
     def _images_are_large_enough(self) -> "Config":
         backbone, norm = self.model.backbone, self.model.norm
-        halvings = 4 if backbone.startswith("resnet") else 5
-        # MONAI's DenseNet cannot halve one voxel, its ResNet can; instance norm needs two voxels to be left.
-        least = 2**halvings if halvings == 5 else 1
-        least *= 2 if norm == "instance" else 1
+        problems = []
         for name, modality in self.modalities.items():
-            if min(modality.size) < least:
-                raise ValueError(
-                    f"modalities.{name}.size: {backbone} with {norm} norm needs at least {least} voxels on each axis, "
-                    f"found {modality.size}"
+            left = [voxels_left(length, backbone) for length in modality.size]
+            if min(left) < 1:
+                problems.append(
+                    f"modalities.{name}.size: {backbone} needs at least 29 voxels on each axis, found {modality.size}"
                 )
-            is_one_voxel = all(length < 2 ** (halvings + 1) for length in modality.size)
-            if norm == "batch" and is_one_voxel and self.train.micro_batch_size == 1:
-                raise ValueError(
+            elif max(left) == 1 and norm == "instance":
+                problems.append(
+                    f"modalities.{name}.size: instance norm cannot normalise the one voxel that is left of "
+                    f"{modality.size} in {backbone}; a larger size, or another model.norm"
+                )
+            elif max(left) == 1 and norm == "batch" and self.train.micro_batch_size == 1:
+                problems.append(
                     "train.micro_batch_size: batch norm needs 2 or more, because one voxel is left of "
                     f"modalities.{name}.size={modality.size} in {backbone}, found 1"
                 )
-        return self
+        return _without(problems, self)
+
+
+def voxels_left(length: int, backbone: str) -> int:
+    """Voxels of an axis that reach a backbone's last layer: MONAI's strides round up, its average pooling down."""
+    return -(-length // 16) if backbone.startswith("resnet") else -(-length // 4) // 8

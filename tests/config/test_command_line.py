@@ -1,0 +1,77 @@
+"""The words behind a command."""
+
+import pytest
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import UserError
+
+
+def problems_of(*arguments: str, **known: list[str]) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        parse_command_line(arguments, **known)
+    return caught.value.problems
+
+
+def test_files_assignments_options_and_words_are_told_apart() -> None:
+    line = parse_command_line(
+        ["runs/a", "--config", "a.yaml", "train.epochs=3", "--out=b=c.csv", "--quick", "--config=d.yaml", "x/y=z.csv"],
+        options=["--out"],
+        flags=["--quick"],
+        words=["RUN", "COHORT"],
+    )
+
+    assert line.files == ["a.yaml", "d.yaml"]
+    assert line.overrides == ["train.epochs=3"]
+    assert line.options == {"--out": "b=c.csv", "--quick": ""}
+    assert line.words == ["runs/a", "x/y=z.csv"]
+
+
+def test_nothing_is_nothing() -> None:
+    line = parse_command_line([])
+
+    assert (line.files, line.overrides, line.options, line.words) == ([], [], {}, [])
+
+
+def test_a_value_may_contain_a_slash_or_an_equals_sign() -> None:
+    assert parse_command_line(["data.csv=a/b=c.csv"]).overrides == ["data.csv=a/b=c.csv"]
+
+
+@pytest.mark.parametrize("arguments", [["--config"], ["--config="], ["--config", ""], ["--config", "--quick"]])
+def test_an_option_without_its_value_is_refused(arguments: list[str]) -> None:
+    assert problems_of(*arguments, flags=["--quick"]) == ["argument --config: expected a value after it"]
+
+
+def test_an_option_that_is_given_twice_is_refused() -> None:
+    assert problems_of("--out", "a", "--out=b", options=["--out"]) == ["argument --out: given twice"]
+
+
+@pytest.mark.parametrize("argument", ["--lunch", "--lunch=x", "-x", "--", "-", "--quick=yes"])
+def test_an_unknown_option_lists_those_that_exist(argument: str) -> None:
+    assert problems_of(argument, options=["--launch"], flags=["--quick"]) == [
+        f"argument {argument}: no such option; known are --config, --launch, --quick, --help"
+    ]
+
+
+def test_words_that_are_missing_or_too_many_are_named() -> None:
+    assert problems_of("a", words=["RUN", "COHORT", "MORE"]) == ["missing: COHORT MORE"]
+    assert problems_of("a", "b", "c", words=["RUN"]) == [
+        "argument b: expected KEY=VALUE",
+        "argument c: expected KEY=VALUE",
+    ]
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    assert len(problems_of("--lunch", "word", "--out", options=["--out"])) == 3
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_needs_nothing_else_to_be_right(flag: str) -> None:
+    assert "--help" in parse_command_line(["--lunch", "a", "b", flag], words=["RUN"]).options
+    assert "--help" in parse_command_line(["--out", flag], options=["--out"]).options or flag == "-h"
+
+
+def test_the_help_is_the_docstring_and_the_options_in_columns() -> None:
+    assert help_text("\nDoes it.\n", {"--out FILE": "where", "KEY=VALUE": "sets a key"}) == (
+        "Does it.\n\n  --out FILE  where\n  KEY=VALUE   sets a key"
+    )
+    assert help_text(None, {"-x": "y"}) == "\n\n  -x  y"

@@ -1,0 +1,89 @@
+"""How mistakes are printed, and the exit codes."""
+
+import sys
+
+import pytest
+
+from vwmm.config.errors import RunError, UserError, format_problems, is_speaker, run_guarded
+
+
+def test_one_problem_is_singular_and_more_are_plural() -> None:
+    assert format_problems(["a"]) == "vwmm: 1 problem to mend before this can run:\n  - a"
+    assert format_problems(["a", "b"]).splitlines()[0] == "vwmm: 2 problems to mend before this can run:"
+
+
+def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
+    problems = [f"problem {number}" for number in range(25)]
+
+    lines = format_problems(problems).splitlines()
+
+    assert lines[0].startswith("vwmm: 25 problems")
+    assert lines[20] == "  - problem 19"
+    assert lines[21:] == ["  ... and 5 more; `vwmm check` with the same arguments lists all"]
+    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
+    assert "more" not in format_problems(problems[:20])
+
+
+def test_a_user_error_keeps_its_problems() -> None:
+    assert UserError("one").problems == ["one"]
+    assert str(UserError(problem for problem in ("one", "two"))) == "one\ntwo"
+    with pytest.raises(AssertionError):
+        UserError([])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "stderr"),
+    [
+        (None, 0, ""),
+        (UserError(["a", "b"]), 2, "vwmm: 2 problems to mend before this can run:\n  - a\n  - b\n"),
+        (RunError("the loss is nan"), 1, "vwmm: the loss is nan\n"),
+        (KeyboardInterrupt(), 1, "vwmm: interrupted\n"),
+    ],
+)
+@pytest.mark.parametrize("rank", [None, "0", "1"])
+def test_exit_codes_and_messages_once_for_all_processes(
+    error: BaseException | None,
+    code: int,
+    stderr: str,
+    rank: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+
+    def command(arguments: list[str]) -> int:
+        assert arguments == ["x"]
+        if error is not None:
+            raise error
+        return 0
+
+    assert run_guarded(command, ["x"]) == code
+    assert is_speaker() is (rank != "1")
+    assert capsys.readouterr().err == (stderr if rank != "1" else "")
+
+
+def test_a_reader_that_has_gone_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    def command(arguments: list[str]) -> int:
+        raise BrokenPipeError
+
+    stderr = Closed()
+    monkeypatch.setattr(sys, "stderr", stderr)
+
+    assert run_guarded(command, []) == 1
+    assert stderr.is_closed
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    def command(arguments: list[str]) -> int:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        run_guarded(command, [])

@@ -1,0 +1,138 @@
+"""What pydantic finds wrong with a configuration, in words: where it stands, the key, what was expected and found."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from vwmm.config.schema import DEFAULT_MODALITIES, Config
+
+Key = tuple[str, ...]
+
+
+def key_of(location: tuple[int | str, ...]) -> Key:
+    """The dotted key of a pydantic error, without the list indices and union branches that follow it."""
+    key: list[str] = []
+    node: Any = Config
+    for part in location:
+        if not _has_keys(node) or part == "[key]":
+            break
+        key.append(str(part))
+        node = _below(node, str(part))
+    return tuple(key)
+
+
+def is_rule(detail: Any) -> bool:
+    """Whether an error is about how the keys of a section go together, not about one value."""
+    return detail["type"] == "value_error" and isinstance(detail["input"], dict)
+
+
+def explain(key: Key, details: list[Any], origins: Mapping[str, str]) -> list[str]:
+    """The problems of one key, one line each; `origins` has the file and line, or the argument, of each key."""
+    detail = details[0]
+    if is_rule(detail):
+        # Each line of a rule begins with the key that it is about: "size has 3 numbers, but ...".
+        return [_explain_rule(key, line, origins) for line in _message(detail).splitlines()]
+    dotted, where = ".".join(key), origin_of(key, origins)
+    if detail["type"] == "extra_forbidden":
+        return [f"{where}: {dotted}: no such key{nearest_key(key)}"]
+    if detail["type"] == "missing":
+        return [f"{where}: {dotted}: this key is required{nearest_key(key[:-1])}"]
+    if "[key]" in detail["loc"]:
+        return [f"{where}: {dotted}: {_message(detail) if detail['type'] == 'value_error' else _NAME}"]
+    expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
+    return [f"{where}: {dotted}: {expected}, found {shorten(detail['input'])}"]
+
+
+def origin_of(key: Key, origins: Mapping[str, str]) -> str:
+    """The file and line, or the argument, that gave a key or the section around it."""
+    depth = next((n for n in range(len(key), 0, -1) if ".".join(key[:n]) in origins), 0)
+    return origins[".".join(key[:depth])] if depth else "configuration"
+
+
+def nearest_key(key: Key) -> str:
+    """A hint at the key that was probably meant: beside this one, else the same word in another section."""
+    node: Any = Config
+    for part in key[:-1]:
+        node = _below(node, part) if _has_keys(node) else None
+    if node is None or not key:
+        return ""
+    names = list(DEFAULT_MODALITIES) if get_origin(node) is dict else list(node.model_fields)
+    close = difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6)
+    if close and close[0] != key[-1]:
+        return f"; did you mean {'.'.join([*key[:-1], close[0]])}?"
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in all_keys()}
+    for word in difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.7):
+        return f"; did you mean {everywhere[word]}?"
+    return "" if get_origin(node) is dict else f"; the keys here are {', '.join(names)}"
+
+
+def all_keys(node: Any = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the configuration; a modality's name is written NAME."""
+    keys: list[str] = []
+    for name, known in node.model_fields.items():
+        keys.append(prefix + name)
+        below = known.annotation
+        if get_origin(below) is dict:
+            keys += all_keys(get_args(below)[1], f"{prefix}{name}.NAME.")
+        elif _has_keys(below):
+            keys += all_keys(below, f"{prefix}{name}.")
+    return keys
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """A value as it is shown in a message."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "nothing" if value is None or text == "" else text
+    text = str(value).lower() if isinstance(value, bool) else text
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+_NAME = "expected a name of letters, digits, '_' and '-', beginning with a letter or digit"
+_IN_WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Input should be ", "expected "),
+    (r", (unable to parse|got a number with).*", ""),
+    (r"expected (greater|less)", r"expected a number \1"),
+    (r"a valid dictionary or instance of", "a section with the keys of"),
+    (r"a valid dictionary", "a section"),
+    (r"^(List|Dictionary|String) should have", "expected"),
+    (r" after validation", ""),
+    (r", not \d+$", ""),
+    (r"^Keys should be strings", "expected a text as the key"),
+    (r"a valid string", "a text"),
+    (r"^Unable to parse input string as an integer.*", "expected a valid integer"),
+    (r"^String should match pattern '\^\[A-Za-z.*", _NAME),
+    (r"^String should match pattern.*", "expected a path"),
+)
+
+
+def _message(detail: Any) -> str:
+    return str(detail["msg"]).removeprefix("Value error, ")
+
+
+def _expectation(detail: Any) -> str:
+    message = str(detail["msg"])
+    for pattern, words in _IN_WORDS:
+        message = re.sub(pattern, words, message)
+    return message
+
+
+def _explain_rule(section: Key, message: str, origins: Mapping[str, str]) -> str:
+    key = (*section, *re.split(r"[\s=:]", message, maxsplit=1)[0].split("."))
+    return f"{origin_of(key, origins)}: {'.'.join(key)}: {message.removeprefix('.'.join(key) + ': ')}"
+
+
+def _below(node: Any, part: str) -> Any:
+    """What stands at key `part` of a record, or of a mapping of records."""
+    if get_origin(node) is dict:
+        return get_args(node)[1]
+    known = node.model_fields.get(part)
+    return known.annotation if known else None
+
+
+def _has_keys(node: Any) -> bool:
+    return get_origin(node) is dict or (isinstance(node, type) and issubclass(node, BaseModel))
