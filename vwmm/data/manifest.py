@@ -4,16 +4,17 @@ Every problem of the file is found in one pass and said with its line, so that a
 once. Nothing here opens an image.
 """
 
-import csv
 import hashlib
-import io
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vwmm.config.errors import UserError
+from vwmm.config.explaining import shorten
 from vwmm.config.schema import Columns, Data, Modality
+from vwmm.data.table import read_table
 
 SPLITS = ("train", "val", "test")
 ORIGINAL_SUFFIXES = ("", ".nii.gz", ".nii", ".dcm", ".png", ".npy")
@@ -105,46 +106,20 @@ class _Reader:
         self.modalities = modalities
         self.need_labels = need_labels
         self.classes = tuple(data.labels or classes)
+        self.table = read_table(self.path, example=self._example())
+        self.problems, self.note = self.table.problems, self.table.note
         self.root = Path(data.root) if data.root else self.path.parent
-        self.problems: list[str] = []
+        self.real_root = os.path.realpath(self.root)
 
     def read(self) -> tuple[Cohort, list[str]]:
-        cases = [case for line, row in self._rows() if (case := self._case(line, row)) is not None]
+        self._check_columns()
+        cases = [case for line, row in self.table.rows if (case := self._case(line, row)) is not None]
         self._check_unique(cases)
         self._check_one_split_per_patient(cases)
-        if self.need_labels:
+        if self.need_labels and self.table.is_whole:
             self._check_labels(cases)
         classes = self.classes or sorted_classes({case.label for case in cases if case.label is not None})
         return Cohort(tuple(sorted(cases, key=lambda case: case.name)), classes, self.path), self.problems
-
-    def _problem(self, line: int | None, text: str) -> None:
-        self.problems.append(f"{self.path.name}{f' line {line}' if line else ''}: {text}")
-
-    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """(line, cells by column) of each row that has the right number of cells; blank rows are passed over."""
-        lines = iter(_read_lines(self.path))
-        reader = csv.reader(lines, delimiter=",", strict=True)
-        try:
-            header = next(reader, None)
-            if not header:
-                raise UserError(f"{self.path.name}: the file is empty; expected a header such as {self._example()}")
-            if len(header) == 1 and (delimiter := next((d for d in ";\t" if d in header[0]), None)):
-                reader = csv.reader(_read_lines(self.path), delimiter=delimiter, strict=True)
-                header = next(reader)
-            header = [name.strip() for name in header]
-            self._check_header(header)
-            self.header = header
-            start = reader.line_num + 1
-            for cells in reader:
-                line, start = start, reader.line_num + 1
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    self._problem(line, f"{len(cells)} cells, but the header has {len(header)} columns")
-                    continue
-                yield line, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-        except csv.Error as error:
-            self._problem(reader.line_num, f"not valid CSV: {error}")
 
     def _example(self) -> str:
         return ",".join([self.data.columns.case, self.data.columns.label, *self.modalities])
@@ -155,21 +130,22 @@ class _Reader:
             return self.data.columns.filename
         return modality.column or name
 
-    def _check_header(self, header: list[str]) -> None:
-        columns = self.data.columns
-        for name in sorted({name for name in header if header.count(name) > 1}):
-            self._problem(1, f"column {name!r} stands {header.count(name)} times" if name else "a column has no name")
-        wanted = {f"modalities.{name}": self._image_column(name) for name in self.modalities}
+    def _check_columns(self) -> None:
+        """Raises UserError where a column or the folder of the images is missing: each row would say so again."""
+        columns, header = self.data.columns, self.table.header
+        wanted = {f"modalities.{name}.column": self._image_column(name) for name in self.modalities}
         if self.need_labels:
             wanted["data.columns.label"] = columns.label
         missing = {key: column for key, column in wanted.items() if column not in header}
         if columns.case not in header and columns.patient not in header and columns.filename not in header:
             missing["data.columns.case"] = columns.case
-        found = ", ".join(header)
+        found = shorten(", ".join(header), 150)
         for key, column in missing.items():
-            where = f"{key}.column" if key.startswith("modalities.") else key
-            self._problem(1, f"column {column!r} is missing (found: {found}); rename it there, or set {where}")
-        if missing or any(header.count(name) > 1 for name in header):
+            self.note(1, f"column {column!r} is missing (found: {found}); rename it there, or set {key}")
+        folders = {f"modalities.{name}.folder": m.folder for name, m in self.modalities.items() if m.folder is not None}
+        absent = {k: f for k, f in {"data.root": "", **folders}.items() if not (self.root / f).is_dir()}
+        self.problems += [f"{key}: folder not found: {self.root / folder}" for key, folder in absent.items()]
+        if missing or absent:
             raise UserError(self.problems)
 
     def _case(self, line: int, row: dict[str, str]) -> Case | None:
@@ -177,14 +153,17 @@ class _Reader:
         patient = row.get(columns.patient, "")
         name = row.get(columns.case, "") or patient or _stem(row.get(columns.filename, ""))
         if columns.case in row and not row[columns.case]:
-            self._problem(line, f"column {columns.case!r} is empty: each case needs a name")
+            self.note(line, f"column {columns.case!r} is empty: each case needs a name")
             return None
         if not name:
-            self._problem(line, f"neither {columns.case!r} nor {columns.patient!r} has a value: who is this?")
+            self.note(line, f"neither {columns.case!r} nor {columns.patient!r} has a value: who is this?")
             return None
+        if not patient and columns.patient in row:
+            self.note(line, f"case {name}: column {columns.patient!r} is empty: fill it in, or leave the column out")
+        before = len(self.problems)
         images = {modality: self._image(line, modality, row) for modality in self.modalities}
-        if not any(images.values()):
-            self._problem(line, f"case {name}: no image at all; at least one of {', '.join(images)} is needed")
+        if not any(images.values()) and len(self.problems) == before:
+            self.note(line, f"case {name}: no image at all; at least one of {', '.join(images)} is needed")
         return Case(
             name=name,
             patient=patient or name,
@@ -206,10 +185,10 @@ class _Reader:
         label = row.get(self.data.columns.label, "")
         if not label:
             if self.need_labels:
-                self._problem(line, f"case {name}: the label is empty; fill it in, or remove the row")
+                self.note(line, f"case {name}: the label is empty; fill it in, or remove the row")
             return None
         if self.classes and label not in self.classes:
-            self._problem(line, f"case {name}: label {label!r} is none of {', '.join(self.classes)}")
+            self.note(line, f"case {name}: label {label!r} is none of {', '.join(self.classes)}")
         return label
 
     def _split(self, line: int, row: dict[str, str], name: str) -> str | None:
@@ -218,7 +197,7 @@ class _Reader:
         split = row[self.data.columns.split]
         if split not in SPLITS:
             found = f"found {split!r}" if split else "the cell is empty (all cases are assigned, or the column goes)"
-            self._problem(line, f"case {name}: column {self.data.columns.split!r} must be train, val or test; {found}")
+            self.note(line, f"case {name}: column {self.data.columns.split!r} must be train, val or test; {found}")
             return None
         return split
 
@@ -226,8 +205,8 @@ class _Reader:
         if self.data.columns.fold not in row:
             return None
         text = row[self.data.columns.fold]
-        if not (text.isascii() and text.isdigit()):
-            self._problem(line, f"case {name}: column {self.data.columns.fold!r} must be 0, 1, 2, ...; found {text!r}")
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            self.note(line, f"case {name}: column {self.data.columns.fold!r} must be 0, 1, 2, ...; found {text!r}")
             return None
         return int(text)
 
@@ -236,45 +215,41 @@ class _Reader:
         text = row[self._image_column(name)]
         if not text:
             return None
-        if "\0" in text:
-            self._problem(line, f"{name}: the path has a NUL character")
-            return None
         modality = self.modalities[name]
         if modality.folder is None:
             path = self.root / text
         else:
             folder = self.root / modality.folder
-            path = next((p for s in ORIGINAL_SUFFIXES if (p := folder / (text + s)).exists()), folder / text)
-            if not path.exists():
-                if not folder.is_dir():
-                    self._folder_missing(name, modality.folder)
+            found = [folder / (text + s) for s in ORIGINAL_SUFFIXES if os.path.lexists(folder / (text + s))]
+            if not found:
                 return None
+            path = found[0]
         return self._checked(line, name, text, path)
 
-    def _folder_missing(self, name: str, folder: str) -> None:
-        text = f"modalities.{name}.folder: folder not found: {folder} (relative to {self.root})"
-        if text not in self.problems:
-            self.problems.append(text)
-
     def _checked(self, line: int, name: str, text: str, path: Path) -> Path | None:
+        shown = shorten(text, 120)
         try:
-            if not path.exists():
-                self._problem(line, f"{name} file not found: {text} (relative to {self.root})")
-                return None
-            if not self.data.allow_outside_root and not path.resolve().is_relative_to(self.root.resolve()):
-                self._problem(line, f"{name}: {text} leaves {self.root}; if meant: data.allow_outside_root=true")
-                return None
-        except (OSError, RuntimeError) as error:  # a name too long, a circle of links, no permission
-            self._problem(line, f"{name}: {text}: {error.__class__.__name__}: {getattr(error, 'strerror', error)}")
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            self.note(line, f"{name} file not found: {shown} (relative to {self.root})")
             return None
-        return Path(os.path.abspath(path))
+        except OSError as error:  # a name too long, a circle of links, no permission
+            self.note(line, f"{name}: {shown}: {error.strerror}")
+            return None
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            self.note(line, f"{name}: {shown} is neither a file nor a folder")
+            return None
+        if not self.data.allow_outside_root and not Path(os.path.realpath(path)).is_relative_to(self.real_root):
+            self.note(line, f"{name}: {shown} leaves {self.root}; if meant: data.allow_outside_root=true")
+            return None
+        return path.absolute()
 
     def _check_unique(self, cases: list[Case]) -> None:
         first: dict[str, int] = {}
         for case in cases:
             if case.name in first:
-                hint = "" if self.data.columns.case in self.header else "; several visits need a column 'case'"
-                self._problem(case.line, f"case {case.name} already stands in line {first[case.name]}{hint}")
+                hint = "" if self.data.columns.case in self.table.header else "; several visits need a column 'case'"
+                self.note(case.line, f"case {case.name} already stands in line {first[case.name]}{hint}")
             first.setdefault(case.name, case.line)
 
     def _check_one_split_per_patient(self, cases: list[Case]) -> None:
@@ -283,7 +258,7 @@ class _Reader:
             before = first.setdefault(case.patient, case)
             for what, value, other in (("split", case.split, before.split), ("fold", case.fold, before.fold)):
                 if value is not None and other is not None and value != other:
-                    self._problem(
+                    self.note(
                         case.line,
                         f"patient {case.patient} is in {what} {value}, but in {what} {other} in line {before.line}: "
                         "all cases of a patient belong together",
@@ -296,17 +271,17 @@ class _Reader:
             if case.label is not None:
                 patients.setdefault(case.label, {}).setdefault(case.patient, case.line)
         if not cases and not self.problems:
-            self._problem(None, "no cases: the header is not followed by any row")
+            self.note(None, "no cases: the header is not followed by any row")
         elif len(patients) == 1:
             only = next(iter(patients))
-            self._problem(None, f"every case has the same label {only!r}: there is nothing to tell apart")
+            self.note(None, f"every case has the same label {only!r}: there is nothing to tell apart")
         for label, lines in sorted(patients.items()):
             if len(lines) == 1 and len(patients) > 1:
                 line = next(iter(lines.values()))
-                self._problem(line, f"label {label!r} occurs in one patient only; each needs 2 or more, or is merged")
+                self.note(line, f"label {label!r} occurs in one patient only; each needs 2 or more, or is merged")
         for label in self.data.labels or ():
             if label not in patients:
-                self._problem(None, f"data.labels: no case has label {label!r}")
+                self.note(None, f"data.labels: no case has label {label!r}")
 
 
 def sorted_classes(labels: set[str]) -> tuple[str, ...]:
@@ -322,24 +297,3 @@ def _stem(filename: str) -> str:
     for suffix in ORIGINAL_SUFFIXES[1:]:
         name = name.removesuffix(suffix)
     return name
-
-
-def _read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text (a byte order mark is passed over), or a UserError that names the line."""
-    try:
-        if not path.is_file():
-            raise UserError(
-                f"data.csv: file not found: {path}" if not path.exists() else f"data.csv: not a file: {path}"
-            )
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"data.csv: {path} cannot be read: {error.strerror}") from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{path.name} line {line}: not UTF-8 text; save the table as 'CSV UTF-8'") from error
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise UserError(f"{path.name} line {line}: a NUL character; this is no text file (save the table as CSV)")
-    return iter(io.StringIO(text, newline=""))

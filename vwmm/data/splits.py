@@ -14,13 +14,15 @@ import numpy as np
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
 from vwmm.data.manifest import SPLITS, Case, Cohort
+from vwmm.data.table import read_table
 
 
 def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     """`train`, `val` or `test` for each case's name.
 
     In order of precedence: `split.file`; with `split.fold`, the CSV's column of folds or a draw of `split.folds`; the
-    CSV's column `split`; a draw by `split.val_fraction`. Raises UserError where a part comes out empty.
+    CSV's column `split`; a draw by `split.val_fraction`. With folds, the cases that the CSV or `split.test_fraction`
+    sets aside are in none. Raises UserError where a part comes out empty.
     """
     if split.file is not None:
         assigned = _from_file(cohort, Path(split.file))
@@ -55,18 +57,19 @@ def _patients(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
 
 
 def _draw(cohort: Cohort, split: Split) -> dict[str, str]:
-    patients, labels = _patients(cohort.cases)
-    part_of = dict.fromkeys(patients, "train")
-    rest, rest_labels = patients, labels
+    part_of: dict[str, str] = {}
     for part, fraction in (("test", split.test_fraction), ("val", split.val_fraction)):
-        if fraction == 0:
-            continue
-        wanted = max(1, round(fraction * len(patients)))
-        drawn = set(_draw_patients(rest, rest_labels, wanted, split, part))
-        part_of.update(dict.fromkeys(drawn, part))
-        rest_labels = [label for name, label in zip(rest, rest_labels, strict=True) if name not in drawn]
-        rest = [name for name in rest if name not in drawn]
-    return {case.name: part_of[case.patient] for case in cohort.cases}
+        part_of |= _draw_part(cohort, split, part, fraction, taken=part_of)
+    return {case.name: part_of.get(case.patient, "train") for case in cohort.cases}
+
+
+def _draw_part(cohort: Cohort, split: Split, part: str, fraction: float, *, taken: Mapping[str, str]) -> dict[str, str]:
+    """The part of each patient drawn for it, from those not `taken`; `fraction` is of all patients."""
+    if fraction == 0:
+        return {}
+    wanted = max(1, round(fraction * len({case.patient for case in cohort.cases})))
+    patients, labels = _patients([case for case in cohort.cases if case.patient not in taken])
+    return dict.fromkeys(_draw_patients(patients, labels, wanted, split, part), part)
 
 
 def _draw_patients(patients: list[str], labels: list[str], wanted: int, split: Split, part: str) -> list[str]:
@@ -92,26 +95,41 @@ def _draw_patients(patients: list[str], labels: list[str], wanted: int, split: S
 
 
 def _from_folds(cohort: Cohort, split: Split) -> dict[str, str]:
-    in_csv = {case.name: case.fold for case in cohort.cases if case.fold is not None}
-    if in_csv:
-        found = sorted(set(in_csv.values()))
-        if split.fold not in found:
-            raise UserError(f"split.fold={split.fold}: the CSV has the folds {', '.join(map(str, found))}")
-        return {case.name: "val" if in_csv[case.name] == split.fold else "train" for case in cohort.cases}
-    if split.folds is None:
-        raise UserError(f"split.fold={split.fold}: say of how many (split.folds=5), or add a column 'fold' to the CSV")
-    fold_of = _draw_folds(cohort, split)
-    return {case.name: "val" if fold_of[case.patient] == split.fold else "train" for case in cohort.cases}
+    aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
+    if not any(case.split for case in cohort.cases):
+        aside = _draw_part(cohort, split, "test", split.test_fraction, taken={})
+    cases = [case for case in cohort.cases if case.patient not in aside]
+    fold_of = _folds_in_csv(cases, split) or _draw_folds(cases, split)
+    return {
+        case.name: "test" if case.patient in aside else "val" if fold_of[case.patient] == split.fold else "train"
+        for case in cohort.cases
+    }
 
 
-def _draw_folds(cohort: Cohort, split: Split) -> dict[str, int]:
+def _folds_in_csv(cases: Sequence[Case], split: Split) -> dict[str, int]:
+    """The fold of each patient, where the CSV has a column of them."""
+    fold_of = {case.patient: case.fold for case in cases if case.fold is not None}
+    found = sorted(set(fold_of.values()))
+    if found and (split.fold not in found or (split.folds or len(found)) != len(found)):
+        said = f"split.fold={split.fold}" + ("" if split.folds is None else f" of split.folds={split.folds}")
+        raise UserError(f"{said}: the CSV has the folds {', '.join(map(str, found))}")
+    return fold_of
+
+
+def _draw_folds(cases: Sequence[Case], split: Split) -> dict[str, int]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    patients, labels = _patients(cohort.cases)
-    assert split.folds is not None
+    if split.folds is None:
+        raise UserError(f"split.fold={split.fold}: say of how many (split.folds=5), or add a column 'fold' to the CSV")
+    patients, labels = _patients(cases)
+    if len(patients) < split.folds:
+        raise UserError(f"split.folds={split.folds}: there are {len(patients)} patients, fewer than folds")
     rarest, count = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
-    if len(patients) < split.folds or (split.stratified and count < split.folds):
-        raise UserError(f"split.folds={split.folds}: label {rarest!r} has {count} patients, fewer than folds")
+    if split.stratified and count < split.folds:
+        raise UserError(
+            f"split.folds={split.folds}: label {rarest!r} has {count} patients, fewer than folds; "
+            "fewer folds, or split.stratified=false"
+        )
     kind = StratifiedKFold if split.stratified else KFold
     folds = kind(split.folds, shuffle=True, random_state=split.seed).split(patients, labels)
     return {patients[index]: number for number, (_, held_out) in enumerate(folds) for index in held_out}
@@ -119,23 +137,18 @@ def _draw_folds(cohort: Cohort, split: Split) -> dict[str, int]:
 
 def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
     """A split.csv of an earlier run: every case of the cohort must be in it, under the same patient."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = {row["case"]: row for row in csv.DictReader(stream)}
-            valid = all(row["split"] in SPLITS for row in rows.values())
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"split.file: {path} cannot be read as a split.csv: {error}") from error
-    if not valid:
-        raise UserError(f"split.file: {path}: column 'split' must be train, val or test in every row")
-    problems = [
-        f"split.file: case {case.name} ({cohort.csv_path.name} line {case.line}) is not in {path.name}"
-        for case in cohort.cases
-        if case.name not in rows
-    ]
+    rows = _read_split(path)
+    problems = []
     parts: dict[str, set[str]] = {}
     for case in cohort.cases:
-        if case.name in rows:
-            parts.setdefault(case.patient, set()).add(rows[case.name]["split"])
+        where = f"split.file: case {case.name} ({cohort.csv_path.name} line {case.line})"
+        if case.name not in rows:
+            problems.append(f"{where} is not in {path.name}")
+            continue
+        patient, part = rows[case.name]
+        if patient not in (None, case.patient):
+            problems.append(f"{where} is of patient {case.patient}, but of {patient} in {path.name}")
+        parts.setdefault(case.patient, set()).add(part)
     problems += [
         f"split.file: patient {name} is in {' and '.join(sorted(found))}"
         for name, found in parts.items()
@@ -143,7 +156,26 @@ def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
     ]
     if problems:
         raise UserError(problems)
-    return {case.name: rows[case.name]["split"] for case in cohort.cases}
+    return {case.name: rows[case.name][1] for case in cohort.cases}
+
+
+def _read_split(path: Path) -> dict[str, tuple[str | None, str]]:
+    """(patient, part) of each case in a split.csv; the patient is None where there is no such column."""
+    table = read_table(path, key="split.file", example="case,patient,label,split")
+    if table.problems:
+        raise UserError(f"split.file: {problem}" for problem in table.problems)
+    if not {"case", "split"} <= set(table.header):
+        raise UserError(f"split.file: {path.name} has no column 'case' or 'split'; expected a run's split.csv")
+    rows: dict[str, tuple[str | None, str]] = {}
+    for line, row in table.rows:
+        part, name = row["split"], row["case"]
+        if part not in SPLITS:
+            raise UserError(f"split.file: {path.name} line {line}: 'split' must be train, val or test; found {part!r}")
+        if rows.setdefault(name, (row.get("patient"), part))[1] != part:
+            raise UserError(
+                f"split.file: {path.name} line {line}: case {name} stands twice, in {rows[name][1]} and {part}"
+            )
+    return rows
 
 
 def _check(cohort: Cohort, assigned: Mapping[str, str]) -> None:

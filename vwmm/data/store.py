@@ -5,13 +5,13 @@ new entry and the old one is never read by mistake. Entries are written whole or
 """
 
 import hashlib
-import os
-import tempfile
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Modality
 from vwmm.data.transforms import load_input, recipe_key
 
@@ -50,33 +50,21 @@ class Store:
         path = self.folder / key[:2] / f"{key}.npy"
         if self._is_whole(path, modality):
             return Entry(content, path, was_built=False)
-        _write_array(path, load_input(image, modality))
+        written = io.BytesIO()
+        np.save(written, load_input(image, modality), allow_pickle=False)
+        write_whole(path, written.getvalue())
         return Entry(content, path, was_built=True)
 
     def _is_whole(self, path: Path, modality: Modality) -> bool:
         """Whether the entry is there and has the shape and number of bytes that it should."""
         try:
             array = open_array(path)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # damaged bytes may bring numpy to anything; whatever it is, the entry is built again
             return False
         return array.shape == (1, *modality.size) and array.dtype == np.float32
 
 
 def open_array(path: Path) -> np.ndarray:
     """The entry as a read-only memory map: its pages are shared by all processes of the machine."""
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    array: np.ndarray = np.lib.format.open_memmap(path, mode="r")  # unlike np.load it reads nothing but arrays
     return array
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".building-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.readers import Image, ImageError, read_image
+from vwmm.data.image import MAX_VOXELS, Image, ImageError
+from vwmm.data.readers import read_image
 
 # Part of the store's keys: raise it when a change of the code below changes a value.
 RECIPE_VERSION = 1
@@ -77,32 +78,41 @@ def _with_dims(tensor: Any, modality: Modality) -> Any:
     if modality.dims == 3 or len(shape) == 2:
         return tensor
     # A sagittal or coronal slice has its single voxel on another axis than the last, once it is turned.
-    axis = shape.index(1) if 1 in shape else 2
+    axis = next((axis for axis in (2, 1, 0) if shape[axis] == 1), 2)
     index = shape[axis] // 2 if modality.slice == "middle" or shape[axis] == 1 else modality.slice
     if index >= shape[axis]:
         raise ImageError(f"slice {index} does not exist: {shape[axis]} slices along the last axis")
-    kept = [n for n in range(3) if n != axis]
-    affine = np.eye(4)
-    affine[:3, :2] = tensor.affine.numpy()[:3, kept]
-    # Two in-plane axes: MONAI's 2D transforms need their lengths only.
-    affine = np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0, 1.0])
-    return MetaTensor(tensor.as_tensor().select(axis + 1, index).contiguous(), affine=affine)
+    plane = tensor.as_tensor().select(axis + 1, index).contiguous()
+    if plane.min() == plane.max():
+        raise ImageError(f"slice {index} of {shape[axis]} is empty; choose another one by modalities.NAME.slice")
+    # Of the two axes in the plane, MONAI's 2D transforms need the lengths only.
+    lengths = np.linalg.norm(tensor.affine.numpy()[:3, :3], axis=0)
+    return MetaTensor(plane, affine=np.diag([*np.delete(lengths, axis), 1.0, 1.0]))
 
 
 def _respaced(tensor: Any, modality: Modality) -> Any:
     from monai.transforms import Spacing
 
+    assert modality.spacing_mm is not None
+    shape = np.array(tensor.shape[1:])
+    found = np.linalg.norm(tensor.affine.numpy()[:3, :3], axis=0)[: len(shape)]
+    needed = float(np.prod(np.ceil(shape * found / modality.spacing_mm)))
+    if needed > MAX_VOXELS:
+        sizes = " x ".join(f"{length:.3g}" for length in found)
+        raise ImageError(f"voxels of {sizes} mm would become {needed:.2g} at spacing_mm={modality.spacing_mm}")
     return Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
 
 
 def _scaled(tensor: Any, modality: Modality) -> Any:
-    """Window and intensity; with a window, `min_max` maps the window's bounds to 0 and 1, so that HU keep their meaning."""
+    """Window and intensity; `min_max` maps the bounds of a window to 0 and 1, so that HU keep their meaning."""
     from monai.transforms import NormalizeIntensity, ScaleIntensity, ScaleIntensityRange
 
     if modality.window_hu is not None:
         low, high = modality.window_hu
         to = (0.0, 1.0) if modality.intensity == "min_max" else (low, high)
         tensor = ScaleIntensityRange(a_min=low, a_max=high, b_min=to[0], b_max=to[1], clip=True)(tensor)
+        if tensor.min() == tensor.max():
+            raise ImageError(f"no voxel lies within window_hu=[{low:g}, {high:g}]: are these Hounsfield units?")
     elif modality.intensity == "min_max":
         tensor = ScaleIntensity()(tensor)
     return NormalizeIntensity()(tensor) if modality.intensity == "z_score" else tensor

@@ -1,0 +1,240 @@
+"""The fixed transforms against MONAI's own, and the ways from a volume to a slice."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 - its usual name
+import torch
+
+from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
+from vwmm.config.schema import Modality
+from vwmm.data import transforms
+from vwmm.data.image import Image, ImageError
+from vwmm.data.readers import read_image
+from vwmm.data.transforms import check_dims, load_input, recipe_key, transform
+
+pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
+LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def modality(*size: int, **fields: Any) -> Modality:
+    return Modality.model_validate({"dims": len(size), "size": size, "orientation": None, **fields})
+
+
+def image_of(voxels: np.ndarray, affine: np.ndarray | None = None) -> Image:
+    return Image(voxels.astype(np.float32), np.eye(4) if affine is None else affine, "unknown")
+
+
+def resized(plane: np.ndarray, *size: int) -> np.ndarray:
+    """(1, *size): area-averaged by torch."""
+    return torch.nn.functional.interpolate(torch.from_numpy(plane.astype(np.float32))[None, None], size, mode="area")[
+        0
+    ].numpy()
+
+
+def scaled(voxels: np.ndarray) -> np.ndarray:
+    values = voxels.astype(np.float32)
+    return (values - values.min()) / (values.max() - values.min())
+
+
+@pytest.mark.parametrize("orientation", [None, "RAS", "LPS", "SAL"])
+@pytest.mark.parametrize("size", [(8, 6, 4), (32, 40, 24)])
+def test_a_volume_is_transformed_as_monai_does_it_bit_for_bit(
+    orientation: str | None, size: tuple[int, ...], tmp_path: Path
+) -> None:
+    from monai.transforms import Compose, LoadImage, Orientation, Resize, ScaleIntensity
+
+    path = write_nifti(tmp_path / "a.nii.gz", numbers(20, 30, 10))
+    steps = [LoadImage(image_only=True, ensure_channel_first=True)]
+    steps += [Orientation(axcodes=orientation, labels=LABELS)] if orientation else []
+    expected = Compose([*steps, ScaleIntensity(), Resize(size)])(path).numpy()
+
+    found = load_input(path, modality(*size, orientation=orientation))
+
+    assert found.dtype == np.float32
+    assert found.shape == (1, *size)
+    assert found.flags.c_contiguous
+    assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def test_spacing_of_a_volume_is_monais(tmp_path: Path) -> None:
+    from monai.transforms import Compose, LoadImage, Orientation, Resize, ScaleIntensity, Spacing
+
+    path = write_nifti(tmp_path / "a.nii.gz", numbers(12, 14, 6))
+    expected = Compose(
+        [
+            LoadImage(image_only=True, ensure_channel_first=True),
+            Orientation(axcodes="RAS", labels=LABELS),
+            Spacing(pixdim=(0.5, 1.0, 2.0), mode="bilinear", padding_mode="border"),
+            ScaleIntensity(),
+            Resize((8, 6, 4)),
+        ]
+    )(path).numpy()
+
+    found = load_input(path, modality(8, 6, 4, orientation="RAS", spacing_mm=[0.5, 1.0, 2.0]))
+
+    assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def test_spacing_of_a_slice_uses_the_lengths_in_its_plane() -> None:
+    """A plane of 1 x 3 mm pixels, at 1 mm: each column is drawn out to three."""
+    plane = np.repeat(np.arange(6.0)[:, None], 4, axis=1) + np.arange(4.0)
+    turned = np.diag([-1.0, 3.0, 7.0, 1.0])
+    source = image_of(plane[..., None], turned)
+
+    found = transform(source, modality(6, 10, spacing_mm=[1.0, 1.0], intensity="none"))
+
+    expected = np.arange(6.0)[:, None] + np.linspace(0, 3, 10)
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+def test_a_spacing_that_would_fill_the_memory_is_refused() -> None:
+    metres_for_mm = np.diag([1000.0, 1000.0, 1000.0, 1.0])
+
+    with pytest.raises(ImageError, match=r"voxels of 1e\+03 x 1e\+03 x 1e\+03 mm would become 6e\+12 at spacing_mm"):
+        transform(image_of(numbers(20, 30, 10), metres_for_mm), modality(8, 6, 4, spacing_mm=[1, 1, 1]))
+
+
+@pytest.mark.parametrize(("slice_", "index"), [("middle", 5), (0, 0), (9, 9)])
+def test_a_slice_is_taken_along_the_last_axis(slice_: Any, index: int) -> None:
+    voxels = numbers(20, 30, 10)
+
+    found = transform(image_of(voxels), modality(8, 6, slice=slice_))
+
+    np.testing.assert_allclose(found, resized(scaled(voxels[..., index]), 8, 6), rtol=1e-6)
+
+
+def test_a_slice_is_counted_after_the_turn() -> None:
+    """The first slice from below, of a file whose slices go down."""
+    voxels = numbers(20, 30, 10)
+
+    found = transform(image_of(voxels, np.diag([1, 1, -1.0, 1])), modality(20, 30, slice=0, orientation="RAS"))
+
+    np.testing.assert_allclose(found[0], scaled(voxels[..., 9]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("slice_", ["middle", 0])
+def test_a_file_with_one_slice_is_that_slice_whichever_way_it_lies(axis: int, slice_: Any, tmp_path: Path) -> None:
+    """Axial, coronal and sagittal slices: after the turn, the single voxel is on another axis."""
+    plane = numbers(8, 6)
+    normal_last = {0: [1, 2, 0], 1: [0, 2, 1], 2: [0, 1, 2]}[axis]
+    affine = np.eye(4)[:, [*normal_last, 3]]
+    path = write_nifti(tmp_path / "a.nii", plane[..., None], affine)
+
+    found = load_input(path, modality(8, 6, orientation="RAS", slice=slice_))
+
+    np.testing.assert_allclose(found[0], scaled(plane), rtol=1e-6)
+
+
+def test_pictures_and_slices_of_two_axes_are_not_turned() -> None:
+    plane = numbers(8, 6)
+
+    found = transform(image_of(plane, np.diag([-1.0, -1, 1, 1])), modality(8, 6, orientation="RAS"))
+
+    np.testing.assert_allclose(found[0], scaled(plane), rtol=1e-6)
+
+
+def test_the_bounds_of_the_window_become_0_and_1(tmp_path: Path) -> None:
+    hu = np.array([[-2000, -150, 200, 550, 551], [3000, -151, -150, 25, 375]])
+    path = write_dicom(tmp_path / "a.dcm", (hu + 2000).astype(np.uint16), intercept=-2000)
+
+    found = load_input(path, modality(5, 2, window_hu=[-150, 550], orientation="LPS"))
+
+    expected = [[0, 0, 0.5, 1, 1], [1, 0, 0, 0.25, 0.75]]
+    np.testing.assert_allclose(found[0].T, expected, atol=1e-6)
+
+
+def test_a_window_without_scaling_clips() -> None:
+    hu = np.array([[-2000.0, -150, 200], [550, 551, 7]])
+
+    found = transform(image_of(hu), modality(2, 3, window_hu=[-150, 550], intensity="none"))
+
+    np.testing.assert_allclose(found[0], hu.clip(-150, 550), rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, [-100, 900]])
+def test_z_scores_have_mean_0_and_deviation_1_before_the_resize(window: list[float] | None) -> None:
+    voxels = numbers(8, 6, 4)
+    clipped = voxels.clip(-100, 900) if window else voxels
+
+    found = transform(image_of(voxels), modality(8, 6, 4, intensity="z_score", window_hu=window))
+
+    np.testing.assert_allclose(found[0], (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
+
+
+def test_without_intensity_the_values_stay() -> None:
+    voxels = numbers(8, 6, 4)
+
+    np.testing.assert_array_equal(transform(image_of(voxels), modality(8, 6, 4, intensity="none"))[0], voxels)
+
+
+def test_an_empty_slice_or_an_empty_window_is_no_image() -> None:
+    voxels = numbers(8, 6, 5).clip(1)
+    voxels[..., 2] = 0
+
+    with pytest.raises(ImageError, match=r"slice 2 of 5 is empty; choose another one by modalities\.NAME\.slice"):
+        transform(image_of(voxels), modality(8, 6))
+    with pytest.raises(ImageError, match=r"no voxel lies within window_hu=\[-150, 0\]: are these Hounsfield units"):
+        transform(image_of(voxels), modality(8, 6, 5, window_hu=[-150, 0]))
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1), (1, 8, 6)])
+def test_a_single_slice_is_no_volume(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"expected a volume \(dims: 3\), found a single slice of"):
+        check_dims(shape, modality(8, 6, 4))
+    with pytest.raises(ImageError, match="expected a volume"):
+        transform(image_of(numbers(*shape)), modality(8, 6, 4))
+
+
+def test_a_slice_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ImageError, match="slice 20 does not exist in 20 x 6 x 4 voxels"):
+        check_dims((20, 6, 4), modality(8, 6, slice=20))
+    check_dims((20, 6, 4), modality(8, 6, slice=19))  # the header alone does not say which axis is the last
+    with pytest.raises(ImageError, match="slice 19 does not exist: 4 slices along the last axis"):
+        transform(image_of(numbers(20, 6, 4)), modality(8, 6, slice=19))
+
+
+def test_the_recipe_changes_with_every_field_that_changes_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = modality(32, 32)
+    others = {
+        "dims": modality(32, 32, 32),
+        "size": modality(32, 33),
+        "orientation": modality(32, 32, orientation="RAS"),
+        "spacing_mm": modality(32, 32, spacing_mm=[1, 1]),
+        "slice": modality(32, 32, slice=3),
+        "window_hu": modality(32, 32, window_hu=[0, 1]),
+        "intensity": modality(32, 32, intensity="none"),
+    }
+    same = {"column": modality(32, 32, column="x"), "folder": modality(32, 32, folder="x")}
+
+    assert {*others, *same} == set(Modality.model_fields)
+    assert len({recipe_key(first), *map(recipe_key, others.values())}) == len(others) + 1
+    assert {recipe_key(m) for m in same.values()} == {recipe_key(first)}
+    before = recipe_key(first)
+    monkeypatch.setattr(transforms, "RECIPE_VERSION", 99)
+    assert recipe_key(first) != before
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.dcm", "a.npy"])
+def test_every_format_comes_to_the_same_input(name: str, tmp_path: Path) -> None:
+    plane = numbers(8, 6).clip(0)
+    if name == "a.npy":
+        np.save(tmp_path / name, plane)
+    elif name == "a.dcm":
+        write_dicom(tmp_path / name, plane.T)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(plane.T), str(tmp_path / name))
+
+    np.testing.assert_allclose(load_input(tmp_path / name, modality(8, 6))[0], scaled(plane), rtol=1e-6)
+
+
+def test_nothing_is_changed_in_the_image_itself(tmp_path: Path) -> None:
+    image = read_image(write_nifti(tmp_path / "a.nii", numbers(8, 6, 4), OBLIQUE))
+    before = image.voxels.copy()
+
+    transform(image, modality(8, 6, 4, window_hu=[0, 100], orientation="RAS"))
+
+    np.testing.assert_array_equal(image.voxels, before)

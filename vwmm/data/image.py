@@ -1,0 +1,102 @@
+"""What every reader gives, and what it refuses."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# LPS (DICOM, ITK) to RAS (NIfTI, MONAI): the first two axes point the other way.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
+
+
+class ImageError(ValueError):
+    """An image that cannot be used, and why."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as it is stored on disk, its values in the file's unit."""
+
+    voxels: np.ndarray
+    """(X, Y) or (X, Y, Z) float32: columns, rows, slices."""
+    affine: np.ndarray
+    """(4, 4) float64, voxel indices to RAS millimetres."""
+    unit: str
+    """`HU` for a CT read from DICOM, else `unknown`."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Distance between voxel centres along each axis, in mm."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return tuple(float(length) for length in lengths[: self.voxels.ndim])
+
+
+def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without trailing singleton axes beyond the third; ImageError where it is no image's."""
+    shape = tuple(int(length) for length in shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    text = " x ".join(str(length) for length in shape)
+    if len(shape) not in (2, 3):
+        raise ImageError(
+            f"expected 2 or 3 dimensions, found {len(shape)} ({text}); a time series needs one image chosen"
+        )
+    if min(shape) < 1:
+        raise ImageError(f"the image has no voxels ({text})")
+    if np.prod([float(length) for length in shape]) > MAX_VOXELS:
+        raise ImageError(f"{text} voxels are more than {MAX_VOXELS:,}: the header is probably damaged")
+    return shape
+
+
+def check_dtype(dtype: np.dtype) -> None:
+    """ImageError for voxels that are not one real number each."""
+    if dtype.fields is not None:
+        raise ImageError("the voxels are colours (RGB); expected one number per voxel")
+    if dtype.kind not in "biuf":
+        raise ImageError(f"expected one real number per voxel, found dtype {dtype}")
+
+
+def check_affine(affine: np.ndarray) -> None:
+    """ImageError where voxels have no place in space."""
+    if not np.isfinite(affine).all():
+        raise ImageError("the affine is not finite (NaN or infinite)")
+    if not abs(np.linalg.det(affine[:3, :3])) > 1e-12:
+        raise ImageError("the affine is singular: an axis has no direction, or no length")
+
+
+def check_voxels(voxels: np.ndarray) -> None:
+    """ImageError for voxels that a network can learn nothing from, or that would spoil it."""
+    if not np.isfinite(voxels).all():
+        count = int(voxels.size - np.isfinite(voxels).sum())
+        raise ImageError(f"{count} of {voxels.size} voxels are not finite (NaN or infinite)")
+    if voxels.min() == voxels.max():
+        raise ImageError(f"every voxel has the same value ({voxels.flat[0]:g}): this image is empty")
+
+
+def check_beside(path: Path, name: str) -> None:
+    """ImageError unless the data file that a header names is one file in the header's own folder."""
+    is_plain = bool(name) and "%" not in name and not re.match(r"(?i)LIST\b", name) and Path(name).name == name
+    data = path.parent / name
+    if not is_plain or data.resolve().parent != path.parent.resolve():
+        raise ImageError(f"its voxels are in {name[:100]!r}; expected one file in the header's own folder")
+    if not data.is_file():
+        raise ImageError(f"its voxels are in {name[:100]!r}, which is not there")
+
+
+def as_float32(voxels: np.ndarray) -> np.ndarray:
+    """float32 voxels; what is too large becomes infinite, and is refused later."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return voxels.astype(np.float32)
+
+
+def in_words(error: BaseException, path: Path) -> str:
+    """The telling line of a library's message, without addresses in memory and without the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else error.__class__.__name__  # ITK's explanation is the last line
+    text = re.sub(r"^(sitk::|ITK )?ERROR: |\w+\(0x[0-9a-f]+\): ", "", text)
+    text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", text)
+    return text.replace(f"{path.parent}/", "")[:200]

@@ -1,0 +1,117 @@
+"""MetaImage files (.mha, .mhd), read here: MetaIO prints what it finds wrong, and then returns other voxels.
+
+The header is text, a key and a value a line, and ends with the name of the file that has the voxels
+(https://itk.org/Wiki/ITK/MetaIO/Documentation). Only LOCAL or a file beside the header is read.
+"""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.data.image import LPS_TO_RAS, ImageError, as_float32, check_beside, check_shape
+
+SUFFIXES = (".mha", ".mhd")
+MAX_HEADER_BYTES = 2**16
+ELEMENT_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+_NOT_META = "this is not a MetaImage file: it needs a line `ElementDataFile = ...`"
+
+
+def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Voxels, affine and unit."""
+    header, start = _read_header(path)
+    shape, dtype = _shape(header), _dtype(header)
+    needed = int(np.prod(shape)) * dtype.itemsize
+    name = header["ElementDataFile"]
+    if name == "LOCAL":
+        content = path.read_bytes()[start:]
+    else:
+        check_beside(path, name)
+        content = (path.parent / name).read_bytes()
+    if _flag(header, "CompressedData"):
+        content = _unpack(content, needed)
+    elif (skipped := int(header.get("HeaderSize", "0"))) != 0:
+        content = content[-needed:] if skipped < 0 else content[skipped:]
+    if len(content) < needed:
+        raise ImageError(f"the file is truncated: {len(content):,} bytes of voxels, expected {needed:,}")
+    voxels = np.frombuffer(content, dtype, needed // dtype.itemsize).reshape(shape, order="F")
+    return as_float32(voxels), _affine(header, len(shape)), "unknown"
+
+
+def metaimage_shape(path: Path) -> tuple[int, ...]:
+    """The shape, from the header."""
+    header, _ = _read_header(path)
+    if header["ElementDataFile"] != "LOCAL":
+        check_beside(path, header["ElementDataFile"])
+    _dtype(header)
+    return _shape(header)
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], int]:
+    """The keys, ElementDataFile the last of them, and the place where the voxels of a LOCAL file begin."""
+    header: dict[str, str] = {}
+    with path.open("rb") as stream:
+        while "ElementDataFile" not in header:
+            line = stream.readline(MAX_HEADER_BYTES)
+            if not line or stream.tell() > MAX_HEADER_BYTES:
+                raise ImageError(_NOT_META)
+            key, _, value = line.decode("utf-8", "replace").partition("=")
+            header[key.strip()] = value.strip()
+        return header, stream.tell()
+
+
+def _flag(header: Mapping[str, str], key: str) -> bool:
+    return header.get(key, "False").lower() in ("true", "t", "1")
+
+
+def _numbers(header: Mapping[str, str], *keys: str) -> list[float]:
+    """The numbers of the first of the keys that there is."""
+    return next(([float(word) for word in header[key].split()] for key in keys if key in header), [])
+
+
+def _shape(header: Mapping[str, str]) -> tuple[int, ...]:
+    shape = tuple(int(length) for length in _numbers(header, "DimSize"))
+    if str(len(shape)) != header.get("NDims"):
+        raise ImageError("the MetaImage header is damaged: DimSize has not NDims numbers")
+    check_shape(shape)
+    return shape
+
+
+def _dtype(header: Mapping[str, str]) -> np.dtype:
+    name = header.get("ElementType", "")
+    if header.get("ElementNumberOfChannels", "1") != "1" or name.endswith("_ARRAY"):
+        raise ImageError("the voxels are colours or vectors; expected one number per voxel")
+    if name not in ELEMENT_TYPES:
+        raise ImageError(f"expected ElementType to be one of {', '.join(ELEMENT_TYPES)}, found {name!r}")
+    if "BinaryData" in header and not _flag(header, "BinaryData"):
+        raise ImageError("the voxels are written as text; save them with BinaryData = True")
+    is_swapped = _flag(header, "BinaryDataByteOrderMSB") or _flag(header, "ElementByteOrderMSB")
+    return np.dtype(ELEMENT_TYPES[name]).newbyteorder(">" if is_swapped else "<")
+
+
+def _affine(header: Mapping[str, str], dims: int) -> np.ndarray:
+    space = min(dims, 3)
+    axes = _numbers(header, "TransformMatrix", "Rotation", "Orientation") or np.eye(dims).ravel().tolist()
+    spacing = _numbers(header, "ElementSpacing", "ElementSize") or [1.0] * dims
+    origin = _numbers(header, "Offset", "Position", "Origin") or [0.0] * dims
+    affine = np.eye(4)
+    # The matrix lists one axis after the other: they are the columns of the affine.
+    affine[:space, :space] = np.array(axes).reshape(dims, dims).T[:space, :space] * np.array(spacing)[:space]
+    affine[:space, 3] = origin[:space]
+    return LPS_TO_RAS @ affine
+
+
+def _unpack(content: bytes, needed: int) -> bytes:
+    """zlib or gzip data, no more than `needed` bytes of them, their checksum verified."""
+    engine = zlib.decompressobj(wbits=47)
+    unpacked = engine.decompress(content, needed + 1)
+    if len(unpacked) > needed:
+        raise ImageError(f"the voxels unpack to more than the {needed:,} bytes that the header says")
+    if not engine.eof:
+        raise EOFError
+    return unpacked

@@ -1,0 +1,97 @@
+"""NIfTI files, plain and gzipped: nothing is believed of a header that the file does not keep."""
+
+import gzip
+import logging
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vwmm.data.image import ImageError, as_float32, check_affine, check_dtype, check_shape
+
+SUFFIXES = (".nii", ".nii.gz")
+# Bytes that may follow the voxels: some programs round up.
+SLACK = 2**20
+# bgzip's last block, which is empty (SAMtools' specification of BGZF, 4.1.2).
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_NOT_NIFTI = "this is not a NIfTI file, whatever its name says"
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Voxels, affine and unit. The checksum of a gzip is verified, and no more is unpacked than the header says."""
+    kind, header, needed = _read_header(path)
+    with _open(path) as stream:
+        content = stream.read(needed)
+        _check_size(len(content) + len(stream.read(SLACK + 1)), needed)  # reads to the checksum behind the voxels
+    image = kind.from_bytes(content)
+    return as_float32(np.asanyarray(image.dataobj)), header.get_best_affine(), "unknown"
+
+
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """The shape from the header. A truncated file is found by its size, without unpacking it where that can be."""
+    _, header, needed = _read_header(path)
+    if not path.name.lower().endswith(".gz"):
+        _check_size(path.stat().st_size, needed)
+    elif not _promises(path, needed):
+        _check_size(_count_bytes(path, limit=needed + SLACK + 1), needed)
+    return tuple(header.get_data_shape())
+
+
+def _open(path: Path) -> Any:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _read_header(path: Path) -> tuple[Any, Any, int]:
+    """nibabel's kind of image, the header, and the bytes of header and voxels."""
+    import nibabel
+    from nibabel.spatialimages import HeaderDataError
+
+    logging.getLogger("nibabel.global").disabled = True  # it would print its small repairs past the log
+    try:
+        with _open(path) as stream:
+            head = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
+            stream.seek(0)
+            kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+            kind = next((k for k in kinds if k.header_class.may_contain_header(head)), None)
+            if kind is None:
+                raise ImageError(_NOT_NIFTI)
+            header = kind.header_class.from_fileobj(stream)
+    except gzip.BadGzipFile as error:
+        raise ImageError("this is not a gzip file, whatever its name says") from error
+    except HeaderDataError as error:
+        raise ImageError(f"the NIfTI header is damaged: {error}") from error
+    shape = tuple(int(length) for length in header.get_data_shape())
+    check_shape(shape)
+    check_dtype(header.get_data_dtype())
+    check_affine(header.get_best_affine())
+    voxels = int(np.prod(shape, dtype=np.int64))
+    return kind, header, int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+
+
+def _check_size(found: int, needed: int) -> None:
+    if found < needed:
+        raise ImageError(f"the file is truncated: {found:,} bytes of header and voxels, expected {needed:,}")
+    if found > needed + SLACK:
+        raise ImageError(f"the file has more than the {needed:,} bytes that its header says: one of both is damaged")
+
+
+def _promises(path: Path, needed: int) -> bool:
+    """Whether the end of a gzip file speaks of as many bytes as the header; not so for several members, for example."""
+    with path.open("rb") as stream:
+        flags = stream.read(4)[3]
+        stream.seek(max(path.stat().st_size - len(BGZF_END), 0))
+        tail = stream.read()
+    if flags & 4:  # bgzip's many members have an extra field
+        return tail == BGZF_END
+    (size,) = struct.unpack("<I", tail[-4:])  # modulo 2**32 (RFC 1952)
+    return bool((size - needed) % 2**32 < 1024)
+
+
+def _count_bytes(path: Path, *, limit: int) -> int:
+    """Bytes of a gzip file once unpacked, as far as `limit`. Raises EOFError where it is truncated."""
+    count = 0
+    with gzip.open(path) as stream:
+        while count < limit and (chunk := stream.read(SLACK)):
+            count += len(chunk)
+    return count
