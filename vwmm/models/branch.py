@@ -46,10 +46,21 @@ def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
 def _resnet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
     from monai.networks.nets import resnet
 
-    network = getattr(resnet, backbone)(spatial_dims=dims, n_input_channels=1, num_classes=1, norm=_norm(norm))
+    network = getattr(resnet, backbone)(spatial_dims=dims, n_input_channels=1, num_classes=1)
+    if norm != "batch":
+        _replace_batch_norm(network, dims, norm)  # MONAI's own `norm` reaches the first layer only
     pooled = int(network.fc.in_features)
     network.fc = None  # its forward passes over an absent layer
     return network, pooled
+
+
+def _replace_batch_norm(network: nn.Module, dims: int, norm: str) -> None:
+    from monai.networks.layers.utils import get_norm_layer
+
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
+                setattr(parent, name, get_norm_layer(_norm(norm), spatial_dims=dims, channels=child.num_features))
 
 
 def _norm(norm: str) -> Any:

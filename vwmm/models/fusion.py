@@ -51,9 +51,10 @@ class FusionModel(nn.Module):
     def __init__(self, branches: Mapping[str, tuple[nn.Module, int]], head: Head) -> None:
         """`branches`: network and number of features by modality, in the order of `present`'s columns."""
         super().__init__()
-        self.branches = nn.ModuleDict({name: branch for name, (branch, _) in branches.items()})
+        self.names = list(branches)
+        self.branches = nn.ModuleDict({_key(name): branch for name, (branch, _) in branches.items()})
         self.missing = nn.ParameterDict(
-            {name: nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
+            {_key(name): nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
         )
         self.head = head
 
@@ -65,16 +66,16 @@ class FusionModel(nn.Module):
         dropout_seed: key of this forward's dropout; in training without one nothing is dropped. Every parameter takes
         part in the result, so data-parallel training need not look for unused ones; B may be 0.
         """
-        features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.branches)]
+        features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.names)]
         generator = None if dropout_seed is None else torch.Generator().manual_seed(dropout_seed)
         logits: torch.Tensor = self.head(torch.cat(features, dim=1), generator)  # (B, M * F)
         return logits
 
     def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(B, F): the branch's features of the images that are there, the learned vector for the others."""
-        branch = self.branches[name]
+        branch = self.branches[_key(name)]
         rows = present.nonzero().squeeze(1)
-        missing = self.missing[name].expand(len(present), -1)
+        missing = self.missing[_key(name)].expand(len(present), -1)
         if len(rows) == 0:
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
@@ -92,6 +93,12 @@ class FusionModel(nn.Module):
         return features
 
 
+def _key(name: str) -> str:
+    """A modality's name in the containers, which cannot hold what is a method of theirs, such as `type`."""
+    is_taken = hasattr(nn.ModuleDict(), name) or hasattr(nn.ParameterDict(), name)
+    return f"{name}-" if is_taken else name
+
+
 def count_parameters(model: Model, modalities: Mapping[str, Modality], num_classes: int) -> int:
     """Parameters of the model of a configuration, without the memory for them."""
     with torch.device("meta"):
@@ -104,7 +111,7 @@ def build_model(model: Model, modalities: Mapping[str, Modality], num_classes: i
     width = {"backbone": None, "classes": num_classes}.get(str(model.features), model.features)
     assert not isinstance(width, str)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators, too
         branches = {
             name: build_branch(model.backbone, dims=modality.dims, num_features=width, norm=model.norm)
             for name, modality in modalities.items()

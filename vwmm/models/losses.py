@@ -18,6 +18,8 @@ def class_weights(setting: str | list[float] | None, labels: Sequence[int], num_
             raise UserError(f"train.class_weights has {len(setting)} numbers, but there are {num_classes} classes")
         return setting
     counts = np.bincount(labels, minlength=num_classes)
+    if counts.min() == 0:
+        raise UserError("train.class_weights=balanced: a class has no training case, so its weight would be infinite")
     return [float(len(labels) / (num_classes * count)) for count in counts]
 
 
