@@ -11,7 +11,8 @@ from collections import Counter
 
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, UserError, format_problems, run_guarded
-from vwmm.config.loading import load_config
+from vwmm.config.loading import read_config
+from vwmm.data.checks import check_config, cohort_problems
 from vwmm.data.manifest import Cohort
 
 OPTIONS = {
@@ -26,11 +27,11 @@ def main(arguments: list[str]) -> int:
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
-    config = load_config(line.files, line.overrides)
-    from vwmm.data.checks import check_cohort
-
+    reading = read_config(line.files, line.overrides)
     try:
-        cohort, assigned = check_cohort(config.data, config.split, config.modalities)
+        if reading.problems or reading.config is None:
+            raise UserError(reading.problems + cohort_problems(reading))
+        cohort, assigned = check_config(reading.config)
     except UserError as error:
         print(format_problems(error.problems, limit=None), file=sys.stderr)
         return EXIT_INVALID

@@ -21,7 +21,7 @@ from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.manifest import Cohort
+from vwmm.data.checks import check_config, cohort_problems
 from vwmm.engine.launching import launch, report_outcome
 
 OPTIONS = {
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     config, launch_file, passed_on = _read(arguments)
     if config is None:
         return EXIT_DONE
-    _check(config, open_files=True)
+    check_config(config)
     choose_run_folder(config)  # refuses a run that cannot be gone on with
     return launch(Path(__file__).resolve(), passed_on, launch_file)
 
@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
 def train(config: Config) -> None:
     """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
     # 1. Read the cohort, divide the patients, look into every file. No GPU is held yet.
-    cohort, assigned = _check(config, open_files=is_speaker())
+    cohort, assigned = check_config(config, open_files=is_speaker())
 
     # 2. Join the other processes.
     from vwmm.engine.progress import LOG, start_log
@@ -100,8 +100,7 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
     reading = read_config(files, line.overrides)
     is_demo = uses_shipped(files, DEMO_CONFIG)
     if reading.problems:
-        more = [] if is_demo else _cohort_problems(reading.config, reading.wrong_keys)
-        raise UserError(reading.problems + more)
+        raise UserError(reading.problems + ([] if is_demo else cohort_problems(reading)))
     assert reading.config is not None
     if "--print-config" in line.options:
         _say(to_yaml(reading.config).rstrip())
@@ -110,29 +109,6 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
         _make_demo_cohort(reading.config)
     passed_on = [word for file in files for word in ("--config", file)] + line.overrides
     return reading.config, line.options.get("--launch"), passed_on
-
-
-def _check(config: Config, *, open_files: bool) -> tuple[Cohort, dict[str, str]]:
-    """The cohort and the part of each case; raises UserError with everything that is wrong with them."""
-    from vwmm.data.checks import check_cohort
-
-    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
-    weights, num_classes = config.train.class_weights, len(cohort.classes)
-    if isinstance(weights, list) and len(weights) != num_classes:
-        raise UserError(f"train.class_weights has {len(weights)} numbers, but there are {num_classes} classes")
-    return cohort, assigned
-
-
-def _cohort_problems(config: Config | None, wrong_keys: list[str]) -> list[str]:
-    """What is wrong with the cohort besides the configuration, as far as that can be said."""
-    about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in wrong_keys)
-    if config is None or about_data or config.data.csv is None:
-        return []
-    try:
-        _check(config, open_files=True)
-    except UserError as error:
-        return error.problems
-    return []
 
 
 def _make_demo_cohort(config: Config) -> None:

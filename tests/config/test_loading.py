@@ -184,6 +184,7 @@ def test_aliases_and_merge_keys_are_read(tmp_path: Path) -> None:
 MISTAKES = {
     "train.epoch=3": "train.epoch: no such key; did you mean train.epochs?",
     "epochs=3": "epochs: no such key; did you mean train.epochs?",
+    "batchsize=3": "batchsize: no such key; did you mean train.batch_size?",
     "model.weight_decay=0": "model.weight_decay: no such key; did you mean train.weight_decay?",
     "modalities.ct.windw=[1,2]": "modalities.ct.windw: no such key; did you mean modalities.ct.window_hu?",
     "trian.epochs=3": "trian: no such key; did you mean train?",

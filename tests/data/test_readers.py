@@ -498,7 +498,7 @@ def test_truncated_and_damaged_voxels_are_found(name: str, compressed: bool, tmp
     data = next((path for path in tmp_path.iterdir() if "raw" in path.suffix), tmp_path / name)
     content = data.read_bytes()
 
-    for cut in (10, 100):
+    for cut in (10, 100, *([2] if compressed and name != "a.nrrd" else [])):  # 2: in the checksum, which teem ignores
         data.write_bytes(content[:-cut])
         refusal(tmp_path / name)
     if compressed:

@@ -55,8 +55,7 @@ def parse_command_line(
             line.words.append(argument)
     if "--help" in line.options:
         return line
-    if len(line.words) > len(words):
-        problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) :]]
+    problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) :]]
     if len(line.words) < len(words):
         problems.append(f"missing: {' '.join(words[len(line.words) :])}")
     if problems:

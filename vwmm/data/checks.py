@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from vwmm.config.errors import UserError
-from vwmm.config.schema import Data, Modality, Split
+from vwmm.config.loading import ConfigReading
+from vwmm.config.schema import Config, Data, Modality, Split
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.readers import ImageError, check_header
 from vwmm.data.splits import split_cohort
@@ -64,3 +65,24 @@ def check_cohort(
         raise UserError(problems)
     assert cohort is not None
     return cohort, split_cohort(cohort, split)
+
+
+def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
+    """`check_cohort` of a configuration, and the keys that must fit the cohort."""
+    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
+    weights, num_classes = config.train.class_weights, len(cohort.classes)
+    if isinstance(weights, list) and len(weights) != num_classes:
+        raise UserError(f"train.class_weights has {len(weights)} numbers, but there are {num_classes} classes")
+    return cohort, assigned
+
+
+def cohort_problems(reading: ConfigReading) -> list[str]:
+    """What is wrong with the cohort of a wrong configuration, as far as that can be said."""
+    about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in reading.wrong_keys)
+    if reading.config is None or about_data or reading.config.data.csv is None:
+        return []
+    try:
+        check_config(reading.config)
+    except UserError as error:
+        return error.problems
+    return []
