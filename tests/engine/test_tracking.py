@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import BIN, Trained, read_metrics
+from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
 from vwmm.engine.tracking import MetricsFile, cut_metrics, trackable_config
 
@@ -91,3 +91,17 @@ def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.Monkey
         mode, why = tracking._wandb_mode("auto")
     assert mode == "offline"
     assert "cannot be reached" in why
+
+
+def test_online_without_a_server_is_an_error_in_words(cohort: Path, tmp_path: Path) -> None:
+    done = run_command(
+        "train", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *TINY, "tracking.trackers=[wandb]",
+        "tracking.mode=online", cwd=tmp_path, HOME=str(tmp_path), WANDB_BASE_URL="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "W&B cannot be started" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_log_says_how_it_is_tracked(trained: Trained) -> None:
+    assert f"W&B, offline; files in {trained.folder / 'wandb'}" in trained.process.stderr

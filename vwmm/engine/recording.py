@@ -6,14 +6,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
-
-from accelerate.utils import broadcast_object_list
+from typing import Any
 
 from vwmm import __version__
 from vwmm.config.describing import to_yaml
@@ -28,7 +26,6 @@ from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.runtime import Runtime
 from vwmm.models.fusion import count_parameters
 
-Result = TypeVar("Result")
 VERSIONS_OF = ("torch", "monai", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "safetensors", "wandb")
 
 
@@ -51,7 +48,7 @@ def open_run(
         lock = folder.lock()
         return str(folder.path)
 
-    run = RunFolder(Path(decide(runtime, claim)))
+    run = RunFolder(Path(runtime.decide(claim)))
     handler = log_to_file(run.log) if runtime.is_main else None
     try:
         if runtime.is_main:
@@ -71,22 +68,6 @@ def open_run(
             handler.close()
         if lock is not None:
             lock.close()
-
-
-def decide(runtime: Runtime, on_main: Callable[[], Result]) -> Result:
-    """What the main process found, on every process; its UserError is everybody's."""
-    answer: list[Any] = [None, None]
-    if runtime.is_main:
-        try:
-            answer[0] = on_main()
-        except UserError as error:
-            answer[1] = error.problems
-    if runtime.num_processes > 1:
-        broadcast_object_list(answer, from_process=0)
-    if answer[1] is not None:
-        raise UserError(answer[1])
-    found: Result = answer[0]
-    return found
 
 
 def describe_environment(

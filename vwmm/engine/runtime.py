@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object, parse_flag_from_env
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+    parse_flag_from_env,
+)
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Tracking, Train
@@ -87,6 +93,21 @@ class Runtime:
                 if each is not None:
                     each(len(done), len(mine))
         return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
+
+    def decide(self, on_main: Callable[[], Result]) -> Result:
+        """What the main process found, on every process; its UserError is everybody's."""
+        answer: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                answer[0] = on_main()
+            except UserError as error:
+                answer[1] = error.problems
+        if self.num_processes > 1:
+            broadcast_object_list(answer, from_process=0)
+        if answer[1] is not None:
+            raise UserError(answer[1])
+        found: Result = answer[0]
+        return found
 
     def wait(self) -> None:
         """Until every process is here."""

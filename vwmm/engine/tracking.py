@@ -16,6 +16,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
+from vwmm.engine.progress import LOG
 from vwmm.engine.runtime import Runtime
 
 PROBE_TIMEOUT_S = 3.0
@@ -57,11 +58,11 @@ def trackable_config(config: Config) -> dict[str, Any]:
     return values
 
 
-def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> str | None:
-    """Starts the trackers asked for; returns a line for the log, or None."""
+def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> None:
+    """Starts the trackers asked for, and says how. Raises UserError where one cannot be started as asked."""
     if "wandb" not in config.tracking.trackers or config.tracking.mode == "disabled":
-        return None
-    mode, why = _wandb_mode(config.tracking.mode)
+        return
+    mode, why = runtime.decide(lambda: _wandb_mode(config.tracking.mode))
     if runtime.is_main:
         # The identity outlives a restart, so that `wandb sync` joins the parts of a run.
         identity = _wandb_identity(run)
@@ -87,10 +88,20 @@ def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> str | No
         "dir": str(run.path),
         "settings": settings,
     }
-    runtime.accelerator.init_trackers(
-        config.tracking.project, config=trackable_config(config), init_kwargs={"wandb": wandb_arguments}
-    )
-    return f"W&B: {mode}{why}"
+    problem = None
+    try:
+        runtime.accelerator.init_trackers(
+            config.tracking.project, config=trackable_config(config), init_kwargs={"wandb": wandb_arguments}
+        )
+    except wandb.errors.Error as error:
+        problem = f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
+    runtime.decide(lambda: _raise_if(problem))
+    LOG.info("  tracking   W&B, %s%s; files in %s", mode, why, run.path / "wandb")
+
+
+def _raise_if(problem: str | None) -> None:
+    if problem is not None:
+        raise UserError(problem)
 
 
 def log_values(runtime: Runtime, values: Mapping[str, Any], *, step: int) -> None:
