@@ -45,7 +45,8 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 bench: $(STAMP)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python "$$script"; done
+	@for script in benchmarks/[a-z]*.py; do case "$$script" in benchmarks/gpu_*) continue;; esac; \
+	  echo "== $$script"; PYTHONPATH=. $(VENV)/bin/python "$$script"; done
 
 # Without PYTHON the project's own .venv is used, and made if it is absent.
 ifdef PYTHON

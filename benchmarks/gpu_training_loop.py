@@ -9,6 +9,6 @@ from benchmarks.training_loop import measure
 
 if __name__ == "__main__":
     if not torch.cuda.is_available():
-        raise SystemExit("skipped: no CUDA GPU")
-    for precision in ("no", "auto"):
+        print("skipped: no CUDA GPU")
+    for precision in ("no", "auto") if torch.cuda.is_available() else ():
         measure([f"train.mixed_precision={precision}", "train.micro_batch_size=4"], num_cases=64, rounds=5)

@@ -148,7 +148,7 @@ The best accuracy that any model can reach on complete cases, by the modalities 
 {phantom.ceilings_table()}
 
 Cohort: {cohort_path}
-Next:   vwmm train data.csv={cohort_path}"""
+Next:   vwmm train --config configs/demo.yaml data.csv={cohort_path}"""
 
 
 def make_default(out: Path) -> Path:

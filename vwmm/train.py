@@ -8,6 +8,7 @@ The first two run in the processes that the launcher started. The last one check
 returns the true exit code, which `accelerate launch` cannot (every failure is a 1 there).
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,13 +18,14 @@ if not __package__:
 
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
+from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks import check_config, cohort_problems
 from vwmm.engine.launching import launch, report_outcome
 
+DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
     "KEY=VALUE": "sets one key: train.epochs=5 modalities.ct.window_hu=[-100,300]",
@@ -44,8 +46,11 @@ def main(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """What each process of `accelerate launch vwmm/train.py` does; returns its exit code."""
-    config, _, _ = _read(arguments)
+    config, launch_file, _ = _read(arguments)
+    if launch_file is not None:
+        raise UserError("argument --launch: only `vwmm train` launches; here the processes run already")
     if config is not None:
+        signal.signal(signal.SIGTERM, _stop)
         train(config)
     return EXIT_DONE
 
@@ -116,8 +121,8 @@ def _make_demo_cohort(config: Config) -> None:
     import fcntl
 
     csv = Path(config.data.csv or "")
-    if csv.exists() or csv.name != "cohort.csv":
-        return
+    if csv.exists() or csv != DEMO_COHORT.absolute():
+        return  # another cohort was asked for: if it is absent, that is a mistake
     csv.parent.parent.mkdir(parents=True, exist_ok=True)
     with (csv.parent.parent / f".{csv.parent.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -125,6 +130,10 @@ def _make_demo_cohort(config: Config) -> None:
             from vwmm.demo import make_default
 
             make_default(csv.parent)
+
+
+def _stop(number: int, _: object) -> None:
+    raise RunError(f"stopped by {signal.Signals(number).name}; the same command goes on after the last complete epoch")
 
 
 def _say(text: str) -> None:

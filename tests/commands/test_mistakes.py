@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import ROOT, TINY, run_command
 
@@ -169,3 +170,43 @@ def test_wrong_words_are_explained(words: list[str], pattern: str, tmp_path: Pat
     assert done.returncode == 2
     assert pattern in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistyped_cohort_is_not_replaced_by_the_demonstration(tmp_path: Path) -> None:
+    arguments = ["--config", "configs/demo.yaml", "data.csv=typo/cohort.csv"]
+    assert_refused(arguments, "data.csv: file not found", tmp_path)
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "pattern"),
+    [
+        ("cache.dir=/proc/nowhere", "cache.dir: /proc/nowhere cannot be written"),
+        ("run.dir=/proc/nowhere", "run.dir: /proc/nowhere/run cannot be written"),
+        ("train.warmup_steps=99", "train.warmup_steps: 99 is not below the 8 steps"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_and_a_warm_up_without_end_are_said_once(
+    argument: str, pattern: str, cohort: Path, tmp_path: Path
+) -> None:
+    assert_refused([f"data.csv={cohort}", *TINY, argument], pattern, tmp_path)
+
+
+def test_a_modality_that_no_training_case_has_is_refused(cohort: Path, tmp_path: Path) -> None:
+    def no_ct(rows: Rows) -> Rows:
+        rows = [row for row in rows if row["vw_mri"] or row["mri"]]
+        for row in rows:
+            row["ct"] = ""
+        return rows
+
+    table = with_rows(cohort, tmp_path / "cohort.csv", no_ct)
+    pattern = "modalities.ct: no case that is trained on has this image"
+    assert_refused([f"data.csv={table}", "data.allow_outside_root=true", *TINY], pattern, tmp_path)
+
+
+def test_a_launch_file_for_gpus_is_refused_where_there_are_none(cohort: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = run_command("train", "--launch", "launch/one_gpu.yaml", f"data.csv={cohort}", *TINY, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "asks for a GPU, but none is visible" in done.stderr

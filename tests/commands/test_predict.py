@@ -104,3 +104,19 @@ def test_predict_needs_a_run_and_a_cohort(tmp_path: Path) -> None:
     done = run_command("predict", cwd=tmp_path)
     assert done.returncode == 2
     assert "missing: RUN COHORT.csv" in done.stderr
+
+
+def test_any_part_of_the_cohort_is_predicted_as_the_whole_is(trained: Trained, cohort: Path, tmp_path: Path) -> None:
+    """Bit for bit, whichever cases stand beside a case and whatever these lack."""
+    rows = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    done = run_command("predict", trained.folder, cohort, "--out", "all.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    everyone = pd.read_csv(tmp_path / "all.csv", dtype=str).set_index("case")
+    for number, part in enumerate((rows[::3], rows[5:18], rows.tail(1))):
+        part.to_csv(cohort.with_name(f"part_{number}.csv"), index=False)
+        done = run_command(
+            "predict", trained.folder, cohort.with_name(f"part_{number}.csv"), "--out", "p", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        found = pd.read_csv(tmp_path / "p", dtype=str).set_index("case")
+        pd.testing.assert_frame_equal(everyone.loc[found.index], found)

@@ -1,9 +1,15 @@
 """What a user of `accelerate launch vwmm/train.py` and `vwmm train` sees."""
 
+import contextlib
 import csv
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +229,55 @@ def test_the_original_recipe_trains_on_the_original_layout(cohort: Path, tmp_pat
     assert [record["epoch"] for record in records] == list(range(1, 21))
     predictions = pd.read_csv(tmp_path / "runs" / "notebook" / "predictions_val.csv")
     assert list(predictions.columns)[4:7] == ["p_0", "p_1", "p_2"]
+
+
+def test_a_run_whose_images_have_changed_is_not_gone_on_with(trained: Trained, cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort.parent, tmp_path / "cohort")
+    shutil.copytree(trained.folder, tmp_path / "runs" / "tiny")
+    run = tmp_path / "runs" / "tiny"
+    config = (run / "config.yaml").read_text().replace(str(cohort), str(tmp_path / "cohort" / "cohort.csv"))
+    (run / "config.yaml").write_text(config)
+    (run / "status.json").write_text('{"state": "failed", "reason": "x"}')
+    first, second = sorted((tmp_path / "cohort" / "ct").iterdir())[:2]
+    shutil.copy(first, second)
+    before = (run / "split.csv").read_bytes()
+
+    arguments = [f"data.csv={tmp_path}/cohort/cohort.csv", *TINY, "run.name=tiny"]
+    done = run_command("train", "--launch", "launch/cpu.yaml", *arguments, cwd=tmp_path)
+
+    assert done.returncode == 2, done.stderr
+    assert f"1 of its cases have changed since in label, split or image ({second.stem})" in done.stderr
+    assert (run / "split.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("launch_file", ["cpu", "cpu_two_processes"])
+def test_sigterm_stops_every_process_and_the_run_goes_on_later(launch_file: str, cohort: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vwmm", "train", "--launch", f"launch/{launch_file}.yaml", f"data.csv={cohort}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, *TINY, "train.epochs=400", "run.name=long"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    )
+    status = tmp_path / "runs" / "long" / "status.json"
+    wait_until(lambda: status.exists() and json.loads(status.read_text()).get("epoch", 0) >= 1)
+    process.terminate()
+    assert process.wait(60) == 1
+    wait_until(lambda: not processes_in(tmp_path))
+    assert json.loads(status.read_text())["state"] == "failed"
+    assert "stopped by SIGTERM" in json.loads(status.read_text())["reason"]
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, "this did not come true in time"
+        time.sleep(0.2)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes whose working directory is `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").resolve() == folder:
+                found.append(int(entry.name))
+    return found

@@ -137,18 +137,17 @@ def _epochs_done(train: pd.DataFrame, validation: pd.DataFrame) -> pd.Series:
 def _best_epoch(validation: pd.DataFrame, config: Mapping[str, Any], status: Mapping[str, Any]) -> int | None:
     """The epoch that status.json names, else the best `train.monitor`, by the rule that keeps the best checkpoint.
 
-    The rule: the first epoch, then each that is better than the best so far by more than `min_delta`.
+    The rule: the first epoch, then each that is better than the best so far.
     """
     if isinstance(status.get("best_epoch"), int):
         return int(status["best_epoch"])
     monitor = setting(config, "train.monitor") or "loss"
-    min_delta = float(setting(config, "train.early_stopping.min_delta") or 0)
     best_epoch, best = None, np.nan
     if monitor not in VALIDATION_COLUMNS:
         return None
     for epoch, value in validation.dropna(subset=["epoch"])[["epoch", monitor]].to_numpy():
         gain = best - value if monitor == "loss" else value - best
-        if np.isnan(best) or gain > min_delta:
+        if best_epoch is None or gain > 0 or (np.isnan(best) and not np.isnan(value)):
             best_epoch, best = int(epoch), value
     return best_epoch
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_INVALID = 2
-EXIT_PREEMPTED = 75
 
 MAX_PROBLEMS_SHOWN = 20
 

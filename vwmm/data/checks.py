@@ -7,8 +7,9 @@ from vwmm.config.errors import UserError
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
 from vwmm.data.manifest import Case, Cohort, survey_cohort
+from vwmm.data.order import num_steps
 from vwmm.data.readers import ImageError, check_header
-from vwmm.data.splits import split_cohort
+from vwmm.data.splits import cases_of, split_cohort
 from vwmm.data.transforms import check_dims
 
 
@@ -70,9 +71,22 @@ def check_cohort(
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
     """`check_cohort` of a configuration, and the keys that must fit the cohort."""
     cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
-    weights, num_classes = config.train.class_weights, len(cohort.classes)
-    if isinstance(weights, list) and len(weights) != num_classes:
-        raise UserError(f"train.class_weights has {len(weights)} numbers, but there are {num_classes} classes")
+    train, num_classes, training = config.train, len(cohort.classes), cases_of(cohort, assigned, "train")
+    problems = [
+        f"modalities.{name}: no case that is trained on has this image; leave it out by modalities.{name}=null"
+        for name in config.modalities
+        if not any(case.images[name] for case in training)
+    ]
+    if isinstance(train.class_weights, list) and len(train.class_weights) != num_classes:
+        found = len(train.class_weights)
+        problems.append(f"train.class_weights has {found} numbers, but there are {num_classes} classes")
+    total = train.epochs * num_steps(len(training), train.batch_size, train.micro_batch_size)
+    if train.warmup_steps >= total:
+        problems.append(
+            f"train.warmup_steps: {train.warmup_steps} is not below the {total} steps of the whole training"
+        )
+    if problems:
+        raise UserError(problems)
     return cohort, assigned
 
 

@@ -71,7 +71,9 @@ class CaseDataset(Dataset[Batch]):
         return None if path is None else open_array(path)
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        images = {name: np.zeros((len(indices), 1, *m.size), np.float32) for name, m in self.modalities.items()}
+        # Torch's memory, not numpy's: its alignment is fixed, and with it the rounding of what is computed from it.
+        tensors = {name: torch.zeros(len(indices), 1, *m.size) for name, m in self.modalities.items()}
+        images = {name: tensor.numpy() for name, tensor in tensors.items()}
         present = np.zeros((len(indices), len(self.modalities)), bool)
         for row, index in enumerate(indices):
             for column, name in enumerate(self.modalities):
@@ -80,7 +82,6 @@ class CaseDataset(Dataset[Batch]):
                     images[name][row] = array
                     present[row, column] = True
         labels = torch.tensor([self.labels[index] for index in indices], dtype=torch.int64)
-        tensors = {name: torch.from_numpy(image) for name, image in images.items()}
         return Batch(tensors, torch.from_numpy(present), labels, torch.tensor(indices, dtype=torch.int64))
 
 

@@ -5,6 +5,7 @@ Always by patient. The draw depends on the patients' names, their labels and the
 
 import csv
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,12 +49,13 @@ def split_hash(cohort: Cohort, assigned: Mapping[str, str]) -> str:
 
 
 def _patients(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
-    """Each patient, sorted, with the label that stratifies it: its most frequent, the first in order on a tie."""
+    """Each patient, sorted, with the label that stratifies it: its most frequent, on a tie the rarest of the cohort."""
     labels: dict[str, Counter[str]] = {}
     for case in cases:
         labels.setdefault(case.patient, Counter())[str(case.label)] += 1
+    total = Counter(str(case.label) for case in cases)
     names = sorted(labels)
-    return names, [min(labels[name].items(), key=lambda item: (-item[1], item[0]))[0] for name in names]
+    return names, [min(labels[name], key=lambda label: (-labels[name][label], total[label], label)) for name in names]
 
 
 def _draw(cohort: Cohort, split: Split) -> dict[str, str]:
@@ -195,14 +197,13 @@ def _check(cohort: Cohort, assigned: Mapping[str, str]) -> None:
         raise UserError(problems)
 
 
-def write_split(
-    path: Path, cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]
-) -> None:
-    """Writes `case,patient,label,split` and the content hash of each image, sorted by case; empty: missing."""
+def split_table(cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]) -> str:
+    """split.csv: `case,patient,label,split` and the content hash of each image, sorted by case; empty: missing."""
     modalities = list(cohort.cases[0].images)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["case", "patient", "label", "split", *(f"hash_{name}" for name in modalities)])
-        for case in cohort.cases:
-            row = [hashes[case.name].get(name, "") for name in modalities]
-            writer.writerow([case.name, case.patient, case.label, assigned[case.name], *row])
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", "patient", "label", "split", *(f"hash_{name}" for name in modalities)])
+    for case in cohort.cases:
+        row = [hashes[case.name].get(name, "") for name in modalities]
+        writer.writerow([case.name, case.patient, case.label, assigned[case.name], *row])
+    return stream.getvalue()

@@ -35,6 +35,8 @@ class Progress:
     """The monitored value of the best checkpoint."""
     best_epoch: int | None = None
     """Its epoch."""
+    stopping_value: float | None = None
+    """The monitored value that early stopping measures an improvement from."""
     epochs_without_improvement: int = 0
     """For early stopping."""
     scaler: dict[str, Any] = field(default_factory=dict)

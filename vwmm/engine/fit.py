@@ -17,7 +17,7 @@ from vwmm.config.schema import Config
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
-from vwmm.engine.checkpoint import Progress, find_checkpoint, load_progress, read_meta, save_checkpoint
+from vwmm.engine.checkpoint import Progress, find_checkpoint, load_progress, save_checkpoint
 from vwmm.engine.loops import Learner, predict_all, train_one_epoch
 from vwmm.engine.optim import build_optimizer, learning_rate, set_learning_rate, sum_gradients
 from vwmm.engine.progress import LOG, duration
@@ -150,9 +150,13 @@ class Fit:
     def _keep(self, epoch: int, record: dict[str, Any], predictions: Predictions) -> None:
         """Writes the best checkpoint, its predictions and then the last one, which says that the epoch is complete."""
         progress = self.progress
-        if is_better(record[self.config.train.monitor], progress.best_value, self.config):
-            progress.best_value, progress.best_epoch = record[self.config.train.monitor], epoch
-            progress.epochs_without_improvement = 0
+        train, value = self.config.train, record[self.config.train.monitor]
+        if value is None and epoch == 1:
+            LOG.info("train.monitor=%s does not exist on these validation cases; epoch 1 stays the best", train.monitor)
+        if progress.best_epoch is None or is_better(value, progress.best_value, train.monitor):
+            progress.best_value, progress.best_epoch = value, epoch
+        if is_better(value, progress.stopping_value, train.monitor, by=train.early_stopping.min_delta):
+            progress.stopping_value, progress.epochs_without_improvement = value, 0
         else:
             progress.epochs_without_improvement += 1
         if self.runtime.accelerator.scaler is not None:
@@ -254,14 +258,13 @@ def predict_cases(
     )
 
 
-def is_better(value: float | None, best: float | None, config: Config) -> bool:
-    """Whether a value of `train.monitor` beats the best so far by `min_delta`; the first one always does."""
-    if best is None:
-        return True
+def is_better(value: float | None, best: float | None, monitor: str, *, by: float = 0.0) -> bool:
+    """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
     if value is None or not math.isfinite(value):
         return False
-    gain = best - value if config.train.monitor == "loss" else value - best
-    return gain > config.train.early_stopping.min_delta
+    if best is None:
+        return True
+    return (best - value if monitor == "loss" else value - best) > by
 
 
 def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions) -> str:
@@ -275,11 +278,6 @@ def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions
         f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
         f"{record['cases_per_s']:.3g} cases/s"
     )
-
-
-def best_record(run: RunFolder) -> dict[str, Any]:
-    """What the best checkpoint reached in validation."""
-    return dict(read_meta(run.best)["validation"])
 
 
 def _validation_values(record: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 that this process names in the environment.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,7 +34,8 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None) -> i
     with tempfile.TemporaryDirectory(prefix="vwmm-") as folder:
         outcome = Path(folder) / "exit_code"
         environment = {**os.environ, **_cpu_variable(launch_file), OUTCOME_VARIABLE: str(outcome)}
-        process = subprocess.Popen(command, env=environment)
+        # A group of its own, so that a signal reaches the launcher and everything that it started.
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         _wait_through_signals(process)
         try:
             return int(outcome.read_text())
@@ -69,6 +71,12 @@ def _launch_options(launch_file: str | None) -> list[str]:
     return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     """Accelerate forgets a launch file's `use_cpu` where it starts several processes; here it is said once more."""
     found = find_shipped(launch_file) if launch_file else None
@@ -77,19 +85,23 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
     uses_cpu = isinstance(content, dict) and content.get("use_cpu") is True
+    if found and not uses_cpu and "ACCELERATE_USE_CPU" not in os.environ and not _has_gpu():
+        raise UserError(f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none")
     # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads} if uses_cpu else {}
 
 
 def _wait_through_signals(process: subprocess.Popen[bytes]) -> None:
-    """Waits; a SIGTERM to this process is passed on, and Ctrl-C reaches the whole group by itself."""
-    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    """Waits; SIGTERM and Ctrl-C stop the launcher and every process that it started."""
+
+    def pass_on(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while process.poll() is None:
-            try:
-                process.wait()
-            except KeyboardInterrupt:
-                continue
+        process.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

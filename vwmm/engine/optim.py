@@ -21,7 +21,9 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], train: Train) -> t
 
 
 def learning_rate(step: int, num_steps: int, train: Train) -> float:
-    """The rate of update `step` (from 1): a linear warm-up, then constant or half a cosine down to zero.
+    """The rate of update `step` (from 1): a linear warm-up, then constant or half a cosine towards zero.
+
+    The first step after the warm-up has the full rate; zero would be reached one step after the last.
 
     A function of the step alone, so there is no scheduler whose state could be lost or stepped twice.
     """
@@ -29,7 +31,7 @@ def learning_rate(step: int, num_steps: int, train: Train) -> float:
         return train.lr * step / train.warmup_steps
     if train.schedule == "constant":
         return train.lr
-    done = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+    done = (step - 1 - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
     return train.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 

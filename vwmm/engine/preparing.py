@@ -1,5 +1,6 @@
 """From a cohort to datasets: each image transformed once, by whichever process, and found by all."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Images:
 
 def prepare_images(runtime: Runtime, cohort: Cohort, modalities: Mapping[str, Modality], cache_dir: Path) -> Images:
     """Transforms what is not in the store yet; raises UserError with every image that cannot be used."""
+    runtime.decide(lambda: _check_writable(cache_dir))
     store = Store(cache_dir)
     wanted = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
 
@@ -60,6 +62,16 @@ def prepare_images(runtime: Runtime, cohort: Cohort, modalities: Mapping[str, Mo
     built = sum(entry.was_built for entry in entries.values())
     LOG.info("cache: %d of %d images found, %d transformed now", len(entries) - built, len(entries), built)
     return Images(entries)
+
+
+def _check_writable(cache_dir: Path) -> None:
+    """The cache's own trouble is said once, not for each image."""
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache_dir):
+            pass
+    except OSError as error:
+        raise UserError(f"cache.dir: {cache_dir} cannot be written: {error.strerror or error}") from error
 
 
 def build_dataset(

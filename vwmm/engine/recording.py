@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
-from vwmm.data.splits import split_hash, write_split
+from vwmm.data.splits import split_hash, split_table
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.runtime import Runtime
@@ -44,7 +43,7 @@ def open_run(
     def claim() -> str:
         nonlocal lock
         folder = choose_run_folder(config)
-        _check_same_cohort(folder, environment)
+        _check_same_cohort(folder, split_table(cohort, assigned, images.hashes(cohort)))
         lock = folder.lock()
         return str(folder.path)
 
@@ -106,24 +105,23 @@ def _write_head(
     run.write_status("running", epoch=0, step=0)
     write_whole(run.config, to_yaml(config))
     write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
-    temporary = run.split.with_name(".split.csv.writing")
-    write_split(temporary, cohort, assigned, images.hashes(cohort))
-    os.replace(temporary, run.split)
+    write_whole(run.split, split_table(cohort, assigned, images.hashes(cohort)))
 
 
-def _check_same_cohort(run: RunFolder, environment: Mapping[str, Any]) -> None:
-    """A run goes on with the cohort and the split that it began with, or not at all."""
+def _check_same_cohort(run: RunFolder, table: str) -> None:
+    """A run goes on with the cases, the split and the images that it began with, or not at all."""
     try:
-        before = json.loads(run.environment.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = run.split.read_text(encoding="utf-8")
+    except OSError:
         return
-    names = {"cohort_hash": "cohort", "split_hash": "split"}
-    changed = [name for key, name in names.items() if before.get(key) != environment[key]]
-    if changed:
-        raise UserError(
-            f"run {run.path} is unfinished, and its {' and '.join(changed)} have changed since; "
-            "to begin anew beside it: run.resume=never, or another run.name"
-        )
+    if before == table:
+        return
+    changed = sorted({line.split(",")[0] for line in set(before.splitlines()) ^ set(table.splitlines())})
+    shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+    raise UserError(
+        f"run {run.path} is unfinished, and {len(changed)} of its cases have changed since in label, split or image "
+        f"({shown}); to begin anew beside it: run.resume=never, or another run.name"
+    )
 
 
 def _reason(error: BaseException) -> str:

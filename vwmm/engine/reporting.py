@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from vwmm.analysis.document import write_report
@@ -59,20 +60,19 @@ def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFol
         best = read_meta(run.best)["validation"]
         run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
         write_report(run.path, examples=choose_examples(run, material.val))
-        LOG.info("%s", describe_result(run, best, material))
+        LOG.info("%s", describe_result(run, best))
     if runtime.accelerator.trackers:
         runtime.accelerator.end_training()
     runtime.wait()
 
 
-def describe_result(run: RunFolder, best: dict[str, Any], material: Material) -> str:
+def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
     """The last lines of a run."""
-    right = round(best["accuracy"] * best["cases"])
-    patients = np.array([case.patient for case in material.val.cases])
-    interval = ""
-    if len(set(patients)) == len(patients):
-        bounds = accuracy_interval(np.arange(len(patients)) < right, patients)
-        interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+    is_right = (table.label == table.predicted).to_numpy()
+    right = int(is_right.sum())
+    bounds = accuracy_interval(is_right, table.patient.to_numpy())
+    interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
     auroc = "" if best["auroc"] is None else f", AUROC {best['auroc']:.3f}"
     return "\n".join(
         [
@@ -108,8 +108,6 @@ def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
 
 def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:
     """Validation cases for the report: those the best checkpoint got most confidently wrong, then some it got right."""
-    import pandas as pd
-
     table = pd.read_csv(run.predictions, dtype={"case": str, "label": str, "predicted": str}, keep_default_na=False)
     positions = {case.name: index for index, case in enumerate(dataset.cases)}
     confidence = [float(table[f"p_{row.predicted}"][row.Index]) for row in table.itertuples()]

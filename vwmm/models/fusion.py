@@ -76,6 +76,10 @@ class FusionModel(nn.Module):
         branch = self.branches[_key(name)]
         rows = present.nonzero().squeeze(1)
         missing = self.missing[_key(name)].expand(len(present), -1)
+        if not self.training:
+            # Batch norm mixes nothing now, and the rounding of a convolution depends on the size of its batch: a
+            # case's features must not depend on what is missing in the others.
+            return torch.where(present[:, None], self._run(branch, images), missing)
         if len(rows) == 0:
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
