@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from vwmm.models.row_linear import RowLinear
+
 # Small enough for a few hundred cases and a CPU: a hundredth of a DenseNet121's parameters.
 THIN_DENSENET: dict[str, Any] = {"init_features": 16, "growth_rate": 8, "block_config": (2, 2, 2, 2)}
 # Divides the channels of every layer of every DenseNet here.
@@ -23,7 +25,7 @@ def build_branch(
     )
     if num_features is None:
         return network, pooled
-    return nn.Sequential(network, nn.Linear(pooled, num_features)), num_features
+    return nn.Sequential(network, RowLinear(pooled, num_features)), num_features
 
 
 def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:

@@ -1,6 +1,7 @@
 """The tri-modal model: one branch per modality, features concatenated, a fully connected head.
 
-A missing image never enters a network. Its features are a vector that is learned for its modality.
+The features of a missing image are a vector that is learned for its modality. In training it never enters its branch,
+so that batch norm sees images only; in evaluation zeros stand in for it and what comes of them is thrown away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from torch import nn
 
 from vwmm.config.schema import Modality, Model
 from vwmm.models.branch import build_branch
+from vwmm.models.row_linear import RowLinear
 
 
 class KeyedDropout(nn.Module):
@@ -34,9 +36,9 @@ class Head(nn.Module):
     def __init__(self, num_inputs: int, hidden: Sequence[int], num_classes: int, *, dropout: float) -> None:
         super().__init__()
         widths = [num_inputs, *hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(RowLinear(a, b) for a, b in pairwise(widths))
         self.dropout = KeyedDropout(dropout)
-        self.out = nn.Linear(widths[-1], num_classes)
+        self.out = RowLinear(widths[-1], num_classes)
 
     def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         for layer in self.layers:
@@ -79,7 +81,8 @@ class FusionModel(nn.Module):
         if not self.training:
             # Batch norm mixes nothing now, and the rounding of a convolution depends on the size of its batch: a
             # case's features must not depend on what is missing in the others.
-            return torch.where(present[:, None], self._run(branch, images), missing)
+            whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
+            return torch.where(present[:, None], self._run(branch, whole), missing)
         if len(rows) == 0:
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
