@@ -28,7 +28,7 @@ def test_the_command_makes_the_cohort_and_says_what_to_type_next(
     assert "SYNTHETIC cohort of 12 cases" in printed.out
     assert all(f"  {label:<18}      4\n" in printed.out for label in phantom.LABELS)
     assert phantom.ceilings_table() in printed.out
-    assert f"vwmm train data.csv={out / 'cohort.csv'}" in printed.out
+    assert f"vwmm train --config configs/demo.yaml data.csv={out / 'cohort.csv'}" in printed.out
     assert printed.err.splitlines()[-1] == "drawing: 12 of 12 cases"
     assert "\r" not in printed.err
     options = phantom.Options(cases=12, sites=2, missing=0.2, seed=3)
