@@ -48,6 +48,9 @@ def explain(key: Key, details: list[Any], origins: Mapping[str, str]) -> list[st
 
 def origin_of(key: Key, origins: Mapping[str, str]) -> str:
     """The file and line, or the argument, that gave a key or the section around it."""
+    if key[:1] == ("augment",) and ".".join(key) not in origins and len(key) > 1:
+        of_all = ("augment", "all", *key[2:])
+        key = of_all if ".".join(of_all) in origins else key
     depth = next((n for n in range(len(key), 0, -1) if ".".join(key[:n]) in origins), 0)
     return origins[".".join(key[:depth])] if depth else "configuration"
 

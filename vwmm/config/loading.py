@@ -24,6 +24,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Where configs/ and launch/ are: the checkout, or what an installation puts beside Python.
 SHIPPED_FOLDERS = (PROJECT_ROOT, Path(sys.prefix).resolve() / "share" / "vwmm")
 DEMO_CONFIG = "configs/demo.yaml"
+_AUGMENT_LAYERS = "\0augment"  # no key of a file can be this one
 MAX_CONFIG_BYTES = 100_000
 # Keys that hold a path; made absolute when the configuration is resolved, and never sent to a tracker.
 PATH_KEYS = ("data.csv", "data.root", "split.file", "cache.dir", "run.dir")
@@ -61,6 +62,7 @@ def read_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
     for argument in overrides:
         _merge_argument(argument, merged, origins, reading)
     _add_default_modalities(merged, named_in_files=named_in_files)
+    _spread_augmentation(merged)
     reading.config = _validate(merged, origins, reading)
     if reading.config is not None:
         reading.config = _resolve(reading.config, files)
@@ -109,7 +111,7 @@ def _merge_file(file: str | Path, merged: dict[str, Any], origins: dict[str, str
     for key, (first, last) in parsed.repeated.items():
         reading.problems.append(f"{file} line {last}: {key}: already given in line {first}")
     origins.update({key: f"{file} line {line}" for key, line in parsed.lines.items()})
-    _deep_merge(merged, parsed.value)
+    _merge_layer(merged, parsed.value)
 
 
 def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, str], reading: ConfigReading) -> None:
@@ -129,9 +131,28 @@ def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, st
     change: dict[str, Any] = {parts[-1]: parsed.value}
     for part in reversed(parts[:-1]):
         change = {part: change}
-    _deep_merge(merged, change)
+    _merge_layer(merged, change)
     for depth in range(1, len(parts) + 1):
         origins[".".join(parts[:depth])] = shown
+
+
+def _merge_layer(merged: dict[str, Any], layer: Mapping[Any, Any]) -> None:
+    """One file or argument over what there is; what it says of `augment` waits until the modalities are known."""
+    rest = {key: value for key, value in layer.items() if key != "augment" or not isinstance(value, dict)}
+    if len(rest) < len(layer):
+        merged.setdefault(_AUGMENT_LAYERS, []).append(layer["augment"])
+    _deep_merge(merged, rest)
+
+
+def _spread_augmentation(merged: dict[str, Any]) -> None:
+    """`augment.all` of each layer is said of every modality; a later layer goes over it."""
+    layers = merged.pop(_AUGMENT_LAYERS, [])
+    modalities = merged.get("modalities")
+    names = list(modalities) if isinstance(modalities, dict) else []
+    for layer in layers:
+        for name in names:
+            _deep_merge(merged, {"augment": {name: layer["all"]}} if "all" in layer else {})
+        _deep_merge(merged, {"augment": {name: value for name, value in layer.items() if name != "all"}})
 
 
 def _deep_merge(target: dict[str, Any], change: Mapping[Any, Any]) -> None:

@@ -4,18 +4,21 @@ These records hold the only defaults of the program. The line below each field i
 `--print-config`, in `configs/default.yaml` and, through `configs/schema.json`, in editors.
 """
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=3)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 MAX_NAME = 100
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_NAME)]
 # Without a dot, which separates the parts of a key.
-ModalityName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=MAX_NAME)]
+MODALITY_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+ModalityName = Annotated[str, Field(pattern=MODALITY_NAME, max_length=MAX_NAME)]
 Location = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 
 
@@ -197,6 +200,47 @@ class Model(Record):
     """Chance that a present image is treated as missing in training; one is always kept."""
 
 
+class Augmentation(Record):
+    """Random changes of one modality's training images; each part has its own chance."""
+
+    enabled: bool = True
+    """Whether this modality is augmented at all."""
+    flip_axes: list[Annotated[int, Field(ge=0, le=2)]] = [0]
+    """Axes that may be mirrored; 0 is left-right in RAS."""
+    flip_chance: Chance = 0.5
+    """Chance of mirroring each of them."""
+    affine_chance: Chance = 0.5
+    """Chance of a rotation, scaling and translation."""
+    rotate_deg: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Largest rotation about each axis, in degrees; of a 2D image in its plane."""
+    scale: Fraction = 0.1
+    """Largest relative change of size along each axis."""
+    translate: Fraction = 0.05
+    """Largest shift along each axis, as a share of the image."""
+    low_resolution_chance: Chance = 0.1
+    """Chance of a simulated lower resolution."""
+    low_resolution: Annotated[float, Field(ge=1)] = 2.0
+    """Largest size of its voxels, in voxels of the image."""
+    bias_chance: Chance = 0.2
+    """Chance of a smooth field of intensity, as MRI coils leave it."""
+    bias_field: Annotated[float, Field(ge=0, le=2)] = 0.2
+    """Largest coefficient of the field's logarithm (linear and quadratic along each axis)."""
+    gamma_chance: Chance = 0.2
+    """Chance of a change of contrast."""
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.3
+    """Largest logarithm of its exponent."""
+    intensity_chance: Chance = 0.3
+    """Chance of a linear change of intensity."""
+    scale_intensity: Fraction = 0.1
+    """Largest relative change."""
+    shift_intensity: Annotated[float, Field(ge=0)] = 0.05
+    """Largest shift, in the image's units (0..1 after min_max)."""
+    noise_chance: Chance = 0.2
+    """Chance of noise."""
+    noise_std: Annotated[float, Field(ge=0)] = 0.05
+    """Largest standard deviation of it, in the image's units."""
+
+
 class EarlyStopping(Record):
     """When to stop before the last epoch."""
 
@@ -296,12 +340,30 @@ class Config(Record):
     """Where the results of the fixed transforms are kept; never changes a result."""
     model: Model = Model()
     """One backbone per modality, features concatenated, a fully connected head."""
+    augment: dict[ModalityName, Augmentation] = {name: Augmentation() for name in DEFAULT_MODALITIES}
+    """Random changes of the training images, by modality; the name `all` stands for each of them."""
     train: Train = Train()
     """How it is learned. Batch sizes are global: the number of processes changes nothing."""
     tracking: Tracking = Tracking()
     """Who is told about the run besides the run folder; never changes a result."""
     run: Run = Run()
     """Where the run is written; never changes a result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_modality_is_augmented(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("modalities"), dict):
+            return values
+        given = values.get("augment", {})
+        names = [name for name in values["modalities"] if re.fullmatch(MODALITY_NAME, str(name))]
+        filled = {**{name: {} for name in names}, **given} if isinstance(given, dict) else given
+        return {**values, "augment": filled}
+
+    @model_validator(mode="after")
+    def _only_modalities_are_augmented(self) -> "Config":
+        known = ", ".join(["all", *self.modalities])
+        unknown = [name for name in self.augment if name not in self.modalities]
+        return _without([f"augment.{name}: no such modality; known are {known}" for name in unknown], self)
 
     @model_validator(mode="after")
     def _images_are_large_enough(self) -> "Config":

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.augment import augment_batch, case_key, draw_augmentation
+from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.checkpoint import Progress, find_checkpoint, load_progress, save_checkpoint
@@ -108,6 +110,7 @@ class Fit:
                 material.train,
                 steps,
                 present=present,
+                augment=self._augment_in(epoch),
                 first_step=self.progress.step + 1,
                 set_rate=self._set_rate,
                 after_step=recorder.after_step,
@@ -129,6 +132,30 @@ class Fit:
         if self.metrics_file is not None:
             self.metrics_file.write([record])
         return record, predictions
+
+    def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
+        """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""
+        cases = self.material.train.cases
+        chosen = [
+            (number, name, self.config.modalities[name].size, augmentation)
+            for number, name in enumerate(self.config.modalities)
+            if (augmentation := self.config.augment[name]).enabled
+        ]
+
+        def augment(batch: Batch) -> dict[str, torch.Tensor]:
+            keys = [case_key(cases[index].name) for index in batch.indices.tolist()]
+            draws = {
+                name: [
+                    draw_augmentation(
+                        augmentation, size, seed=self.config.train.seed, epoch=epoch, case=key, modality=number
+                    )
+                    for key in keys
+                ]
+                for number, name, size, augmentation in chosen
+            }
+            return augment_batch(batch.images, batch.present, draws)
+
+        return augment
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch * self.config.train.epochs, self.config.train)

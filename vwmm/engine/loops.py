@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ def train_one_epoch(
     steps: Sequence[list[list[int]]],
     *,
     present: np.ndarray,
+    augment: Callable[[Batch], dict[str, torch.Tensor]],
     first_step: int,
     set_rate: Callable[[int], float],
     after_step: Callable[[int, torch.Tensor, float, int], None],
@@ -54,8 +55,9 @@ def train_one_epoch(
     """One pass over the training cases.
 
     steps: the epoch's plan (see data/order.py). present: (N, M) bool, which images of each case are used in this epoch.
-    first_step: number of the first update. set_rate: sets and returns a step's learning rate. after_step: told the
-    step, this process's part of its loss (on the device), the rate and the number of cases.
+    augment: gives a batch's images, changed at random. first_step: number of the first update. set_rate: sets and
+    returns a step's learning rate. after_step: told the step, this process's part of its loss (on the device), the rate
+    and the number of cases.
     """
     mine = [slots_of(len(slots), process=runtime.process, num_processes=runtime.num_processes) for slots in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
@@ -73,6 +75,7 @@ def train_one_epoch(
             while number != NO_SLOT and (other := waiting.pop(0)) != number:
                 learner.statistics.pass_over(_has_images(present, slots[other]))
             batch = _empty(dataset, runtime.device) if number == NO_SLOT else next(batches)
+            batch = replace(batch, images=augment(batch))
             is_last = number == (numbers or [NO_SLOT])[-1]
             key = _key(learner.seed, step, max(number, 0))
             loss += _accumulate(runtime, learner, batch, present, divisor, key, synchronize=is_last)

@@ -1,0 +1,206 @@
+"""The random part of the transforms: drawn from (seed, epoch, case) alone, applied to a batch on its device.
+
+A draw is a handful of numbers per image. Flip, rotation, scale and translation are one matrix, and low resolution
+coarsens the coordinates, so each image is resampled once; bias field, gamma, intensity and noise follow in that pass.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vwmm.config.schema import Augmentation
+
+_AUGMENT = 4  # keeps these draws apart from others that use the same seed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What happens to one image."""
+
+    matrix: np.ndarray
+    """(3, 4) float64, output to input voxels."""
+    coordinates: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Output coordinates along each axis, coarsened for low resolution; float64."""
+    field: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Three float32 vectors whose product is the bias field; empty: none."""
+    gamma: float
+    """Exponent between the image's minimum and maximum; 1: none."""
+    gain: float
+    """Factor of the intensities."""
+    shift: float
+    """Added to the intensities."""
+    noise: float
+    """Standard deviation of the noise; 0: none."""
+    key: int
+    """64-bit key of the noise."""
+
+
+def case_key(name: str) -> int:
+    """A number for a case that does not depend on which other cases there are."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+
+
+def draw_augmentation(
+    augmentation: Augmentation, size: Sequence[int], *, seed: int, epoch: int, case: int, modality: int
+) -> Draw:
+    """The draw of one image: size (H, W) or (H, W, D), case as of `case_key`, modality its number."""
+    seeds = np.random.SeedSequence((_AUGMENT, seed, epoch, case, modality))
+    random = np.random.Generator(np.random.Philox(seeds))
+    dims, shape = len(size), [*size, 1][:3]
+
+    def happens(chance: float) -> bool:
+        # Drawn even where the chance is 0, so that switching one part off leaves the draws of the others.
+        return bool(random.random() < chance)
+
+    def within(most: float, count: int = 1) -> np.ndarray:
+        return random.uniform(-most, most, count)
+
+    flips = [happens(augmentation.flip_chance) and axis in augmentation.flip_axes for axis in range(3)]
+    is_moved = happens(augmentation.affine_chance)
+    angles = np.deg2rad(within(augmentation.rotate_deg, 3))
+    zoom, offset = 1 + within(augmentation.scale, 3), within(augmentation.translate, 3) * shape
+    matrix = _matrix(shape, dims, flips, angles, zoom, offset) if is_moved else _matrix(shape, dims, flips)
+    is_coarse, factor = happens(augmentation.low_resolution_chance), random.uniform(1, augmentation.low_resolution)
+    coordinates = [_coarsened(length, factor if is_coarse and length > 1 else 1.0) for length in shape]
+    has_field, slopes = happens(augmentation.bias_chance), within(augmentation.bias_field, 6)
+    field = [_field(n, slopes[2 * axis : 2 * axis + 2]) if has_field else _NONE for axis, n in enumerate(shape)]
+    has_gamma, log_gamma = happens(augmentation.gamma_chance), within(augmentation.gamma)[0]
+    is_shifted, changes = happens(augmentation.intensity_chance), within(1.0, 2)
+    is_noisy, noise = happens(augmentation.noise_chance), random.uniform(0, augmentation.noise_std)
+    return Draw(
+        matrix=matrix,
+        coordinates=(coordinates[0], coordinates[1], coordinates[2]),
+        field=(field[0], field[1], field[2]),
+        gamma=math.exp(log_gamma) if has_gamma else 1.0,
+        gain=1 + changes[0] * augmentation.scale_intensity if is_shifted else 1.0,
+        shift=changes[1] * augmentation.shift_intensity if is_shifted else 0.0,
+        noise=noise if is_noisy else 0.0,
+        key=int(random.integers(0, 2**63)),
+    )
+
+
+def augment_batch(
+    images: Mapping[str, torch.Tensor], present: torch.Tensor, draws: Mapping[str, Sequence[Draw]]
+) -> dict[str, torch.Tensor]:
+    """Augmented copies of (B, 1, *size) images on their device; `draws` by modality, one per case.
+
+    Images that are missing stay zeros.
+    """
+    result = {}
+    for number, (name, image) in enumerate(images.items()):
+        if name not in draws:
+            result[name] = image
+            continue
+        volumes = image[:, 0] if image.ndim == 5 else image[:, 0, :, :, None]  # (B, H, W, D)
+        rows = [row for row, has in enumerate(present[:, number].tolist()) if has]
+        chosen = [draws[name][row] for row in rows]
+        augmented = torch.zeros_like(volumes)
+        if rows and image.device.type == "cpu":
+            _apply_compiled(volumes.numpy(), augmented.numpy(), rows, chosen)
+        elif rows:
+            augmented[rows] = apply_on_device(volumes[rows], chosen)
+        result[name] = augmented.reshape(image.shape)
+    return result
+
+
+def apply_on_device(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """(B, H, W, D) float32 -> the same, augmented, in one `grid_sample`."""
+    device, shape = volumes.device, volumes.shape[1:]
+    matrix = torch.from_numpy(np.stack([draw.matrix for draw in draws])).to(device)  # (B, 3, 4)
+    axes = [torch.from_numpy(np.stack([d.coordinates[n] for d in draws])).to(device) for n in range(3)]
+    parts = [
+        axes[0][:, :, None, None, None] * matrix[:, None, None, None, :, 0],
+        axes[1][:, None, :, None, None] * matrix[:, None, None, None, :, 1],
+        axes[2][:, None, None, :, None] * matrix[:, None, None, None, :, 2],
+    ]
+    source = parts[0] + parts[1] + parts[2] + matrix[:, None, None, None, :, 3]  # (B, H, W, D, 3), voxels
+    last = torch.tensor([max(length - 1, 1) for length in shape], device=device)
+    grid = (2 * source / last - 1).flip(-1).float()
+    values = functional.grid_sample(volumes[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[
+        :, 0
+    ]
+    return _with_intensities(volumes, values, draws)
+
+
+def _with_intensities(volumes: torch.Tensor, values: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """Bias field, gamma, gain, shift and noise, a case at a time where it has them."""
+    low, high = volumes.flatten(1).amin(1), volumes.flatten(1).amax(1)
+    for row, draw in enumerate(draws):
+        value = values[row]
+        if draw.field[0].size:
+            fields = [torch.from_numpy(part).to(value.device) for part in draw.field]
+            value = low[row] + (value - low[row]) * (
+                fields[0][:, None, None] * fields[1][None, :, None] * fields[2][None, None, :]
+            )
+        if draw.gamma != 1.0:
+            span = (high[row] - low[row]).clamp_min(torch.finfo(value.dtype).tiny)
+            value = low[row] + span * ((value - low[row]) / span).clamp(0, 1) ** draw.gamma
+        value = value * draw.gain + draw.shift
+        if draw.noise > 0:
+            generator = torch.Generator(value.device).manual_seed(draw.key)
+            value = value + draw.noise * torch.randn(value.shape, generator=generator, device=value.device)
+        values[row] = value
+    return values
+
+
+def _apply_compiled(volumes: np.ndarray, out: np.ndarray, rows: Sequence[int], draws: Sequence[Draw]) -> None:
+    from vwmm.data.warp import warp
+
+    for row, draw in zip(rows, draws, strict=True):
+        image = volumes[row]
+        needs_bounds = draw.gamma != 1.0 or draw.field[0].size > 0
+        bounds = (float(image.min()), float(image.max())) if needs_bounds else (0.0, 1.0)
+        warp(
+            image, out[row], draw.matrix, *draw.coordinates, draw.field, draw.gamma, bounds, draw.gain, draw.shift,
+            draw.noise, np.uint64(draw.key),
+        )  # fmt: skip
+
+
+_NONE = np.empty(0, dtype=np.float32)
+
+
+def _matrix(
+    shape: Sequence[int],
+    dims: int,
+    flips: Sequence[bool],
+    angles: np.ndarray | None = None,
+    zoom: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> np.ndarray:
+    """(3, 4): output to input voxels, about the image's centre; a 2D image is turned in its plane only."""
+    linear = np.diag([-1.0 if flip and axis < dims else 1.0 for axis, flip in enumerate(flips)])
+    centre = (np.asarray(shape, dtype=np.float64) - 1) / 2
+    shift = np.zeros(3)
+    if angles is not None and zoom is not None and offset is not None:
+        turned = (
+            _rotation(2, angles[2]) if dims == 2 else np.linalg.multi_dot([_rotation(a, angles[a]) for a in range(3)])
+        )
+        scales = np.array([zoom[axis] if axis < dims else 1.0 for axis in range(3)])
+        linear = turned @ np.diag(1 / scales) @ linear
+        shift = np.array([offset[axis] if axis < dims else 0.0 for axis in range(3)])
+    return np.column_stack([linear, centre - linear @ centre + shift])
+
+
+def _rotation(axis: int, angle: float) -> np.ndarray:
+    first, second = [other for other in range(3) if other != axis]
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second], matrix[second, first] = -math.sin(angle), math.sin(angle)
+    return matrix
+
+
+def _coarsened(length: int, factor: float) -> np.ndarray:
+    """Voxel coordinates, those of a coarser voxel's centre where `factor` is above 1."""
+    positions = np.arange(length, dtype=np.float64)
+    return positions if factor <= 1 else (np.floor(positions / factor) + 0.5) * factor - 0.5
+
+
+def _field(length: int, slopes: np.ndarray) -> np.ndarray:
+    """One axis of a smooth positive field: exp(a u + b (u^2 - 1/3)) for u from -1 to 1."""
+    u = np.linspace(-1, 1, length) if length > 1 else np.zeros(1)
+    return np.exp(slopes[0] * u + slopes[1] * (u * u - 1 / 3)).astype(np.float32)
