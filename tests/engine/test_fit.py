@@ -16,6 +16,7 @@ from vwmm.engine.fit import is_better
         (None, None, "auroc", 0.0, False),
         (None, 0.5, "auroc", 0.0, False),
         (float("nan"), 0.5, "loss", 0.0, False),
+        (float("nan"), None, "loss", 0.0, False),
     ],
 )
 def test_a_value_is_better_if_it_beats_the_best_by_enough(
