@@ -18,9 +18,10 @@ import torch
 
 from vwmm.config.loading import load_config
 from vwmm.data.dataset import CaseDataset
+from vwmm.data.entry_file import write_entry
 from vwmm.data.manifest import Case
 from vwmm.data.order import plan_epoch
-from vwmm.data.store import Entry
+from vwmm.data.store import Entry, Store
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.loops import Learner, train_one_epoch
 from vwmm.engine.runtime import start_runtime
@@ -40,16 +41,18 @@ NUM_CASES = 64
 
 def make_dataset(folder: Path, overrides: list[str], num_cases: int) -> CaseDataset:
     """Random images, as the store keeps them."""
-    config, generator = load_config([], overrides), np.random.default_rng(0)
-    cases, entries = [], {}
+    config, generator = load_config([], [*overrides, f"cache.dir={folder}"]), np.random.default_rng(0)
+    store, cases, entries = Store(config.cache), [], {}
     for number in range(num_cases):
         for name, modality in config.modalities.items():
-            path = folder / f"{number}-{name}.npy"
-            np.save(path, generator.random((1, *modality.size), dtype=np.float32))
-            entries[str(number), name] = Entry("", path, was_built=False)
+            recipe = store.recipe(modality)
+            key = recipe.key(f"{number} {name}")
+            array = generator.random((1, *modality.size), dtype=np.float32)
+            write_entry(store.path(key), array, key=key, dtype=recipe.dtype)
+            entries[str(number), name] = Entry("", key, store.path(key), folder, was_built=True)
         images = dict.fromkeys(config.modalities, folder)
         cases.append(Case(str(number), str(number), str(number % 3), images, line=number + 2))
-    return CaseDataset(cases, config.modalities, entries, [number % 3 for number in range(num_cases)])
+    return CaseDataset(cases, config.modalities, entries, [number % 3 for number in range(num_cases)], store)
 
 
 def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
@@ -91,7 +94,7 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
             prepared.train()
             for slots in steps:
                 for slot in slots:
-                    batch = dataset[slot].to(runtime.device)
+                    batch = dataset[slot].to(runtime.device).cast()
                     loss = loss_of(prepared(batch.images, batch.present), batch.labels) * len(slot) / train.batch_size
                     runtime.accelerator.backward(loss)
                 prepared_optimizer.step()

@@ -69,8 +69,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
 
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)
-    images = prepare_images(runtime, cohort, config.modalities, Path(config.cache.dir))
-    dataset = build_dataset(cohort.cases, classes, config.modalities, images)
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
 
     # 3. The model of the run, with the best weights.
     from vwmm.models.fusion import build_model

@@ -72,9 +72,9 @@ def train(config: Config) -> None:
     from vwmm.engine.fit import Fit, Material
     from vwmm.engine.preparing import build_dataset, prepare_images
 
-    images = prepare_images(runtime, cohort, config.modalities, Path(config.cache.dir))
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
     training, validation = (
-        build_dataset(cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
+        build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
         for part in ("train", "val")
     )
     material = Material(training, validation, cohort.classes)

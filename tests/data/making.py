@@ -3,14 +3,17 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from vwmm.config.schema import Modality
+from vwmm.config.schema import Cache, Modality
+from vwmm.data.entry_file import write_entry
 from vwmm.data.manifest import Case, Cohort
+from vwmm.data.store import Entry, Recipe, Store
 
 OBLIQUE = np.array([[-0.7, 0.1, 0.3, 10.0], [0.1, 0.8, -0.2, -20.0], [0.2, 0.1, 2.5, 30.0], [0, 0, 0, 1]])
 """A RAS affine with a left-going first axis and no right angles to the scanner."""
@@ -102,3 +105,20 @@ def make_case(
 def make_cohort(cases: Sequence[Case]) -> Cohort:
     classes = tuple(sorted({case.label for case in cases if case.label is not None}))
     return Cohort(tuple(sorted(cases, key=lambda case: case.name)), classes, Path("cohort.csv"))
+
+
+def make_store(folder: Path, **cache: Any) -> Store:
+    return Store(Cache(dir=str(folder), **cache))
+
+
+def put_array(store: Store, recipe: Recipe, array: np.ndarray, content: str) -> Entry:
+    """An entry with these voxels, as if an image of this content hash had been transformed to them."""
+    key = recipe.key(content)
+    write_entry(store.path(key), array, key=key, dtype=recipe.dtype)
+    return Entry(content, key, store.path(key), Path("nowhere.nii.gz"), was_built=True)
+
+
+def only_entry(folder: Path) -> Path:
+    """The file of a store's one entry."""
+    (path,) = folder.glob("??/*.npy")
+    return path

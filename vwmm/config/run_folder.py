@@ -15,7 +15,9 @@ from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 
 # Sections and keys that never change a result: a run may be continued with others.
-FREE_KEYS = ("cache", "tracking", "run", "train.log_every", "train.num_workers")
+FREE_KEYS = (
+    "cache.dir", "cache.on_device", "cache.workers", "tracking", "run", "train.log_every", "train.num_workers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

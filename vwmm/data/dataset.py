@@ -1,15 +1,17 @@
 """Samples and batches: tensors, a mask of what is present, and the label."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
+from vwmm.config.errors import UserError
 from vwmm.config.schema import Modality
+from vwmm.data.image import ImageError
 from vwmm.data.manifest import Case
-from vwmm.data.store import Entry, open_array
+from vwmm.data.mapping import EntryMaps
+from vwmm.data.store import Entry, Store
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,15 @@ class Batch:
     """Cases on their way to the network."""
 
     images: dict[str, torch.Tensor]
-    """Per modality (B, 1, *size) float32; zeros where the image is missing."""
+    """Per modality (B, 1, *size); zeros where the image is missing. In the cache's dtype, after `cast` float32."""
     present: torch.Tensor
     """(B, M) bool, modalities in the configuration's order: which images there are."""
     labels: torch.Tensor
     """(B,) int64; -1 for a case without a label."""
     indices: torch.Tensor
-    """(B,) int64, positions of the cases in their list."""
+    """(B,) int64, positions of the cases in their list; they stay in the computer's memory."""
+    levels: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Per modality (B, 2) float32, step and lowest value of uint8 voxels; empty for the other dtypes."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; copies from pinned memory do not wait."""
@@ -32,10 +36,22 @@ class Batch:
             self.present.to(device, non_blocking=True),
             self.labels.to(device, non_blocking=True),
             self.indices,
+            {name: level.to(device, non_blocking=True) for name, level in self.levels.items()},
         )
 
+    def cast(self) -> "Batch":
+        """The same batch with float32 images, cast where they are."""
+        return replace(self, images={name: self._cast(name) for name in self.images}, levels={})
 
-class CaseDataset(Dataset[Batch]):
+    def _cast(self, name: str) -> torch.Tensor:
+        image = self.images[name].float()
+        if name not in self.levels:
+            return image
+        step, lowest = (self.levels[name][:, n].reshape(-1, *[1] * (image.ndim - 1)) for n in (0, 1))
+        return image.mul_(step).add_(lowest)
+
+
+class CaseDataset:
     """Batches of cases from the store, by lists of indices."""
 
     def __init__(
@@ -44,58 +60,142 @@ class CaseDataset(Dataset[Batch]):
         modalities: Mapping[str, Modality],
         entries: Mapping[tuple[str, str], Entry],
         labels: Sequence[int],
+        store: Store,
+        *,
+        on_damage: Callable[[Entry], None] | None = None,
     ) -> None:
-        """`entries`: by (case's name, modality); `labels`: of each case, -1 where it has none."""
+        """`entries`: by (case's name, modality); `labels`: of each case, -1 where it has none.
+
+        on_damage: told of each cached image that is damaged and is built again.
+        """
         assert len(cases) == len(labels)
         self.cases = list(cases)
         self.modalities = dict(modalities)
         self.labels = list(labels)
-        self._paths = {
-            (number, name): entries[case.name, name].path
+        self._recipes = {name: store.recipe(modality) for name, modality in modalities.items()}
+        self._maps = EntryMaps(store, on_damage=on_damage)
+        self._entries = {
+            (number, name): entries[case.name, name]
             for number, case in enumerate(cases)
             for name in modalities
             if case.images[name] is not None
         }
+        self._resident: Batch | None = None
+        self.rooms: list[Batch] = []
+        """Buffers that `load_batches` has done with."""
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def present(self) -> np.ndarray:
         """(N, M) bool: which images each case has."""
-        has = [[(number, name) in self._paths for name in self.modalities] for number in range(len(self.cases))]
+        has = [[(number, name) in self._entries for name in self.modalities] for number in range(len(self.cases))]
         return np.array(has, dtype=bool).reshape(len(self.cases), len(self.modalities))
 
-    def image(self, index: int, modality: str) -> np.ndarray | None:
-        """(1, *size) float32, memory-mapped; None where it is missing."""
-        path = self._paths.get((index, modality))
-        return None if path is None else open_array(path)
+    @property
+    def num_bytes(self) -> int:
+        """Room that all images take as they are kept, missing ones included."""
+        return len(self) * sum(recipe.layout.voxel_bytes for recipe in self._recipes.values())
 
-    def __getitem__(self, indices: list[int]) -> Batch:
+    def image(self, index: int, modality: str) -> np.ndarray | None:
+        """(1, *size) float32; None where it is missing."""
+        voxels, (step, lowest) = self._read(index, modality)
+        if voxels is None:
+            return None
+        return voxels if voxels.dtype == np.float32 else voxels.astype(np.float32) * step + lowest
+
+    def empty(self, size: int, *, pin_memory: bool = False) -> Batch:
+        """A batch of zeros to be filled."""
         # Torch's memory, not numpy's: its alignment is fixed, and with it the rounding of what is computed from it.
-        tensors = {name: torch.zeros(len(indices), 1, *m.size) for name, m in self.modalities.items()}
-        images = {name: tensor.numpy() for name, tensor in tensors.items()}
-        present = np.zeros((len(indices), len(self.modalities)), bool)
+        has_levels = [name for name, recipe in self._recipes.items() if recipe.dtype == "uint8"]
+        return Batch(
+            {
+                name: torch.zeros(size, *r.layout.shape, dtype=getattr(torch, r.dtype), pin_memory=pin_memory)
+                for name, r in self._recipes.items()
+            },
+            torch.zeros(size, len(self.modalities), dtype=torch.bool, pin_memory=pin_memory),
+            torch.zeros(size, dtype=torch.int64, pin_memory=pin_memory),
+            torch.zeros(size, dtype=torch.int64),
+            {name: torch.zeros(size, 2, pin_memory=pin_memory) for name in has_levels},
+        )
+
+    def fill(self, room: Batch, indices: Sequence[int]) -> Batch:
+        """The cases of a batch, in the first rows of a room that was made by `empty`."""
+        batch = _rows(room, len(indices))
+        present = batch.present.numpy()
         for row, index in enumerate(indices):
             for column, name in enumerate(self.modalities):
-                array = self.image(index, name)
-                if array is not None:
-                    images[name][row] = array
-                    present[row, column] = True
-        labels = torch.tensor([self.labels[index] for index in indices], dtype=torch.int64)
-        return Batch(tensors, torch.from_numpy(present), labels, torch.tensor(indices, dtype=torch.int64))
+                present[row, column] = (index, name) in self._entries
+                self._copy(index, name, batch, row)
+        batch.labels.numpy()[:] = [self.labels[index] for index in indices]
+        batch.indices.numpy()[:] = indices
+        return batch
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        """A batch of its own, as the cache keeps it."""
+        if self._resident is not None:
+            return _selected(self._resident, indices)
+        return self.fill(self.empty(len(indices)), indices)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the images are in a device's memory."""
+        return self._resident is not None
+
+    def keep_on(self, device: torch.device, *, batch_size: int = 16) -> None:
+        """Copies every image to the device's memory, from which batches are taken from now on."""
+        resident, room = self.empty(len(self)).to(device), self.empty(batch_size)
+        for start in range(0, len(self), batch_size):
+            indices = list(range(start, min(start + batch_size, len(self))))
+            part = self.fill(room, indices)
+            for whole, some in zip(_tensors(resident), _tensors(part), strict=True):
+                whole[indices] = some.to(whole.device)
+        self._resident = resident
+
+    def _copy(self, index: int, name: str, batch: Batch, row: int) -> None:
+        """One image into a row of a batch. By numpy, which takes one thread and lets the interpreter go on."""
+        voxels, levels = self._read(index, name)
+        batch.images[name].numpy()[row] = 0 if voxels is None else voxels
+        if name in batch.levels:
+            batch.levels[name].numpy()[row] = levels
+
+    def _read(self, index: int, name: str) -> tuple[np.ndarray | None, tuple[float, float]]:
+        """Mapped voxels and their levels; None and zeros where the image is missing."""
+        entry = self._entries.get((index, name))
+        if entry is None:
+            return None, (0.0, 0.0)
+        try:
+            voxels, levels = self._maps.voxels(entry, self._recipes[name])
+        except (ImageError, OSError) as error:
+            case = self.cases[index]
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UserError(f"line {case.line}, case {case.name}: {name} {case.images[name]}: {reason}") from error
+        return voxels.numpy(), (levels.step, levels.lowest)
 
 
-def load_batches(
-    dataset: CaseDataset, batches: Sequence[list[int]], *, num_workers: int = 0, pin_memory: bool = False
-) -> Iterator[Batch]:
-    """The batches in the order asked for. No random number is drawn."""
-    loader = DataLoader(
-        dataset,
-        sampler=batches,  # a list of lists is an iterable of what __getitem__ takes
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # otherwise each epoch draws its workers' seed from the global generator
-        multiprocessing_context="forkserver" if num_workers else None,
+def _tensors(batch: Batch) -> list[torch.Tensor]:
+    return [*batch.images.values(), batch.present, batch.labels, batch.indices, *batch.levels.values()]
+
+
+def _rows(batch: Batch, count: int) -> Batch:
+    """The first rows, without a copy."""
+    return Batch(
+        {name: image[:count] for name, image in batch.images.items()},
+        batch.present[:count],
+        batch.labels[:count],
+        batch.indices[:count],
+        {name: level[:count] for name, level in batch.levels.items()},
     )
-    return iter(loader)
+
+
+def _selected(batch: Batch, indices: Sequence[int]) -> Batch:
+    """Some rows, copied where they are."""
+    here = torch.tensor(indices, dtype=torch.int64)
+    there = here.to(batch.labels.device, non_blocking=True)
+    return Batch(
+        {name: image.index_select(0, there) for name, image in batch.images.items()},
+        batch.present.index_select(0, there),
+        batch.labels.index_select(0, there),
+        here,
+        {name: level.index_select(0, there) for name, level in batch.levels.items()},
+    )

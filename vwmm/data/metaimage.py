@@ -52,6 +52,12 @@ def metaimage_shape(path: Path) -> tuple[int, ...]:
     return _shape(header)
 
 
+def data_file(path: Path) -> Path | None:
+    """The file beside a header that has the voxels; None where they are in the header's own file."""
+    name = _read_header(path)[0]["ElementDataFile"]
+    return None if name == "LOCAL" else path.parent / name
+
+
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
     """The keys, ElementDataFile the last of them, and the place where the voxels of a LOCAL file begin."""
     header: dict[str, str] = {}

@@ -18,17 +18,17 @@ from vwmm.data.readers import read_image
 RECIPE_VERSION = 1
 
 
-def recipe_key(modality: Modality) -> str:
+def recipe_key(modality: Modality, mode: str = "exact") -> str:
     """Every parameter that changes a value, and the versions that matter, as one text."""
     import monai
     import torch
 
     fields = modality.model_dump(exclude={"column", "folder"})
     versions = {"recipe": RECIPE_VERSION, "monai": monai.__version__, "torch": torch.__version__.split("+")[0]}
-    return json.dumps({"modality": fields, "versions": versions}, sort_keys=True)
+    return json.dumps({"modality": fields, "mode": mode, "versions": versions}, sort_keys=True)
 
 
-def load_input(path: Path, modality: Modality) -> np.ndarray:
+def load_input(path: Path, modality: Modality, *, mode: str = "exact") -> np.ndarray:
     """Reads and transforms one image: (1, H, W, D) or (1, H, W) float32. Raises ImageError."""
     return transform(read_image(path), modality)
 

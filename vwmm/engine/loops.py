@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vwmm.data.dataset import Batch, CaseDataset, load_batches
+from vwmm.data.batches import load_batches
+from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import evaluation_batches, slots_of
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.runtime import Runtime
@@ -50,7 +51,7 @@ def train_one_epoch(
     first_step: int,
     set_rate: Callable[[int], float],
     after_step: Callable[[int, torch.Tensor, float, int], None],
-    num_workers: int = 0,
+    num_workers: int = 1,
 ) -> None:
     """One pass over the training cases.
 
@@ -61,7 +62,7 @@ def train_one_epoch(
     """
     mine = [slots_of(len(slots), process=runtime.process, num_processes=runtime.num_processes) for slots in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
-    batches = _on_device(runtime, dataset, wanted, num_workers)
+    batches = load_batches(dataset, wanted, runtime.device, num_threads=num_workers)
     learner.model.train()
     learner.statistics.begin()
     for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
@@ -143,31 +144,22 @@ def predict_all(
 def _run_batches(
     runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]]
 ) -> Iterator[torch.Tensor]:
-    def run(indices: list[int]) -> torch.Tensor:
-        batch = dataset[indices].to(runtime.device)
+    def run(batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
             logits: torch.Tensor = network(batch.images, batch.present)
         return logits
 
     if runtime.device.type != "cpu":
-        yield from map(run, batches)
+        yield from map(run, load_batches(dataset, batches, runtime.device))
         return
     num_threads = torch.get_num_threads()
     # Accelerate's autocast context is one object for all calls: not for several threads.
     workers = runtime.num_cores if runtime.mixed_precision == "no" else 1
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(run, batches)
+            yield from pool.map(lambda indices: run(dataset[indices].cast()), batches)
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _on_device(
-    runtime: Runtime, dataset: CaseDataset, wanted: Sequence[list[int]], num_workers: int
-) -> Iterator[Batch]:
-    is_gpu = runtime.device.type == "cuda"
-    for batch in load_batches(dataset, wanted, num_workers=num_workers, pin_memory=is_gpu):
-        yield batch.to(runtime.device)
 
 
 def _has_images(present: np.ndarray, slot: list[int]) -> list[bool]:
@@ -177,7 +169,7 @@ def _has_images(present: np.ndarray, slot: list[int]) -> list[bool]:
 
 
 def _empty(dataset: CaseDataset, device: torch.device) -> Batch:
-    return dataset[[]].to(device)
+    return dataset.empty(0).to(device).cast()
 
 
 def _key(seed: int, step: int, slot: int) -> int:

@@ -1,5 +1,6 @@
 """Opens a run folder, writes what is needed to repeat the run, and says at the end how it went."""
 
+import contextlib
 import json
 import logging
 import platform
@@ -20,12 +21,24 @@ from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
 from vwmm.data.splits import split_hash, split_table
+from vwmm.data.uses import note_use
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.runtime import Runtime
 from vwmm.models.fusion import count_parameters
 
-VERSIONS_OF = ("torch", "monai", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "safetensors", "wandb")
+VERSIONS_OF = (
+    "torch",
+    "monai",
+    "numba",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "pydantic",
+    "safetensors",
+    "wandb",
+)
 
 
 @contextmanager
@@ -37,7 +50,14 @@ def open_run(
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
     num_parameters = count_parameters(config.model, config.modalities, len(cohort.classes))
-    environment = describe_environment(runtime, config, cohort, assigned, num_parameters)
+    environment = describe_environment(runtime, config, cohort, assigned, num_parameters) | {
+        "cache": {
+            "mode": config.cache.mode,
+            "dtype": config.cache.dtype,
+            "found": len(images.entries) - images.num_built,
+            "built": images.num_built,
+        }
+    }
     run, lock = None, None
 
     def claim() -> str:
@@ -103,6 +123,8 @@ def _write_head(
     environment: dict[str, Any],
 ) -> None:
     run.write_status("running", epoch=0, step=0)
+    with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
+        note_use(images.store.folder, run.path)
     write_whole(run.config, to_yaml(config))
     write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
     write_whole(run.split, split_table(cohort, assigned, images.hashes(cohort)))

@@ -89,18 +89,19 @@ def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
     config = load_config(
         [run.config], [f"split.file={json.dumps(str(run.split))}", "split.fold=null", "split.folds=null"]
     )
-    store, why, examples = Store(Path(config.cache.dir)), None, list[Example]()
+    store, why, examples = Store(config.cache), None, list[Example]()
     try:
         cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=False)
         cases = cases_of(cohort, assigned, "val")
+        recipes = {name: store.recipe(modality) for name, modality in config.modalities.items()}
         entries = {
-            (case.name, name): store.entry(path, config.modalities[name])
+            (case.name, name): store.entry(path, recipes[name])
             for case in cases
             for name, path in case.images.items()
             if path is not None
         }
         labels = [cohort.class_of(case) for case in cases]
-        examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels))
+        examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
     except (UserError, ImageError, OSError) as error:
         why = str(error).splitlines()[0]
     return write_report(run.path, examples=examples), why

@@ -1,6 +1,7 @@
 """What this process is part of: builds the Accelerator and says what really runs."""
 
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,27 +73,26 @@ class Runtime:
             "threads_per_process": torch.get_num_threads(),
         }
 
-    def share_out(
-        self,
-        items: Sequence[Item],
-        work: Callable[[Item], Result],
-        *,
-        each: Callable[[int, int], None] | None = None,
-    ) -> list[Result]:
-        """`work` of every item, in order: each process does its share, with threads, and all get all results.
-
-        each: told after every item of this process how many are done and how many there are.
-        """
-        from concurrent.futures import ThreadPoolExecutor
-
+    def share_out(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+        """The results of all items in their order: each process works on its share, and all get all results."""
         mine = list(range(self.process, len(items), self.num_processes))
-        done: list[tuple[int, Result]] = []
-        with ThreadPoolExecutor(self.num_cores) as pool:
-            for number, result in zip(mine, pool.map(work, [items[number] for number in mine]), strict=True):
-                done.append((number, result))
-                if each is not None:
-                    each(len(done), len(mine))
+        done = list(zip(mine, work([items[number] for number in mine]), strict=True))
         return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
+
+    def count_together(self) -> Callable[[int], int]:
+        """A counter of all processes: adds a number, returns the sum so far. To be made by all processes at once."""
+        if self.num_processes == 1:
+            sums = [0]
+
+            def add(number: int) -> int:
+                sums[0] += number
+                return sums[0]
+
+            return add
+        key = self.decide(lambda: f"vwmm-{uuid.uuid4().hex}")
+        # The store through which the processes found each other; torch has no public way to it.
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return lambda number: int(store.add(key, number))
 
     def decide(self, on_main: Callable[[], Result]) -> Result:
         """What the main process found, on every process; its UserError is everybody's."""

@@ -1,0 +1,94 @@
+"""Reading entries: verified when first opened, built again when damaged, and shared by all processes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.making import SOLID, make_store, numbers, write_nifti
+from vwmm.data import mapping
+from vwmm.data.image import ImageError
+from vwmm.data.mapping import EntryMaps
+from vwmm.data.store import Entry, Store
+from vwmm.data.transforms import load_input
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write_nifti(tmp_path / "a.nii", numbers(10, 9, 8))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_store(tmp_path / "cache")
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_voxels_are_the_transformed_image(store: Store, image: Path) -> None:
+    recipe = store.recipe(SOLID)
+    maps, entry = EntryMaps(store), store.entry(image, recipe)
+
+    voxels, levels = maps.voxels(entry, recipe)
+
+    assert (voxels.dtype, tuple(voxels.shape)) == (torch.float32, (1, 8, 6, 4))
+    assert voxels.numpy().tobytes() == load_input(image, SOLID).tobytes()
+    assert (levels.step, levels.lowest) == (1.0, 0.0)
+    assert maps.voxels(entry, recipe)[0] is voxels
+
+
+@pytest.mark.parametrize("damage", ["voxel", "trailer", "torn", "removed"])
+def test_a_damaged_entry_is_built_again_and_said(damage: str, store: Store, image: Path) -> None:
+    recipe = store.recipe(SOLID)
+    entry = store.entry(image, recipe)
+    if damage == "voxel":
+        flip(entry.path, 400)
+    elif damage == "trailer":
+        flip(entry.path, -1)
+    elif damage == "torn":
+        entry.path.write_bytes(entry.path.read_bytes()[:-10])
+    else:
+        entry.path.unlink()
+    told: list[Entry] = []
+
+    voxels, _ = EntryMaps(store, on_damage=told.append).voxels(entry, recipe)
+
+    np.testing.assert_array_equal(voxels.numpy(), load_input(image, SOLID))
+    assert told == [entry]
+    assert not store.entry(image, recipe).was_built
+
+
+def test_a_damaged_entry_of_a_changed_image_is_an_error(store: Store, image: Path) -> None:
+    recipe = store.recipe(SOLID)
+    entry = store.entry(image, recipe)
+    entry.path.unlink()
+    write_nifti(image, numbers(10, 9, 8, seed=1))
+
+    with pytest.raises(ImageError, match="has changed since"):
+        EntryMaps(store).voxels(entry, recipe)
+
+
+def test_only_so_many_maps_are_open(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "MAX_MAPS", 2)
+    recipe, maps = store.recipe(SOLID), EntryMaps(store)
+    images = [write_nifti(tmp_path / f"{seed}.nii", numbers(10, 9, 8, seed=seed)) for seed in range(4)]
+    entries = [store.entry(image, recipe) for image in images]
+
+    for _ in range(2):
+        for image, entry in zip(images, entries, strict=True):
+            np.testing.assert_array_equal(maps.voxels(entry, recipe)[0].numpy(), load_input(image, SOLID))
+    own = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(store.folder) in line]
+    assert len(own) == 2
+
+
+def test_writing_to_the_voxels_does_not_reach_the_file(store: Store, image: Path) -> None:
+    recipe = store.recipe(SOLID)
+    entry = store.entry(image, recipe)
+    EntryMaps(store).voxels(entry, recipe)[0].zero_()
+
+    np.testing.assert_array_equal(EntryMaps(store).voxels(entry, recipe)[0].numpy(), load_input(image, SOLID))

@@ -1,0 +1,61 @@
+"""Reads the cache's entries as memory maps: one copy of their pages serves all processes of a machine.
+
+Each process verifies an entry's checksum when it first opens it. One that is damaged is built again from its image.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+
+from vwmm.data.entry_file import EntryError, Levels, verify
+from vwmm.data.store import Entry, Recipe, Store
+
+# Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened anew each time.
+MAX_MAPS = 16_384
+_ATTEMPTS = 100
+
+
+class EntryMaps:
+    """The open entries of one process."""
+
+    def __init__(self, store: Store, *, on_damage: Callable[[Entry], None] | None = None) -> None:
+        """on_damage: told of each entry that has to be built again."""
+        self._store = store
+        self._on_damage = on_damage
+        self._open: OrderedDict[str, tuple[torch.Tensor, Levels]] = OrderedDict()
+        self._verified: dict[str, Levels] = {}
+        self._guard = threading.Lock()
+
+    def voxels(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+        """(1, *size) in the recipe's dtype, not to be written, and its levels. Raises ImageError, OSError."""
+        found = self._open.get(entry.key)
+        if found is None:
+            found = self._map(entry, recipe)
+            with self._guard:
+                self._open[entry.key] = found
+                if len(self._open) > MAX_MAPS:
+                    self._open.popitem(last=False)
+        return found
+
+    def _map(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._map_whole(entry, recipe)
+            except (EntryError, RuntimeError, OSError):  # torch raises RuntimeError for a file that is gone or short
+                if self._on_damage is not None:
+                    self._on_damage(entry)
+                self._store.mend(entry, recipe)
+        raise OSError(f"{entry.path}: damaged again each time that it is built")
+
+    def _map_whole(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+        layout = recipe.layout
+        # Private: writing to it would change neither the file nor what other processes see.
+        whole = torch.from_file(str(entry.path), shared=False, size=layout.file_bytes, dtype=torch.uint8)
+        levels = self._verified.get(entry.key)
+        if levels is None:
+            levels = self._verified[entry.key] = verify(whole.numpy().data, layout, entry.key)
+        start = len(layout.header)
+        voxels = whole[start : start + layout.voxel_bytes].view(getattr(torch, layout.dtype)).view(layout.shape)
+        return voxels, levels

@@ -1,0 +1,69 @@
+"""What of a cache is still needed, and the removal of the rest."""
+
+import csv
+from collections.abc import Mapping
+
+from vwmm.config.errors import UserError
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Cache, Config, Modality
+from vwmm.data.checks import describe_image
+from vwmm.data.identity import content_hash
+from vwmm.data.manifest import Cohort
+from vwmm.data.store import Store
+from vwmm.data.uses import known_runs
+from vwmm.engine.progress import LOG, amount
+
+
+def prune_cache(config: Config, cohort: Cohort | None) -> None:
+    """Removes every entry that neither a run nor the given cohort needs. Raises UserError, and then removes nothing."""
+    store = Store(config.cache)
+    runs = known_runs(store.folder)
+    needed = set[str]()
+    for run in runs:
+        needed |= keys_of_run(RunFolder(run))
+    if cohort is not None:
+        needed |= keys_of_cohort(store, cohort, config.modalities)
+    files, size = store.prune(needed)
+    kept = ", ".join(run.name for run in runs) or "no run"
+    also = "" if cohort is None else f" and {cohort.csv_path.name}"
+    LOG.info("cache: %s: %d files removed, %s; kept what %s%s need", store.folder, files, amount(size), kept, also)
+
+
+def keys_of_run(run: RunFolder) -> set[str]:
+    """The entries that a run reads, from its split.csv and its configuration. Raises UserError."""
+    try:
+        config = load_config([run.config], [])
+        with run.split.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UserError, OSError) as error:
+        raise UserError(
+            f"run {run.path} uses this cache, and what it needs cannot be read: {str(error).splitlines()[0]}; if it is "
+            "not needed any more, remove its folder"
+        ) from error
+    hashes = {name: [row.get(f"hash_{name}", "") for row in rows] for name in config.modalities}
+    return _keys(config.cache, config.modalities, hashes)
+
+
+def keys_of_cohort(store: Store, cohort: Cohort, modalities: Mapping[str, Modality]) -> set[str]:
+    """The entries of a cohort; images that are not known yet are read. Raises UserError."""
+    hashes: dict[str, list[str]] = {name: [] for name in modalities}
+    problems = []
+    for case in cohort.cases:
+        for name in modalities:
+            path = case.images[name]
+            if path is None:
+                continue
+            try:
+                hashes[name].append(store.known_content(path) or content_hash(path))
+            except OSError as error:
+                problems.append(f"{describe_image(case, name, cohort)}: {error.strerror or error}")
+    if problems:
+        raise UserError(problems)
+    return _keys(store.cache, modalities, hashes)
+
+
+def _keys(cache: Cache, modalities: Mapping[str, Modality], hashes: Mapping[str, list[str]]) -> set[str]:
+    store = Store(cache)
+    recipes = {name: store.recipe(modality) for name, modality in modalities.items()}
+    return {recipes[name].key(content) for name, contents in hashes.items() for content in contents if content}
