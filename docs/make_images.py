@@ -1,5 +1,6 @@
 """Makes the pictures of the documentation from a finished demonstration: `python docs/make_images.py runs/demo`."""
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -8,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
+from vwmm.config.loading import load_config
+from vwmm.data.manifest import read_cohort
 from vwmm.data.readers import read_image
+from vwmm.engine.showing import show_case
 
 TARGET = Path(__file__).parent / "images"
 HEADLESS = [
@@ -45,6 +50,15 @@ def draw_cohort(cohort: Path, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
+def draw_case(cohort: Path, target: Path) -> None:
+    """What the network sees of the first complete case with a vulnerable plaque; in 256 colours, to be small."""
+    row = pd.read_csv(cohort).dropna().query("label == 'vulnerable_plaque'").iloc[0]
+    config = load_config(["configs/demo.yaml"], [f"data.csv={cohort}"])
+    case = next(case for case in read_cohort(config.data, config.modalities).cases if case.name == row.case)
+    sheet = Image.open(io.BytesIO(show_case(config, case))).convert("RGB")
+    sheet.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
 def photograph(page: Path, target: Path, *, width: int, height: int) -> None:
     """The top of a page as a browser shows it."""
     with tempfile.TemporaryDirectory() as profile:
@@ -55,5 +69,7 @@ def photograph(page: Path, target: Path, *, width: int, height: int) -> None:
 if __name__ == "__main__":
     run = Path(sys.argv[1])
     TARGET.mkdir(exist_ok=True)
-    draw_cohort(run.parent.parent / "data" / "demo" / "cohort.csv", TARGET / "cohort.png")
+    cohort = run.parent.parent / "data" / "demo" / "cohort.csv"
+    draw_cohort(cohort, TARGET / "cohort.png")
+    draw_case(cohort, TARGET / "case_sheet.png")
     photograph(run / "report.html", TARGET / "report.png", width=1100, height=2000)

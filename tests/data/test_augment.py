@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vwmm.config.schema import Augmentation
-from vwmm.data.augment import Draw, apply_on_device, augment_batch, case_key, draw_augmentation
+from vwmm.config.schema import Augmentation, Modality
+from vwmm.data.augment import Draw, apply_on_device, augment_batch, case_key, draw_augmentation, draw_cases
 
 OFF: dict[str, Any] = {
     "flip_chance": 0, "affine_chance": 0, "low_resolution_chance": 0, "bias_chance": 0, "gamma_chance": 0,
@@ -91,6 +91,23 @@ def test_a_draw_depends_on_seed_epoch_case_and_modality_and_on_nothing_else() ->
 
     assert key() == key()
     assert len({key(), key(seed=1), key(epoch=2), key(case="b"), key(modality=1)}) == 5
+
+
+def test_the_draws_of_cases_are_those_of_each_image_and_leave_out_what_is_not_augmented() -> None:
+    sizes = {"mri": [9, 8], "pet": [7, 6], "ct": [8, 7, 6]}
+    modalities = {name: Modality(dims=2 if len(size) == 2 else 3, size=size) for name, size in sizes.items()}
+    augment = {"mri": Augmentation(), "pet": Augmentation(enabled=False), "ct": Augmentation()}
+
+    draws = draw_cases(["a", "b"], modalities, augment, seed=5, epoch=3)
+
+    assert list(draws) == ["mri", "ct"]
+    for number, name in ((0, "mri"), (2, "ct")):
+        for case, draw in zip("ab", draws[name], strict=True):
+            expected = draw_augmentation(
+                Augmentation(), sizes[name], seed=5, epoch=3, case=case_key(case), modality=number
+            )
+            assert draw.key == expected.key
+            np.testing.assert_array_equal(draw.matrix, expected.matrix)
 
 
 def test_a_case_is_augmented_the_same_in_any_company() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vwmm.config.schema import Augmentation
+from vwmm.config.schema import Augmentation, Modality
 
 _AUGMENT = 4  # keeps these draws apart from others that use the same seed
 
@@ -82,6 +82,26 @@ def draw_augmentation(
         noise=noise if is_noisy else 0.0,
         key=int(random.integers(0, 2**63)),
     )
+
+
+def draw_cases(
+    names: Sequence[str],
+    modalities: Mapping[str, Modality],
+    augment: Mapping[str, Augmentation],
+    *,
+    seed: int,
+    epoch: int,
+) -> dict[str, list[Draw]]:
+    """The draws of cases, by their names, in an epoch: a list per modality that is augmented."""
+    keys = [case_key(name) for name in names]
+    return {
+        modality: [
+            draw_augmentation(augment[modality], fields.size, seed=seed, epoch=epoch, case=key, modality=number)
+            for key in keys
+        ]
+        for number, (modality, fields) in enumerate(modalities.items())
+        if augment[modality].enabled
+    }
 
 
 def augment_batch(

@@ -15,7 +15,7 @@ from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.data.augment import augment_batch, case_key, draw_augmentation
+from vwmm.data.augment import augment_batch, draw_cases
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
@@ -135,24 +135,11 @@ class Fit:
 
     def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
         """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""
-        cases = self.material.train.cases
-        chosen = [
-            (number, name, self.config.modalities[name].size, augmentation)
-            for number, name in enumerate(self.config.modalities)
-            if (augmentation := self.config.augment[name]).enabled
-        ]
+        config, cases = self.config, self.material.train.cases
 
         def augment(batch: Batch) -> dict[str, torch.Tensor]:
-            keys = [case_key(cases[index].name) for index in batch.indices.tolist()]
-            draws = {
-                name: [
-                    draw_augmentation(
-                        augmentation, size, seed=self.config.train.seed, epoch=epoch, case=key, modality=number
-                    )
-                    for key in keys
-                ]
-                for number, name, size, augmentation in chosen
-            }
+            names = [cases[index].name for index in batch.indices.tolist()]
+            draws = draw_cases(names, config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
             return augment_batch(batch.images, batch.present, draws)
 
         return augment

@@ -1,0 +1,84 @@
+"""How an image lies in space before and after the transforms, as far as its file says, for a picture of both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.config.schema import Modality
+from vwmm.data.image import Image
+from vwmm.data.readers import format_of
+
+
+@dataclass(frozen=True)
+class View:
+    """What an input of the network was made from."""
+
+    voxels: np.ndarray
+    """(X, Y, Z) as stored; of a 2D modality (X, Y), the slice that is used."""
+    spacing_mm: tuple[float, ...] | None
+    """Voxel size of `voxels`; None: the file does not say."""
+    orientation: str | None
+    """Where each axis of `voxels` points, such as `RAS`; None: the file does not say."""
+    input_spacing_mm: tuple[float, ...] | None
+    """Voxel size of the network's input, to within a voxel at its edges."""
+    input_orientation: str | None
+    """Where each axis of the network's input points."""
+    slice_index: int | None
+    """The slice that is used, from 0, of the turned volume; None where there was nothing to choose."""
+
+
+def view_of(path: Path, image: Image, modality: Modality) -> View:
+    """The view of an image, read from `path`, that `transform` can make an input of."""
+    from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
+
+    voxels, spacing, index = image.voxels, np.array(image.spacing_mm), None
+    codes = input_codes = "".join(aff2axcodes(image.affine))[: voxels.ndim]
+    order = np.arange(voxels.ndim)  # the stored axis that becomes each axis of the input
+    if voxels.ndim == 3:
+        input_codes = modality.orientation or codes
+        turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(input_codes))
+        order = turn[:, 0].argsort()
+        if modality.dims == 2:
+            # The same rule as in the transforms: the single voxel's axis, else the last one of the turned volume.
+            axis = next((axis for axis in (2, 1, 0) if voxels.shape[order[axis]] == 1), 2)
+            stored, depth = int(order[axis]), voxels.shape[order[axis]]
+            chosen = depth // 2 if modality.slice == "middle" or depth == 1 else modality.slice
+            index = chosen if depth > 1 else None
+            voxels = voxels.take(chosen if turn[stored, 1] > 0 else depth - 1 - chosen, axis=stored)
+            spacing = np.delete(spacing, stored)
+            codes, input_codes = _without(codes, stored), _without(input_codes, axis)
+            order = np.delete(order, axis)
+            order -= order > stored
+    extent_mm = (spacing * voxels.shape)[order]
+    has_orientation, has_spacing = _has_orientation(path), format_of(path) not in ("picture", "array")
+    return View(
+        voxels=voxels,
+        spacing_mm=tuple(spacing.tolist()) if has_spacing else None,
+        orientation=codes if has_orientation else None,
+        input_spacing_mm=tuple((extent_mm / modality.size).tolist()) if has_spacing else None,
+        input_orientation=input_codes if has_orientation else None,
+        slice_index=index,
+    )
+
+
+def _has_orientation(path: Path) -> bool:
+    """Whether the file says where the patient's sides are: a reader fills in an identity where it does not."""
+    kind = format_of(path)
+    if kind in ("picture", "array"):
+        return False
+    if kind == "nifti":
+        import nibabel
+
+        header = nibabel.load(path).header
+        return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    if kind == "dicom":
+        import pydicom
+
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)  # GDCM reads files without a preamble
+        return "ImageOrientationPatient" in header or "SharedFunctionalGroupsSequence" in header
+    return True
+
+
+def _without(codes: str, axis: int) -> str:
+    return codes[:axis] + codes[axis + 1 :]
