@@ -10,13 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.making import make_case, numbers, write_dicom, write_nifti
+from tests.data.making import make_case, make_store, numbers, write_dicom, write_nifti
 from vwmm.analysis.case_sheet import Row
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.manifest import Case
-from vwmm.data.store import Store
 from vwmm.engine import showing
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.showing import show_case
@@ -74,14 +73,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Row]:
 
 def training_batch(config: Config, cases: list[Case], epoch: int, folder: Path) -> dict[str, torch.Tensor]:
     """The images that `Fit` gives the network in an epoch, of all cases in one batch."""
-    store = Store(folder / "cache")
+    store = make_store(folder / "cache")
     entries = {
-        (case.name, name): store.entry(path, config.modalities[name])
+        (case.name, name): store.entry(path, store.recipe(config.modalities[name]))
         for case in cases
         for name, path in case.images.items()
         if path is not None
     }
-    dataset = CaseDataset(cases, config.modalities, entries, [0] * len(cases))
+    dataset = CaseDataset(cases, config.modalities, entries, [0] * len(cases), store)
     fit = Fit.__new__(Fit)  # without a model, an optimizer and a run folder, which augmentation does not need
     fit.config, fit.material = config, Material(dataset, dataset, ("a", "b"))
     return fit._augment_in(epoch)(dataset[list(range(len(cases)))])
@@ -128,7 +127,8 @@ def test_the_input_is_that_of_the_store_and_the_stored_values_are_untouched(
     for name in config.modalities:
         path = cases[0].images[name]
         assert path is not None
-        expected = np.load(Store(tmp_path / "cache").entry(path, config.modalities[name]).path)
+        store = make_store(tmp_path / "cache")
+        expected = np.load(store.entry(path, store.recipe(config.modalities[name])).path)
         np.testing.assert_array_equal(np.asarray(shown[name].after), expected[0])
         assert len(shown[name].augmented) == 1
     np.testing.assert_array_equal(np.asarray(shown["mri"].before), numbers(36, 20, 10))
