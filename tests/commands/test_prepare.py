@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -64,7 +65,7 @@ def test_shares_of_a_slurm_array_make_up_the_whole(tiny: list[str], tmp_path: Pa
     built = []
     for task in (4, 6):
         array = {"ID": task, "MIN": 4, "MAX": 6, "COUNT": 2}
-        variables = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in array.items()}
+        variables: dict[str, Any] = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in array.items()}
         done = run_command("prepare", *tiny, cwd=tmp_path, **variables)
         assert done.returncode == 0, done.stderr
         built.append(counts(done.stderr)[2])
@@ -132,9 +133,9 @@ def test_a_case_is_shown_before_and_after(tiny: list[str], tmp_path: Path) -> No
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 1000
 
-    missing = run_command("prepare", "--show", "case_002", *tiny, cwd=tmp_path)
+    missing = run_command("prepare", "--show", "kase_0002", *tiny, cwd=tmp_path)
     assert missing.returncode == 2
-    assert "--show case_002: there is no such case in cohort.csv; did you mean case_0002?" in missing.stderr
+    assert "--show kase_0002: there is no such case in cohort.csv; did you mean case_0002?" in missing.stderr
 
 
 @pytest.mark.parametrize(
