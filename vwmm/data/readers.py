@@ -4,8 +4,6 @@ NIfTI is read by nibabel, DICOM and NRRD by SimpleITK, MetaImage and arrays by n
 is an `ImageError` in words; the caller adds the case, the modality and the line.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +84,7 @@ def _guarded(path: Path, functions: dict[str, Any]) -> Any:
         raise ImageError("file not found") from error
     except EOFError as error:
         raise ImageError("the file is truncated: it ends before its data do") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except nifti.DAMAGED as error:
         raise ImageError(f"cannot be read as {_named(kind)}: its compressed data are damaged") from error
     except Exception as error:  # four libraries and damaged bytes: SyntaxError, struct.error, KeyError, ...
         raise ImageError(f"cannot be read as {_named(kind)}: {in_words(error, path)}") from error
