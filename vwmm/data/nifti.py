@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.image import ImageError, as_float32, check_affine, check_dtype, check_shape
+from vwmm.data.image import ImageError, as_voxels, check_affine, check_dtype, check_shape
 
 # What the libraries raise for compressed data that are not what was written.
 DAMAGED: Any
@@ -34,11 +34,16 @@ _NOT_NIFTI = "this is not a NIfTI file, whatever its name says"
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Voxels, affine and unit. The checksum of a gzip is verified, and no more is unpacked than the header says."""
     kind, header, needed = _read_header(path)
+    shape = header.get_data_shape()
     with _open(path) as stream:
         content = stream.read(needed)
         _check_size(len(content) + len(stream.read(SLACK + 1)), needed)  # reads to the checksum behind the voxels
-    image = kind.from_bytes(content)
-    return as_float32(np.asanyarray(image.dataobj)), header.get_best_affine(), "unknown"
+    if header.get_slope_inter() in ((None, None), (1.0, 0.0)):
+        start = int(header["vox_offset"])
+        array = np.frombuffer(content, header.get_data_dtype(), offset=start).reshape(shape, order="F")
+    else:
+        array = np.asanyarray(kind.from_bytes(content).dataobj)  # scaled, in the precision that nibabel chooses
+    return as_voxels(array), header.get_best_affine(), "unknown"
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:
@@ -61,6 +66,10 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
     from nibabel.spatialimages import HeaderDataError
 
     logging.getLogger("nibabel.global").disabled = True  # it would print its small repairs past the log
+    if path.name.lower().endswith(".gz"):
+        with path.open("rb") as stream:
+            if not GZIP_START.startswith(stream.read(2)):
+                raise ImageError("this is not a gzip file, whatever its name says")
     try:
         with _open(path) as stream:
             head = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
@@ -70,11 +79,6 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
             if kind is None:
                 raise ImageError(_NOT_NIFTI)
             header = kind.header_class.from_fileobj(stream)
-    except gzip.BadGzipFile as error:
-        with path.open("rb") as stream:
-            if stream.read(2) == GZIP_START:
-                raise  # the checksum, which comes early in a small file
-        raise ImageError("this is not a gzip file, whatever its name says") from error
     except HeaderDataError as error:
         raise ImageError(f"the NIfTI header is damaged: {error}") from error
     shape = tuple(int(length) for length in header.get_data_shape())
