@@ -261,6 +261,15 @@ def with_header(path: Path, shape: tuple[int, ...], content: bytes, **fields: An
     return path
 
 
+def test_voxels_at_an_odd_place_are_aligned(tmp_path: Path) -> None:
+    path = with_header(tmp_path / "a.nii", (8, 9, 10), b"\0" + numbers(8, 9, 10).tobytes(order="F"), vox_offset=353)
+
+    found = read_image(path)
+
+    assert found.voxels.flags.aligned
+    np.testing.assert_array_equal(found.voxels, numbers(8, 9, 10))
+
+
 class Counting(io.BytesIO):
     """Bytes that count how many of them were read."""
 
