@@ -1,10 +1,12 @@
 """Image files of every format: voxels and geometry as other libraries see them, and damage said in one line."""
 
 import gzip
+import importlib.util
 import io
 import logging
 import pickle
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,10 +18,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
+from isal import igzip
 from PIL import Image as Pillow
 
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_series
 from vwmm.data import image, metaimage, nifti
+from vwmm.data.image import KEPT_DTYPES
 from vwmm.data.readers import ImageError, check_header, format_of, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -32,6 +36,12 @@ def silence(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
         warnings.simplefilter("error")
         yield
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(params=["isal", "standard"])
+def gunzip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both libraries that may unpack a gzip."""
+    monkeypatch.setattr(nifti, "gzip", {"isal": igzip, "standard": gzip}[request.param])
 
 
 def refusal(path: Path, function: Callable[[Path], Any] = read_image) -> str:
@@ -73,6 +83,7 @@ def itk_affine(source: sitk.Image) -> np.ndarray:
 # --- NIfTI ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float64, np.float32])
 def test_nifti_is_read_as_monai_reads_it_bit_for_bit(suffix: str, dtype: type, tmp_path: Path) -> None:
@@ -85,9 +96,9 @@ def test_nifti_is_read_as_monai_reads_it_bit_for_bit(suffix: str, dtype: type, t
     found = read_image(path)
 
     assert (found.voxels.shape, found.unit) == ((20, 30, 10), "unknown")
-    assert found.voxels.dtype == np.float32
-    assert found.voxels.flags.c_contiguous
-    assert found.voxels.tobytes() == np.ascontiguousarray(expected.numpy()).tobytes()
+    assert found.voxels.dtype in KEPT_DTYPES
+    assert found.voxels.flags.f_contiguous
+    assert found.voxels.astype(np.float32).tobytes() == np.ascontiguousarray(expected.numpy()).tobytes()
     np.testing.assert_array_equal(found.affine, expected.affine.numpy())
     assert check_header(path) == (20, 30, 10)
     np.testing.assert_allclose(found.spacing_mm, np.linalg.norm(OBLIQUE[:3, :3], axis=0), rtol=1e-6)
@@ -139,6 +150,7 @@ def test_a_time_series_or_a_line_is_refused(shape: tuple[int, ...], tmp_path: Pa
     assert message.startswith(f"expected 2 or 3 dimensions, found {len(shape)}")
 
 
+@pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("share", [0.0002, 0.02, 0.3, 0.9, 0.999, 0.9999])
 def test_a_truncated_file_is_found_from_its_header(suffix: str, share: float, tmp_path: Path) -> None:
@@ -150,6 +162,7 @@ def test_a_truncated_file_is_found_from_its_header(suffix: str, share: float, tm
         assert message.startswith("the file is truncated") or (share < 0.02 and "not a NIfTI file" in message)
 
 
+@pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_gzip_without_its_last_bytes_is_found_from_its_header(cut: int, tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10))
@@ -158,6 +171,7 @@ def test_a_gzip_without_its_last_bytes_is_found_from_its_header(cut: int, tmp_pa
     assert refusals(path) == {"the file is truncated: it ends before its data do"}
 
 
+@pytest.mark.usefixtures("gunzip")
 def test_a_flipped_bit_in_a_gzip_is_found_on_reading(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10))
     content = path.read_bytes()
@@ -167,6 +181,39 @@ def test_a_flipped_bit_in_a_gzip_is_found_on_reading(tmp_path: Path) -> None:
         damaged[place] ^= 4
         path.write_bytes(damaged)
         refusal(path)
+
+
+def test_both_libraries_say_the_same_of_damaged_gzips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10))
+    content = path.read_bytes()
+    flipped = [content[:-place] + bytes([content[-place] ^ 4]) + content[1 - place :] for place in (2, 8, 500)]
+    damaged = [
+        *flipped,
+        content + b"garbage at the end",
+        content[:-5],
+        content[: len(content) // 2],
+        b"x" + content[1:],
+    ]
+
+    def messages(library: Any) -> list[str]:
+        monkeypatch.setattr(nifti, "gzip", library)
+        return [refusal(path) for raw in damaged if path.write_bytes(raw)]
+
+    assert messages(igzip) == messages(gzip)
+
+
+def test_without_isal_the_standard_library_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    spec = importlib.util.find_spec("vwmm.data.nifti")
+    assert spec is not None
+    assert spec.loader is not None
+    again = importlib.util.module_from_spec(spec)
+
+    spec.loader.exec_module(again)
+
+    assert again.gzip is gzip
+    voxels, _, _ = again.read_nifti(write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10)))
+    np.testing.assert_array_equal(voxels, numbers(8, 9, 10))
 
 
 def bgzip(content: bytes, *, end: bytes = nifti.BGZF_END) -> bytes:
@@ -179,6 +226,7 @@ def bgzip(content: bytes, *, end: bytes = nifti.BGZF_END) -> bytes:
     return b"".join(members) + end
 
 
+@pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("kind", ["bgzip", "bgzip without its end", "two members", "trailing bytes"])
 def test_gzips_of_several_members_are_read(kind: str, tmp_path: Path) -> None:
     content = write_nifti(tmp_path / "a.nii", numbers(8, 9, 10)).read_bytes()
@@ -213,6 +261,15 @@ def with_header(path: Path, shape: tuple[int, ...], content: bytes, **fields: An
     return path
 
 
+def test_voxels_at_an_odd_place_are_aligned(tmp_path: Path) -> None:
+    path = with_header(tmp_path / "a.nii", (8, 9, 10), b"\0" + numbers(8, 9, 10).tobytes(order="F"), vox_offset=353)
+
+    found = read_image(path)
+
+    assert found.voxels.flags.aligned
+    np.testing.assert_array_equal(found.voxels, numbers(8, 9, 10))
+
+
 class Counting(io.BytesIO):
     """Bytes that count how many of them were read."""
 
@@ -236,6 +293,7 @@ def test_a_header_of_too_many_voxels_is_refused_before_anything_is_unpacked(
     assert Counting.total < 10_000
 
 
+@pytest.mark.usefixtures("gunzip")
 def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = with_header(tmp_path / "a.nii.gz", (10, 10, 10), b"\1" * 2_000 + b"\0" * 2**25)
     content = gzip.decompress(path.read_bytes())
@@ -709,6 +767,7 @@ def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("name", NAMES)
 def test_flipped_and_lost_bytes_never_give_anything_but_an_image_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

@@ -1,5 +1,8 @@
 """The fixed transforms against MONAI's own, and the ways from a volume to a slice."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 import torch
+from PIL import Image as Pillow
 
-from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
+from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_series
+from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
 from vwmm.data import transforms
-from vwmm.data.image import Image, ImageError
+from vwmm.data.image import Image, ImageError, as_voxels
 from vwmm.data.readers import read_image
-from vwmm.data.transforms import check_dims, load_input, recipe_key, transform
+from vwmm.data.transforms import Mode, check_dims, load_input, recipe_key, transform
 
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
 LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -59,6 +64,111 @@ def test_a_volume_is_transformed_as_monai_does_it_bit_for_bit(
     assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
+DTYPES = ["u1", "<i2", "<u2", "<i4", "<f4", "<f8", ">i2", ">f4", "i1"]
+RECIPES: dict[str, dict[str, Any]] = {
+    "smaller": {"size": (8, 6, 4)},
+    "larger and odd": {"size": (23, 41, 13), "orientation": "PIR"},
+    "equal": {"size": (20, 30, 10)},
+    "window": {"size": (9, 30, 5), "orientation": "LAS", "window_hu": [-100.5, 77.7]},
+    "clipped": {"size": (9, 6, 4), "window_hu": [-10, 30], "intensity": "none"},
+    "z-scores": {"size": (8, 6, 4), "orientation": "SPL", "intensity": "z_score"},
+    "z-scores of a window": {"size": (8, 6, 4), "window_hu": [-100, 77], "intensity": "z_score"},
+    "as stored": {"size": (8, 6, 4), "orientation": "ASR", "intensity": "none"},
+    "a slice": {"size": (8, 6), "orientation": "IPR", "slice": 3},
+    "the middle": {"size": (40, 29), "window_hu": [-5, 50]},
+    "z-scores of a slice": {"size": (11, 12), "orientation": "RAS", "intensity": "z_score"},
+    "one voxel": {"size": (1, 1, 1)},
+    "one pixel": {"size": (1, 1), "orientation": "SAL"},
+}
+
+
+def similar(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Within 1e-5 of the range of intensities before the resize, which is 1 in a recipe with `min_max`."""
+    return bool(np.abs(found - expected).max() <= 1e-5 * max(np.ptp(expected), 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_monais_bits_or_is_as_good_for_every_dtype(dtype: str, name: str) -> None:
+    stored = (numbers(20, 30, 10) % 120 - (60 if np.dtype(dtype).kind in "if" else 0)).astype(dtype)
+    for voxels in (stored, np.asfortranarray(stored), np.asfortranarray(stored / 7)):
+        source, recipe = Image(as_voxels(voxels), OBLIQUE, "unknown"), modality(*RECIPES[name]["size"], **RECIPES[name])
+
+        exact, fast = transform(source, recipe), transform(source, recipe, mode="fast")
+
+        expected = monai_input(source, recipe)
+        assert exact.tobytes() == expected.tobytes()
+        assert similar(fast, expected)
+        assert exact.flags.c_contiguous
+        assert fast.flags.c_contiguous
+        assert exact.dtype == fast.dtype == np.float32
+        assert exact.shape == fast.shape == (1, *recipe.size)
+
+
+def test_windows_of_many_voxels_are_added_up_as_torch_adds_them() -> None:
+    """Torch's own mean of 512,000 values is 1e-3 off: thirds, added to a sum in float32, are rounded to one side."""
+    voxels = np.full((160, 160, 160), 500, np.int16)
+    voxels[0, 0, 0], voxels[0, 0, 1] = 0, 1500
+    source, recipe = Image(voxels, np.eye(4), "unknown"), modality(2, 2, 2)
+
+    assert similar(transform(source, recipe, mode="fast"), monai_input(source, recipe))
+
+
+def write_volume(path: Path) -> Path:
+    """numbers(20, 30, 10), less negative ones, as a file of the suffix's format."""
+    voxels = numbers(20, 30, 10).clip(0)
+    if path.suffix == ".npy":
+        np.save(path, voxels)
+    elif path.suffix in (".nrrd", ".mha", ".mhd"):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels.T), str(path))
+    elif path.suffix in (".png", ".tif"):
+        Pillow.fromarray(voxels[..., 0].astype(np.uint16)).save(path)
+    elif path.suffix == ".dcm":
+        write_dicom(path, voxels[..., 0])
+    elif path.name == "series":
+        write_series(path, voxels)
+    else:
+        write_nifti(path, voxels)
+    return path
+
+
+FORMATS = ["a.nii", "a.nii.gz", "a.dcm", "series", "a.nrrd", "a.mha", "a.mhd", "a.png", "a.tif", "a.npy"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("intensity", ["min_max", "z_score"])
+def test_every_format_has_monais_bits(name: str, intensity: str, tmp_path: Path) -> None:
+    path = write_volume(tmp_path / name)
+    recipe = modality(8, 6, orientation="RAS", intensity=intensity)
+
+    expected = monai_input(read_image(path), recipe)
+
+    assert load_input(path, recipe).tobytes() == expected.tobytes()
+    assert similar(load_input(path, recipe, mode="fast"), expected)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path: Path) -> None:
+    """A worker that prepares images must start quickly."""
+    path = write_volume(tmp_path / name)
+    lines = [
+        "import sys, pathlib",
+        "from vwmm.config.schema import Modality",
+        "from vwmm.data.transforms import load_input, recipe_key",
+        f"path = pathlib.Path({str(path)!r})",
+        "fields = dict(dims=2, size=[8, 6], window_hu=[0, 900], orientation='LPS')",
+        "[load_input(path, Modality(**fields), mode=mode) for mode in ('exact', 'fast')]",
+        "spaced = Modality(**fields, spacing_mm=[1, 1])",
+        "recipe_key(spaced, 'exact'), load_input(path, spaced, mode='fast')",
+        "load_input(path, Modality(**fields, intensity='z_score'), mode='fast')",
+        "assert not {'torch', 'monai'} & set(sys.modules), 'imported'",
+    ]
+
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_spacing_of_a_volume_is_monais(tmp_path: Path) -> None:
     from monai.transforms import Compose, LoadImage, Orientation, Resize, ScaleIntensity, Spacing
 
@@ -90,11 +200,12 @@ def test_spacing_of_a_slice_uses_the_lengths_in_its_plane() -> None:
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
 
 
-def test_a_spacing_that_would_fill_the_memory_is_refused() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_spacing_that_would_fill_the_memory_is_refused(mode: Mode) -> None:
     metres_for_mm = np.diag([1000.0, 1000.0, 1000.0, 1.0])
 
     with pytest.raises(ImageError, match=r"voxels of 1e\+03 x 1e\+03 x 1e\+03 mm would become 6e\+12 at spacing_mm"):
-        transform(image_of(numbers(20, 30, 10), metres_for_mm), modality(8, 6, 4, spacing_mm=[1, 1, 1]))
+        transform(image_of(numbers(20, 30, 10), metres_for_mm), modality(8, 6, 4, spacing_mm=[1, 1, 1]), mode=mode)
 
 
 @pytest.mark.parametrize(("slice_", "index"), [("middle", 5), (0, 0), (9, 9)])
@@ -171,14 +282,17 @@ def test_without_intensity_the_values_stay() -> None:
     np.testing.assert_array_equal(transform(image_of(voxels), modality(8, 6, 4, intensity="none"))[0], voxels)
 
 
-def test_an_empty_slice_or_an_empty_window_is_no_image() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_an_empty_slice_or_an_empty_window_is_no_image(mode: Mode) -> None:
     voxels = numbers(8, 6, 5).clip(1)
     voxels[..., 2] = 0
 
     with pytest.raises(ImageError, match=r"slice 2 of 5 is empty; choose another one by modalities\.NAME\.slice"):
-        transform(image_of(voxels), modality(8, 6))
+        transform(image_of(voxels), modality(8, 6), mode=mode)
     with pytest.raises(ImageError, match=r"no voxel lies within window_hu=\[-150, 0\]: are these Hounsfield units"):
-        transform(image_of(voxels), modality(8, 6, 5, window_hu=[-150, 0]))
+        transform(image_of(voxels), modality(8, 6, 5, window_hu=[-150, 0]), mode=mode)
+    with pytest.raises(ImageError, match=r"no voxel lies within window_hu=\[2000, 3000\]"):
+        transform(image_of(voxels), modality(8, 6, 5, window_hu=[2000, 3000], spacing_mm=[1, 2, 3]), mode=mode)
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1), (1, 8, 6)])
@@ -189,12 +303,13 @@ def test_a_single_slice_is_no_volume(shape: tuple[int, ...]) -> None:
         transform(image_of(numbers(*shape)), modality(8, 6, 4))
 
 
-def test_a_slice_that_does_not_exist_is_refused() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_slice_that_does_not_exist_is_refused(mode: Mode) -> None:
     with pytest.raises(ImageError, match="slice 20 does not exist in 20 x 6 x 4 voxels"):
         check_dims((20, 6, 4), modality(8, 6, slice=20))
     check_dims((20, 6, 4), modality(8, 6, slice=19))  # the header alone does not say which axis is the last
     with pytest.raises(ImageError, match="slice 19 does not exist: 4 slices along the last axis"):
-        transform(image_of(numbers(20, 6, 4)), modality(8, 6, slice=19))
+        transform(image_of(numbers(20, 6, 4)), modality(8, 6, slice=19), mode=mode)
 
 
 def test_the_recipe_changes_with_every_field_that_changes_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +328,23 @@ def test_the_recipe_changes_with_every_field_that_changes_a_value(monkeypatch: p
     assert {*others, *same} == set(Modality.model_fields)
     assert len({recipe_key(first), *map(recipe_key, others.values())}) == len(others) + 1
     assert {recipe_key(m) for m in same.values()} == {recipe_key(first)}
+    assert recipe_key(first, "exact") == recipe_key(first) != recipe_key(first, "fast")
     before = recipe_key(first)
     monkeypatch.setattr(transforms, "RECIPE_VERSION", 99)
     assert recipe_key(first) != before
+
+
+def test_the_recipe_names_the_versions_whose_arithmetic_is_used() -> None:
+    import monai
+
+    torch_version, monai_version = torch.__version__.split("+")[0], monai.__version__
+
+    def versions(**fields: Any) -> Any:
+        return json.loads(recipe_key(modality(32, 32, **fields)))["versions"]
+
+    assert versions() == {"recipe": transforms.RECIPE_VERSION}
+    assert versions(intensity="z_score") == {**versions(), "torch": torch_version}
+    assert versions(spacing_mm=[1, 1]) == {**versions(), "torch": torch_version, "monai": monai_version}
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.dcm", "a.npy"])

@@ -1,13 +1,17 @@
 """What every reader gives, and what it refuses."""
 
+import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 # LPS (DICOM, ITK) to RAS (NIfTI, MONAI): the first two axes point the other way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Everything else becomes float32: each dtype more is each loop compiled once more.
+KEPT_DTYPES = tuple(np.dtype(kind) for kind in (np.uint8, np.int16, np.uint16, np.float32))
 MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 
 
@@ -20,11 +24,16 @@ class Image:
     """One image as it is stored on disk, its values in the file's unit."""
 
     voxels: np.ndarray
-    """(X, Y) or (X, Y, Z) float32: columns, rows, slices."""
+    """(X, Y) or (X, Y, Z): columns, rows, slices. One of KEPT_DTYPES; contiguous in either order."""
     affine: np.ndarray
     """(4, 4) float64, voxel indices to RAS millimetres."""
     unit: str
     """`HU` for a CT read from DICOM, else `unknown`."""
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest voxel; NaN where there is one."""
+        return float(self.voxels.min()), float(self.voxels.max())
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -66,13 +75,14 @@ def check_affine(affine: np.ndarray) -> None:
         raise ImageError("the affine is singular: an axis has no direction, or no length")
 
 
-def check_voxels(voxels: np.ndarray) -> None:
+def check_voxels(image: Image) -> None:
     """ImageError for voxels that a network can learn nothing from, or that would spoil it."""
-    if not np.isfinite(voxels).all():
-        count = int(voxels.size - np.isfinite(voxels).sum())
-        raise ImageError(f"{count} of {voxels.size} voxels are not finite (NaN or infinite)")
-    if voxels.min() == voxels.max():
-        raise ImageError(f"every voxel has the same value ({voxels.flat[0]:g}): this image is empty")
+    low, high = image.bounds
+    if not (math.isfinite(low) and math.isfinite(high)):
+        count = int(image.voxels.size - np.isfinite(image.voxels).sum())
+        raise ImageError(f"{count} of {image.voxels.size} voxels are not finite (NaN or infinite)")
+    if low == high:
+        raise ImageError(f"every voxel has the same value ({low:g}): this image is empty")
 
 
 def check_beside(path: Path, name: str) -> None:
@@ -85,10 +95,17 @@ def check_beside(path: Path, name: str) -> None:
         raise ImageError(f"its voxels are in {name[:100]!r}, which is not there")
 
 
-def as_float32(voxels: np.ndarray) -> np.ndarray:
-    """float32 voxels; what is too large becomes infinite, and is refused later."""
+def as_voxels(array: np.ndarray) -> np.ndarray:
+    """The array itself where a loop over voxels can take it as it is, else a copy in one of KEPT_DTYPES.
+
+    Whatever is too large for float32 becomes infinite, and is refused later.
+    """
+    dtype = array.dtype.newbyteorder("=")
     with np.errstate(over="ignore", invalid="ignore"):
-        return voxels.astype(np.float32)
+        kept = array.astype(dtype if dtype in KEPT_DTYPES else np.float32, order="K", copy=False)
+    if not kept.flags.aligned or not (kept.flags.c_contiguous or kept.flags.f_contiguous):
+        kept = kept.copy(order="C")
+    return np.asarray(kept)
 
 
 def in_words(error: BaseException, path: Path) -> str:

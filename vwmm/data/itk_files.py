@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.image import LPS_TO_RAS, ImageError, as_float32, check_beside, check_shape
+from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_beside, check_shape
 
 MAX_HEADER_BYTES = 2**16
 MODALITY, POSITION, ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
@@ -95,7 +95,7 @@ def _from_itk(image: Any) -> tuple[np.ndarray, np.ndarray]:
     space = min(dims, 3)
     affine[:space, :space] = direction[:space, :space] * np.asarray(image.GetSpacing())[:space]
     affine[:space, 3] = np.asarray(image.GetOrigin())[:space]
-    return as_float32(voxels), LPS_TO_RAS @ affine
+    return as_voxels(voxels), LPS_TO_RAS @ affine
 
 
 def _series_files(path: Path) -> list[str]:

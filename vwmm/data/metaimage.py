@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import LPS_TO_RAS, ImageError, as_float32, check_beside, check_shape
+from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_beside, check_shape
 
 SUFFIXES = (".mha", ".mhd")
 MAX_HEADER_BYTES = 2**16
@@ -40,7 +40,7 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     if len(content) < needed:
         raise ImageError(f"the file is truncated: {len(content):,} bytes of voxels, expected {needed:,}")
     voxels = np.frombuffer(content, dtype, needed // dtype.itemsize).reshape(shape, order="F")
-    return as_float32(voxels), _affine(header, len(shape)), "unknown"
+    return as_voxels(voxels), _affine(header, len(shape)), "unknown"
 
 
 def metaimage_shape(path: Path) -> tuple[int, ...]:

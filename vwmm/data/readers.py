@@ -4,8 +4,6 @@ NIfTI is read by nibabel, DICOM and NRRD by SimpleITK, MetaImage and arrays by n
 is an `ImageError` in words; the caller adds the case, the modality and the line.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from vwmm.data import itk_files, metaimage, nifti
 from vwmm.data.image import (
     Image,
     ImageError,
-    as_float32,
+    as_voxels,
     check_affine,
     check_dtype,
     check_shape,
@@ -62,10 +60,11 @@ def read_image(path: Path) -> Image:
     Raises ImageError for a file that is missing, unreadable, empty, constant, not finite or not 2D or 3D.
     """
     voxels, affine, unit = _guarded(path, _READERS)
-    voxels = voxels.reshape(check_shape(voxels.shape))
+    voxels = voxels.reshape(check_shape(voxels.shape), order="A")
     check_affine(affine)
-    check_voxels(voxels)
-    return Image(np.ascontiguousarray(voxels), np.asarray(affine, dtype=np.float64), unit)
+    image = Image(voxels, np.asarray(affine, dtype=np.float64), unit)
+    check_voxels(image)
+    return image
 
 
 def check_header(path: Path) -> tuple[int, ...]:
@@ -86,7 +85,7 @@ def _guarded(path: Path, functions: dict[str, Any]) -> Any:
         raise ImageError("file not found") from error
     except EOFError as error:
         raise ImageError("the file is truncated: it ends before its data do") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except nifti.DAMAGED as error:
         raise ImageError(f"cannot be read as {_named(kind)}: its compressed data are damaged") from error
     except Exception as error:  # four libraries and damaged bytes: SyntaxError, struct.error, KeyError, ...
         raise ImageError(f"cannot be read as {_named(kind)}: {in_words(error, path)}") from error
@@ -119,7 +118,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     with _open_picture(path) as picture:
         is_grey = len(picture.getbands()) == 1 and picture.mode not in ("P", "1")
         voxels = np.asarray(picture if is_grey else picture.convert("L")).T
-    return as_float32(voxels), np.eye(4), "unknown"
+    return as_voxels(voxels), np.eye(4), "unknown"
 
 
 def _picture_shape(path: Path) -> tuple[int, ...]:
@@ -143,7 +142,7 @@ _READERS = {
     "dicom": itk_files.read_dicom,
     "dicom_series": itk_files.read_series,
     "picture": _read_picture,
-    "array": lambda path: (as_float32(_open_array(path)), np.eye(4), "unknown"),
+    "array": lambda path: (as_voxels(_open_array(path)), np.eye(4), "unknown"),
 }
 _HEADERS = {
     "nifti": nifti.nifti_shape,

@@ -4,11 +4,11 @@ The same formulas as `augment.apply_on_device`, which is what a GPU runs and wha
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit
+
+from vwmm.data.compiled import compiled
 
 # splitmix64 (Steele, Lea and Flood 2014): the noise of a voxel follows from a key and its position alone.
 _GOLDEN, _MIX_1, _MIX_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -43,15 +43,7 @@ def _normal(key, position):  # type: ignore[no-untyped-def]  # compiled by numba
     return np.float32((total - _SUM_MEAN) / _SUM_STD)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compiled at the first call; the result is kept on the disk where there is a place that can be written."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled()
 def warp(image, out, matrix, rows, columns, slices, field, gamma, bounds, gain, shift, noise, key):  # type: ignore[no-untyped-def]
     """Writes the augmented `image` to `out`, both (H, W, D) float32; a 2D image has D = 1.
 

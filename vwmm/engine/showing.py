@@ -71,7 +71,7 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
             continue
         try:
             images[name] = read_image(path)
-            inputs[name] = transform(images[name], modality)
+            inputs[name] = transform(images[name], modality, mode=config.cache.mode)
         except ImageError as error:
             problems.append(f"case {case.name}: {_place(config, case, name)}: {error}")
         except OSError as error:
