@@ -61,7 +61,10 @@ def augmentation(modalities: dict[str, Modality], settings: Augmentation) -> Com
                 padding_mode="border",
             ),
             RandSimulateLowResolutiond(
-                name, prob=settings.low_resolution_chance, zoom_range=(1 / settings.low_resolution, 1.0)
+                name,
+                prob=settings.low_resolution_chance,
+                zoom_range=(1 / settings.low_resolution, 1.0),
+                upsample_mode="trilinear" if modality.dims == 3 else "bilinear",
             ),
             RandBiasFieldd(name, prob=settings.bias_chance, degree=2, coeff_range=(0.0, settings.bias_field)),
             RandAdjustContrastd(

@@ -12,6 +12,7 @@ from vwmm.data.image import ImageError
 from vwmm.data.manifest import Case
 from vwmm.data.mapping import EntryMaps
 from vwmm.data.store import Entry, Store
+from vwmm.data.streaming import stream_copy
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,12 @@ class CaseDataset:
         """The cases of a batch, in the first rows of a room that was made by `empty`."""
         batch = _rows(room, len(indices))
         present = batch.present.numpy()
-        for row, index in enumerate(indices):
-            for column, name in enumerate(self.modalities):
+        for column, (name, image) in enumerate(batch.images.items()):
+            rows = image.numpy()
+            levels = batch.levels[name].numpy() if name in batch.levels else None
+            for row, index in enumerate(indices):
                 present[row, column] = (index, name) in self._entries
-                self._copy(index, name, batch, row)
+                self._copy(index, name, rows[row], levels[row] if levels is not None else None)
         batch.labels.numpy()[:] = [self.labels[index] for index in indices]
         batch.indices.numpy()[:] = indices
         return batch
@@ -152,12 +155,15 @@ class CaseDataset:
                 whole[indices] = some.to(whole.device)
         self._resident = resident
 
-    def _copy(self, index: int, name: str, batch: Batch, row: int) -> None:
-        """One image into a row of a batch. By numpy, which takes one thread and lets the interpreter go on."""
-        voxels, levels = self._read(index, name)
-        batch.images[name].numpy()[row] = 0 if voxels is None else voxels
-        if name in batch.levels:
-            batch.levels[name].numpy()[row] = levels
+    def _copy(self, index: int, name: str, target: np.ndarray, levels: np.ndarray | None) -> None:
+        """One image into a row of a batch, by one thread, which lets the interpreter go on."""
+        voxels, found = self._read(index, name)
+        if voxels is None:
+            target[...] = 0
+        else:
+            stream_copy(target, voxels)
+        if levels is not None:
+            levels[:] = found
 
     def _read(self, index: int, name: str) -> tuple[np.ndarray | None, tuple[float, float]]:
         """Mapped voxels and their levels; None and zeros where the image is missing."""
@@ -170,7 +176,7 @@ class CaseDataset:
             case = self.cases[index]
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise UserError(f"line {case.line}, case {case.name}: {name} {case.images[name]}: {reason}") from error
-        return voxels.numpy(), (levels.step, levels.lowest)
+        return voxels, (levels.step, levels.lowest)
 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:

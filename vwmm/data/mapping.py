@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from vwmm.data.entry_file import EntryError, Levels, verify
@@ -24,11 +25,11 @@ class EntryMaps:
         """on_damage: told of each entry that has to be built again."""
         self._store = store
         self._on_damage = on_damage
-        self._open: OrderedDict[str, tuple[torch.Tensor, Levels]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[np.ndarray, Levels]] = OrderedDict()
         self._verified: dict[str, Levels] = {}
         self._guard = threading.Lock()
 
-    def voxels(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+    def voxels(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:
         """(1, *size) in the recipe's dtype, not to be written, and its levels. Raises ImageError, OSError."""
         found = self._open.get(entry.key)
         if found is None:
@@ -39,7 +40,7 @@ class EntryMaps:
                     self._open.popitem(last=False)
         return found
 
-    def _map(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+    def _map(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:
         for _ in range(_ATTEMPTS):
             try:
                 return self._map_whole(entry, recipe)
@@ -49,7 +50,7 @@ class EntryMaps:
                 self._store.mend(entry, recipe)
         raise OSError(f"{entry.path}: damaged again each time that it is built")
 
-    def _map_whole(self, entry: Entry, recipe: Recipe) -> tuple[torch.Tensor, Levels]:
+    def _map_whole(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:
         layout = recipe.layout
         # Private: writing to it would change neither the file nor what other processes see.
         whole = torch.from_file(str(entry.path), shared=False, size=layout.file_bytes, dtype=torch.uint8)
@@ -57,5 +58,5 @@ class EntryMaps:
         if levels is None:
             levels = self._verified[entry.key] = verify(whole.numpy().data, layout, entry.key)
         start = len(layout.header)
-        voxels = whole[start : start + layout.voxel_bytes].view(getattr(torch, layout.dtype)).view(layout.shape)
+        voxels = whole.numpy()[start : start + layout.voxel_bytes].view(layout.dtype).reshape(layout.shape)
         return voxels, levels
