@@ -175,9 +175,12 @@ def _apply_compiled(volumes: np.ndarray, out: np.ndarray, rows: Sequence[int], d
         image = volumes[row]
         needs_bounds = draw.gamma != 1.0 or draw.field[0].size > 0
         bounds = (float(image.min()), float(image.max())) if needs_bounds else (0.0, 1.0)
+        # The loop runs along the last axis: a slice's only voxel there is better put first.
+        order = [2, 0, 1] if image.shape[2] == 1 else [0, 1, 2]
         warp(
-            image, out[row], draw.matrix, *draw.coordinates, draw.field, draw.gamma, bounds, draw.gain, draw.shift,
-            draw.noise, np.uint64(draw.key),
+            image.transpose(order), out[row].transpose(order), draw.matrix[order][:, [*order, 3]],
+            *(draw.coordinates[axis] for axis in order), tuple(draw.field[axis] for axis in order),
+            draw.gamma, bounds, draw.gain, draw.shift, draw.noise, np.uint64(draw.key),
         )  # fmt: skip
 
 
