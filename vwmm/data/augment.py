@@ -119,7 +119,8 @@ def augment_batch(
         volumes = image[:, 0] if image.ndim == 5 else image[:, 0, :, :, None]  # (B, H, W, D)
         rows = [row for row, has in enumerate(present[:, number].tolist()) if has]
         chosen = [draws[name][row] for row in rows]
-        augmented = torch.zeros_like(volumes)
+        augmented = torch.empty_like(volumes)
+        augmented[[row for row in range(len(volumes)) if row not in rows]] = 0
         if rows and image.device.type == "cpu":
             _apply_compiled(volumes.numpy(), augmented.numpy(), rows, chosen)
         elif rows:
