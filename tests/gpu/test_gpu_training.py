@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from tests.conftest import TINY, read_metrics, run_command
+from tests.data.test_dataset import make_dataset
+from vwmm.data.batches import load_batches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -50,3 +52,29 @@ def test_mixed_precision_trains_and_predicts_the_same_table_again(precision: str
     for line in (run / "predictions_val.csv").read_text().splitlines():
         case, rest = line.split(",", 1)
         assert everyone[case] == rest
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_pinned_buffers_that_are_used_again_hold_what_was_asked_for(
+    dtype: str, num_threads: int, tmp_path: Path
+) -> None:
+    dataset, device = make_dataset(tmp_path, dtype), torch.device("cuda")
+    wanted = [[number % 6, (number * 5 + 1) % 6] for number in range(200)]
+    for indices, batch in zip(wanted, load_batches(dataset, wanted, device, num_threads=num_threads), strict=True):
+        expected = dataset[indices].cast()
+        for name, image in batch.images.items():
+            assert image.device.type == "cuda"
+            torch.testing.assert_close(image.cpu(), expected.images[name], rtol=1e-6, atol=1e-6)
+        assert batch.present.cpu().tolist() == expected.present.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_cohort_in_the_gpus_memory_trains_as_one_in_the_cache(dtype: str, cohort: Path, tmp_path: Path) -> None:
+    losses = {}
+    for on_device in ("false", "true"):
+        (tmp_path / on_device).mkdir()
+        keys = [f"cache.on_device={on_device}", f"cache.dtype={dtype}", "train.mixed_precision=no", "train.epochs=1"]
+        run = train(cohort, tmp_path / on_device, "one_gpu", *keys)
+        losses[on_device] = [record["loss"] for record in read_metrics(run, "train")]
+    np.testing.assert_allclose(losses["true"], losses["false"], atol=1e-4)

@@ -105,11 +105,11 @@ def draw_cases(
 
 
 def augment_batch(
-    images: Mapping[str, torch.Tensor], present: torch.Tensor, draws: Mapping[str, Sequence[Draw]]
+    images: Mapping[str, torch.Tensor], present: np.ndarray | torch.Tensor, draws: Mapping[str, Sequence[Draw]]
 ) -> dict[str, torch.Tensor]:
     """Augmented copies of (B, 1, *size) images on their device; `draws` by modality, one per case.
 
-    Images that are missing stay zeros.
+    present: (B, M) bool, in the computer's memory. Images that are missing stay zeros.
     """
     result = {}
     for number, (name, image) in enumerate(images.items()):

@@ -135,12 +135,13 @@ class Fit:
 
     def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
         """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""
-        config, cases = self.config, self.material.train.cases
+        config, cases, present = self.config, self.material.train.cases, self.material.train.present()
 
         def augment(batch: Batch) -> dict[str, torch.Tensor]:
-            names = [cases[index].name for index in batch.indices.tolist()]
+            indices = batch.indices.tolist()
+            names = [cases[index].name for index in indices]
             draws = draw_cases(names, config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
-            return augment_batch(batch.images, batch.present, draws)
+            return augment_batch(batch.images, present[indices], draws)  # the batch's own mask is on the device
 
         return augment
 
