@@ -37,7 +37,8 @@ def jobs(tmp_path: Path) -> list[Job]:
 def test_every_image_is_built_once_and_in_order(
     kind: str, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "MIN_IMAGES_PER_WORKER", 1 if kind == "processes" else 1000)
+    monkeypatch.setattr(building, "MAX_THREADS", 1 if kind == "processes" else 8)
+    monkeypatch.setattr(building, "MIN_IMAGES_PER_PROCESS", 1)
     cache, calls = Cache(dir=str(tmp_path / "cache")), []
 
     results = build(
@@ -141,7 +142,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, jobs: list[Job
         "from vwmm.config.schema import Cache, Modality\n"
         "from vwmm.data import building\n"
         "def main():\n"
-        "    building.MIN_IMAGES_PER_WORKER = 1\n"
+        "    building.MAX_THREADS = building.MIN_IMAGES_PER_PROCESS = 1\n"
         "    jobs = [building.Job(path, 'solid') for path in sorted(Path(sys.argv[1]).glob('*.nii.gz'))]\n"
         "    solid = Modality(dims=3, size=[8, 6, 4])\n"
         "    def stay(): print('built', flush=True); time.sleep(100)\n"

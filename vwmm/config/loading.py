@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, is_rule, key_of, shorten
-from vwmm.config.schema import DEFAULT_MODALITIES, MAX_NAME, Config
+from vwmm.config.record import MAX_NAME
+from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.config.strict_yaml import describe_yaml_error, parse_yaml
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]

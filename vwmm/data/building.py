@@ -1,4 +1,4 @@
-"""Fills the cache: many images at once, by threads where they are few, else by worker processes.
+"""Fills the cache: many images at once, by threads, or by worker processes where threads would wait for each other.
 
 A worker holds an entry's lock while it makes it. What another process is making is left for later, so that processes
 that build the same cache help each other instead of waiting.
@@ -21,8 +21,11 @@ from vwmm.config.schema import Cache, Modality
 from vwmm.data.image import ImageError
 from vwmm.data.store import WAIT_S, Busy, Entry, Store, StoreError
 
-# A worker process takes about two seconds to start: below this many images for each, threads are done sooner.
-MIN_IMAGES_PER_WORKER = 32
+# Unpacking, the compiled loops, SimpleITK and hashing let go of the interpreter: two threads took 0.53 of one's time,
+# and were done in 2.4 s where two processes, which take seconds to start, needed 5.9 (192 images, two cores). MONAI's
+# Spacing mostly holds it, and with many threads so do the few milliseconds of Python that each image has.
+MAX_THREADS = 8
+MIN_IMAGES_PER_PROCESS = 32
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ def build(
     each: called after every image. Raises RunError where a worker process dies.
     """
     num_workers = max(1, min(num_workers, len(jobs)))
-    if num_workers == 1 or len(jobs) < num_workers * MIN_IMAGES_PER_WORKER:
+    holds_interpreter = cache.mode == "exact" and any(modality.spacing_mm for modality in modalities.values())
+    is_worth_it = len(jobs) >= num_workers * MIN_IMAGES_PER_PROCESS
+    if num_workers == 1 or not is_worth_it or not (holds_interpreter or num_workers > MAX_THREADS):
         work = _Work(cache, modalities)
         with ThreadPoolExecutor(num_workers) as pool:
             return _run(pool, work, jobs, num_workers, each)

@@ -171,7 +171,10 @@ def _torch_mean(values: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch adds up in an order that depends on its number of threads; a cached value must not."""
+    """Torch adds up in an order that depends on its number of threads; a cached value must not.
+
+    Images are transformed several at a time anyway: more threads for each would only stand in each other's way.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -189,6 +192,7 @@ def _respaced(view: np.ndarray, affine: np.ndarray, modality: Modality) -> np.nd
     from monai.transforms import Spacing
 
     tensor: Any = MetaTensor(torch.from_numpy(view[None]), affine=torch.from_numpy(affine))
-    respaced: Any = Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
+    with _one_thread():
+        respaced: Any = Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
     array: np.ndarray = respaced.as_tensor().numpy()[0]
     return array

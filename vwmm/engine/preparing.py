@@ -146,7 +146,9 @@ def _build(
         def build_share(share: Sequence[tuple[Case, str]]) -> list[Result]:
             jobs = [Job(path, name) for case, name in share if (path := case.images[name]) is not None]
             workers = cache.workers or runtime.num_cores
+            num_threads = torch.get_num_threads()
             done = build(cache, modalities, jobs, num_workers=workers, each=lambda: bar.to(count(1)))
+            torch.set_num_threads(num_threads)  # its setting is in part global, and the workers' threads change it
             while runtime.is_main and (total := count(0)) < len(images):
                 bar.to(total)
                 time.sleep(_POLL_S)

@@ -1,0 +1,142 @@
+"""The sections that say what the data are: cohort, split, modalities, cache. See schema.py."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vwmm.config.record import Fraction, Location, PositiveInt, Range, Record, Size, without
+
+
+class Columns(Record):
+    """The names of the cohort's columns; a modality's column is `modalities.NAME.column`."""
+
+    case: str = "case"
+    """Unique name of the case; where the column is absent, the patient's."""
+    patient: str = "patient"
+    """The patient, the unit of the split; where the column is absent, the case."""
+    label: str = "label"
+    """The class: any text or integer."""
+    split: str = "split"
+    """Optional: `train`, `val` or `test`, a split made elsewhere."""
+    fold: str = "fold"
+    """Optional: number of the fold (from 0) in which the case is validated."""
+    site: str = "site"
+    """Optional: hospital or scanner, carried through to the predictions."""
+    filename: str = "filename"
+    """The one file name of the original layout, looked up in each `modalities.NAME.folder`."""
+
+
+class Data(Record):
+    """Which cohort is learned from."""
+
+    csv: Location | None = None
+    """The cohort: a CSV with one row per case."""
+    root: Location | None = None
+    """Folder that the image paths are relative to; null: the CSV's folder."""
+    columns: Columns = Columns()
+    """Names of the CSV's columns."""
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    """The classes in their order; null: those found, sorted (as numbers where all are)."""
+    allow_outside_root: bool = False
+    """Whether an image may lie outside `root`."""
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> "Data":
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels has a class twice")
+        return self
+
+
+class Split(Record):
+    """How patients are divided; always by patient, never by image."""
+
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the patients that is validated on."""
+    test_fraction: Fraction = 0.0
+    """Share of the patients that is set aside and never looked at in training."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds of a cross-validation; null: one split by `val_fraction`."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """The fold (from 0) that is validated on; the others are trained on."""
+    stratified: bool = True
+    """Whether each part gets the classes in the cohort's proportions."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the draw; the order of the CSV's rows does not matter."""
+    file: Location | None = None
+    """A `split.csv` of an earlier run, to be used again."""
+
+    @model_validator(mode="after")
+    def _fractions_leave_something(self) -> "Split":
+        problems = []
+        if self.val_fraction + self.test_fraction >= 1:
+            problems.append("val_fraction and test_fraction together must leave cases to train on (below 1)")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            problems.append(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
+        if self.folds is not None and self.fold is None:
+            problems.append(f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1}")
+        return without(problems, self)
+
+
+class Modality(Record):
+    """One kind of image and the fixed transforms that bring it to the network's input."""
+
+    dims: Literal[2, 3]
+    """2 or 3: whether the network sees a slice or a volume."""
+    size: Size
+    """Voxels of the input, one number per dimension, slices last."""
+    column: str | None = None
+    """The CSV's column with the path; null: the modality's own name."""
+    folder: Location | None = None
+    """Original layout: the folder (relative to `data.root`) that holds this modality's `filename`."""
+    orientation: str | None = "RAS"
+    """Axis codes that a volume is turned to; null: as stored."""
+    spacing_mm: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)] | None = None
+    """Voxel size that the image is resampled to before the resize; null: as it is."""
+    slice: Literal["middle"] | Annotated[int, Field(ge=0)] = "middle"
+    """Which slice (along the last axis) of a volume used as 2D: `middle`, or an index from 0."""
+    window_hu: Range | None = None
+    """Lower and upper bound that the values are clipped to, in Hounsfield units; null: no clipping."""
+    intensity: Literal["min_max", "z_score", "none"] = "min_max"
+    """`min_max` to 0..1, `z_score` to mean 0 and standard deviation 1, or `none`."""
+
+    @field_validator("orientation")
+    @classmethod
+    def _axis_codes(cls, codes: str | None) -> str | None:
+        pairs = ("RL", "AP", "SI")
+        if codes is not None and sorted("".join(p for p in pairs if c in p) for c in codes) != sorted(pairs):
+            raise ValueError("expected three axis codes, one each of R or L, A or P, S or I, such as RAS")
+        return codes
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Modality":
+        problems = []
+        if len(self.size) != self.dims:
+            problems.append(f"size has {len(self.size)} numbers, but dims is {self.dims}")
+        if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
+            problems.append(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
+        if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
+            problems.append("window_hu needs its lower bound first, and two different ones")
+        return without(problems, self)
+
+
+DEFAULT_MODALITIES: dict[str, dict[str, Any]] = {
+    "vw_mri": {"dims": 3, "size": [128, 128, 64]},
+    "mri": {"dims": 2, "size": [128, 128]},
+    # The usual window of CT angiography, width 700 at level 200: contrast, calcification and the wall are all visible.
+    "ct": {"dims": 2, "size": [128, 128], "window_hu": [-150.0, 550.0]},
+}
+
+
+class Cache(Record):
+    """Where and how the results of the fixed transforms are kept."""
+
+    dir: Location = "cache"
+    """Folder of the transformed images, shared by all processes and runs."""
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    """How voxels are kept, and cast on the device: `float32` as they are, `float16` in half, `uint8` in a quarter of the room."""  # noqa: E501
+    mode: Literal["exact", "fast"] = "exact"
+    """`exact` equals MONAI's transforms bit for bit; `fast` agrees with them to 1e-5 and takes less time the first time."""  # noqa: E501
+    on_device: bool = False
+    """Whether each process keeps the whole cohort in its GPU's memory; without a GPU the cache is read as usual."""
+    workers: PositiveInt | None = None
+    """Images that each process transforms at once the first time; null: as many as the machine has cores for it."""
