@@ -1,6 +1,7 @@
 """Reading entries: verified when first opened, built again when damaged, and shared by all processes."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -70,6 +71,16 @@ def test_a_damaged_entry_of_a_changed_image_is_an_error(store: Store, image: Pat
 
     with pytest.raises(ImageError, match="has changed since"):
         EntryMaps(store).voxels(entry, recipe)
+
+
+def test_what_another_process_has_mended_is_not_built_again(
+    store: Store, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = store.recipe(SOLID)
+    entry = store.entry(image, recipe)
+    monkeypatch.setattr("vwmm.data.store.load_input", mock.Mock(side_effect=AssertionError("built again")))
+
+    store.mend(entry, recipe)
 
 
 def test_only_so_many_maps_are_open(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
