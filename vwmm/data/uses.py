@@ -1,6 +1,7 @@
 """Which runs use a cache: each leaves its folder's path there, so that `vwmm prepare --prune` knows what is needed."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from vwmm.config.run_folder import write_whole
@@ -10,14 +11,14 @@ def note_use(cache_dir: Path, run: Path) -> None:
     """Notes that a run reads from this cache. Raises OSError."""
     path = _note(cache_dir, run)
     if not path.exists():
-        write_whole(path, f"{run.absolute()}\n")
+        write_whole(path, os.fsencode(run.absolute()) + b"\n")
 
 
 def known_runs(cache_dir: Path) -> list[Path]:
     """The folders of the runs that use this cache, sorted; notes of folders that are gone are removed."""
     runs = []
     for note in sorted((cache_dir / "uses").glob("*.txt")):
-        run = Path(note.read_text(encoding="utf-8").rstrip("\n"))
+        run = Path(os.fsdecode(note.read_bytes().removesuffix(b"\n")))
         if run.is_dir():
             runs.append(run)
         else:
@@ -26,5 +27,5 @@ def known_runs(cache_dir: Path) -> list[Path]:
 
 
 def _note(cache_dir: Path, run: Path) -> Path:
-    name = hashlib.sha256(str(run.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:32]
     return cache_dir / "uses" / f"{name}.txt"
