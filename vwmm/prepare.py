@@ -83,8 +83,8 @@ def show(config: Config, name: str, out: str | None) -> None:
     """Writes the picture of a case."""
     case = _find(_read_cohort(config, open_files=False), name)
     path = Path(out or re.sub(r"[^\w.-]", "_", f"{name}.png"))
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: expected the name of a file in a folder that exists")
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"--out {path}: expected the name of a .png file in a folder that exists")
 
     from vwmm.engine.showing import show_case
 
@@ -103,8 +103,13 @@ def shard_of(option: str | None, environment: "os._Environ[str] | dict[str, str]
         return number - 1, count
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return 0, 1
-    names = ("ID", "MIN", "MAX", "COUNT")
-    task, first, last, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
+    names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "COUNT")]
+    try:
+        task, first, last, count = (int(environment[name]) for name in names)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"this looks like a task of a Slurm array, but not all of {', '.join(names)} are numbers; say --shard I/N"
+        ) from error
     step, rest = divmod(last - first, count - 1) if count > 1 else (1, 0)
     if rest or (task - first) % step:
         raise UserError(

@@ -89,6 +89,8 @@ def test_uneven_arrays_and_wrong_shares_are_refused() -> None:
     array = {"ID": "5", "MIN": "1", "MAX": "9", "COUNT": "4"}
     with pytest.raises(UserError, match="not evenly spaced; say --shard"):
         shard_of(None, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()})
+    with pytest.raises(UserError, match=r"not all of .* are numbers; say --shard"):
+        shard_of(None, {"SLURM_ARRAY_TASK_ID": "3"})
     for wrong in ("0/3", "4/3", "1", "a/b", "1/3/4", "-1/3"):
         with pytest.raises(UserError, match="expected I/N"):
             shard_of(wrong, {})
@@ -121,9 +123,20 @@ def test_prune_removes_what_no_run_needs(tiny: list[str], tmp_path: Path) -> Non
     assert entries(cache) == needed
     config.write_text(good)
 
-    shutil.rmtree(tmp_path / "runs")
-    assert f"{len(needed)} files removed" in run_command("prepare", "--prune", cwd=tmp_path).stderr
-    assert not entries(cache)
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    unseen = run_command("prepare", "--prune", cwd=tmp_path)
+    assert unseen.returncode == 2
+    assert "cannot be seen from here" in unseen.stderr
+    (tmp_path / "elsewhere").rename(tmp_path / "runs")
+
+    shutil.rmtree(next((tmp_path / "runs").iterdir()))
+    nothing_known = run_command("prepare", "--prune", cwd=tmp_path)
+    assert nothing_known.returncode == 2
+    assert "everything would go" in nothing_known.stderr
+    assert entries(cache) == needed
+    pruned = run_command("prepare", "--prune", *tiny, other, cwd=tmp_path)
+    assert "files removed" in pruned.stderr
+    assert not entries(cache) & (needed - others)
 
 
 def test_a_case_is_shown_before_and_after(tiny: list[str], tmp_path: Path) -> None:
@@ -144,7 +157,8 @@ def test_a_case_is_shown_before_and_after(tiny: list[str], tmp_path: Path) -> No
         (["--show", "a", "--prune"], "only one of them at a time"),
         (["--out", "a.png"], "expected --show CASE beside it"),
         (["--shard", "3"], "--shard 3: expected I/N"),
-        (["--show", "case_0002", "--out", "nowhere/a.png"], "expected the name of a file in a folder that exists"),
+        (["--show", "case_0002", "--out", "nowhere/a.png"], "expected the name of a .png file in a folder that exists"),
+        (["--show", "case_0002", "--out", "cohort.csv"], "expected the name of a .png file"),
     ],
 )
 def test_wrong_arguments_are_refused(words: list[str], message: str, tiny: list[str], tmp_path: Path) -> None:

@@ -68,11 +68,23 @@ def test_every_image_that_fails_says_why(jobs: list[Job], tmp_path: Path) -> Non
     assert "No such file" in failures[4]
 
 
+def test_an_image_that_no_library_expected_is_named(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vwmm.data.store.load_input", mock.Mock(side_effect=np.linalg.LinAlgError("singular")))
+
+    (result,) = build(Cache(dir=str(tmp_path / "cache")), MODALITIES, jobs[:1], num_workers=1)
+
+    assert result == Failure("cannot be transformed: LinAlgError: singular")
+
+
 def test_a_store_that_cannot_be_written_stops_everything_at_once(jobs: list[Job], tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
 
-    results = build(Cache(dir=str(tmp_path / "cache")), MODALITIES, jobs, num_workers=1)
+    calls: list[int] = []
+    results = build(Cache(dir=str(tmp_path / "cache")), MODALITIES, jobs, num_workers=1, each=lambda: calls.append(1))
 
+    assert len(calls) == len(jobs)  # nobody waits for what will not come
     assert {result.is_of_store for result in results if isinstance(result, Failure)} == {True}
     assert len(results) == len(jobs)
 

@@ -120,3 +120,16 @@ def test_voxels_beside_their_header_belong_to_the_image(tmp_path: Path) -> None:
     assert files_of(header) == [header]
     header.write_bytes(b"\xff")
     assert files_of(header) == [header]
+
+
+def test_the_voxels_of_a_detached_nrrd_belong_to_it(tmp_path: Path) -> None:
+    header, raw = tmp_path / "a.nrrd", tmp_path / "a.raw"
+    header.write_text("NRRD0004\ntype: uchar\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: a.raw\n\n")
+    raw.write_bytes(b"abcd")
+    content, before = content_hash(header), identify(header)
+
+    assert files_of(header) == [header, raw]
+    time.sleep(0.02)
+    raw.write_bytes(b"abce")
+    assert content_hash(header) != content
+    assert identify(header) != before

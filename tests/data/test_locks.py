@@ -59,6 +59,19 @@ def test_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:
         assert afterwards
 
 
+def test_the_folder_is_held_together_or_alone(tmp_path: Path) -> None:
+    one, two, three = (KeyLocks(tmp_path / "locks") for _ in range(3))
+    one.hold_together()
+    two.hold_together()
+    with one.try_hold(KEY) as mine:
+        assert mine
+    assert not three.hold_alone()
+    one.let_go()
+    assert not three.hold_alone()
+    two.let_go()
+    assert three.hold_alone()
+
+
 def test_without_locks_everybody_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")

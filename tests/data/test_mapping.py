@@ -1,5 +1,6 @@
 """Reading entries: verified when first opened, built again when damaged, and shared by all processes."""
 
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -71,6 +72,19 @@ def test_a_damaged_entry_of_a_changed_image_is_an_error(store: Store, image: Pat
 
     with pytest.raises(ImageError, match="has changed since"):
         EntryMaps(store).voxels(entry, recipe)
+
+
+@pytest.mark.parametrize("damage", ["voxel", "short"])
+def test_what_is_damaged_while_it_is_open_is_built_again(damage: str, store: Store, image: Path) -> None:
+    recipe = store.recipe(SOLID)
+    maps, entry = EntryMaps(store), store.entry(image, recipe)
+    maps.voxels(entry, recipe)
+    if damage == "voxel":
+        flip(entry.path, 400)
+    else:
+        os.truncate(entry.path, 100)
+
+    np.testing.assert_array_equal(maps.voxels(entry, recipe)[0], load_input(image, SOLID))
 
 
 def test_what_another_process_has_mended_is_not_built_again(

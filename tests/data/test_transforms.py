@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,33 @@ def test_every_recipe_has_monais_bits_or_is_as_good_for_every_dtype(dtype: str, 
         assert fast.flags.c_contiguous
         assert exact.dtype == fast.dtype == np.float32
         assert exact.shape == fast.shape == (1, *recipe.size)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As vwmm computes them: with more threads torch adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("orientation", ["RAS", "RSA", "ARS", "ASR", "SRA", "SAR", "LPI", "ILP"])
+@pytest.mark.parametrize("size", [(7, 5, 3), (1, 1, 1)])
+def test_every_turn_of_a_file_has_monais_bits(orientation: str, size: tuple[int, ...], tmp_path: Path) -> None:
+    """MONAI's own chain from the file on: torch's mean and deviation depend on how each turn lays out the voxels."""
+    from monai.transforms import Compose, EnsureChannelFirst, LoadImage, NormalizeIntensity, Orientation, Resize
+
+    for seed in range(4):
+        voxels = np.random.default_rng(seed).normal(100, 40, (23 + seed, 37, 41 - seed)).astype(np.float32)
+        path = write_nifti(tmp_path / "a.nii", voxels)
+        steps = [LoadImage(image_only=True), EnsureChannelFirst(), Orientation(orientation, labels=LABELS)]
+        expected = Compose([*steps, NormalizeIntensity(), Resize(size)])(path).numpy()
+
+        found = load_input(path, modality(*size, orientation=orientation, intensity="z_score"))
+
+        assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
 def test_windows_of_many_voxels_are_added_up_as_torch_adds_them() -> None:

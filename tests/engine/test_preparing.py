@@ -89,7 +89,9 @@ def test_too_little_room_is_an_error_before_the_work(
 ) -> None:
     monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _: Usage(0, 0, 64 * 2**20 + 1000))
 
-    with pytest.raises(UserError, match=r"has 67.1 MB free, but 7 images need 4.99 kB: make room .*prune"):
+    with pytest.raises(
+        UserError, match=r"has 67.1 MB free, 7 images need 4.99 kB, and 67.1 MB are to stay free: make room .*prune"
+    ):
         prepare(runtime, cohort, tmp_path)
     assert not list((tmp_path / "cache").glob("??/*"))
 

@@ -21,14 +21,18 @@ class _Room:
 
     def fill(self, dataset: CaseDataset, indices: Sequence[int]) -> Batch:
         """Reads a batch, as soon as the one before has left."""
-        if self._taken is not None:
-            self._taken.synchronize()
+        self.wait()
         return dataset.fill(self.batch, indices)
 
     def record(self) -> None:
         """Called when the copy to the device has been asked for."""
         if self._taken is not None:
             self._taken.record()
+
+    def wait(self) -> None:
+        """Until the device has what is in it."""
+        if self._taken is not None:
+            self._taken.synchronize()
 
 
 def load_batches(
@@ -54,7 +58,9 @@ def load_batches(
             room.record()
             yield moved.cast()
     finally:
-        dataset.rooms += [room.batch for room in rooms]
+        for room in rooms:
+            room.wait()
+            dataset.rooms.append(room.batch)
 
 
 def _take_rooms(dataset: CaseDataset, count: int, size: int, device: torch.device) -> list[Batch]:

@@ -111,7 +111,10 @@ def _run(
             if each is not None:
                 each()
             if isinstance(result, Failure) and result.is_of_store:
-                results.update({other: result for other, _ in todo})
+                for other, _ in todo:
+                    results[other] = result
+                    if each is not None:
+                        each()
                 todo.clear()
     return [results[number] for number in range(len(jobs))]
 
@@ -132,6 +135,8 @@ class _Work:
             return Failure(str(error))
         except OSError as error:
             return Failure(error.strerror or str(error))
+        except Exception as error:  # four libraries and any geometry: whatever it is, the image is to be named
+            return Failure(f"cannot be transformed: {error.__class__.__name__}: {error}")
 
 
 _WORK: _Work | None = None

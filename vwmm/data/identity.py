@@ -13,12 +13,14 @@ from pathlib import Path
 
 import xxhash
 
-from vwmm.data import metaimage
+from vwmm.data import itk_files, metaimage
 from vwmm.data.image import ImageError
 
 # A file changed within its clock's grain after it was hashed would look the same; younger ones are not remembered.
 RACY_S = 2.0
 _HEX = 32
+# Formats whose header may name another file.
+_DATA_FILES = {".nrrd": itk_files.nrrd_data_file, **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,18 @@ class Identity:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that an image consists of: a DICOM folder's, or a MetaImage header and its voxels. Raises OSError."""
+    """The files that an image consists of: a DICOM folder's, or a header and the voxels beside it. Raises OSError."""
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
-    if path.suffix.lower() in metaimage.SUFFIXES:
-        try:
-            voxels = metaimage.data_file(path)
-        except ImageError:  # the reader will say what is wrong with it
-            voxels = None
-        return [path] if voxels is None or not voxels.is_file() else [path, voxels]
-    return [path]
+    suffix = path.suffix.lower()
+    data_file = _DATA_FILES.get(suffix)
+    if data_file is None:
+        return [path]
+    try:
+        voxels = data_file(path)
+    except ImageError:  # the reader will say what is wrong with it
+        voxels = None
+    return [path] if voxels is None or not voxels.is_file() else [path, voxels]
 
 
 def identify(path: Path) -> Identity:

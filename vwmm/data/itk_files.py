@@ -131,7 +131,20 @@ def _numbers(text: str) -> list[float]:
 
 
 def _check_nrrd_data_file(path: Path) -> None:
-    """A NRRD's header, which ends with an empty line, may name a file with the voxels: one beside it only."""
+    """A NRRD's header may name a file with the voxels: one beside it only."""
+    name = _nrrd_data_file(path)
+    if name is not None:
+        check_beside(path, name)
+
+
+def nrrd_data_file(path: Path) -> Path | None:
+    """The file beside a NRRD's header that has the voxels; None where they are in the header's own file."""
+    name = _nrrd_data_file(path)
+    return None if name is None else path.parent / name
+
+
+def _nrrd_data_file(path: Path) -> str | None:
+    """The name in the header, which ends with an empty line."""
     with path.open("rb") as stream:
         head = stream.read(MAX_HEADER_BYTES)
     if not head.startswith(b"NRRD"):
@@ -142,4 +155,5 @@ def _check_nrrd_data_file(path: Path) -> None:
     for line in re.split(r"[\r\n]", header.decode("utf-8", "replace")):
         field, _, value = line.partition(":")
         if re.sub(r"\s", "", field).lower() == "datafile":
-            check_beside(path, value.strip())
+            return value.strip()
+    return None

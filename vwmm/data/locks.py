@@ -4,6 +4,7 @@ The locks belong to an open file, so the kernel lets go of them when its process
 be cleaned up, and nobody waits for the dead.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+_FOLDER = 1 << 61  # behind the keys' bytes: the lock of the whole folder
 _UNSUPPORTED = (errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -45,6 +47,21 @@ class KeyLocks:
                     self._mine.remove(key)
                     self._lock(key, fcntl.F_UNLCK)
 
+    def hold_together(self) -> None:
+        """Until `let_go`, nobody holds the folder alone. Without a place to lock nothing happens."""
+        with self._guard, contextlib.suppress(OSError):
+            self._lock_place(_FOLDER, fcntl.F_RDLCK)
+
+    def hold_alone(self) -> bool:
+        """Whether nobody else holds the folder, which stays so until `let_go`. Raises OSError."""
+        with self._guard:
+            return self._lock_place(_FOLDER, fcntl.F_WRLCK)
+
+    def let_go(self) -> None:
+        """Of the folder."""
+        with self._guard, contextlib.suppress(OSError):
+            self._lock_place(_FOLDER, fcntl.F_UNLCK)
+
     def close(self) -> None:
         """Lets go of everything."""
         with self._guard:
@@ -53,9 +70,12 @@ class KeyLocks:
                 self._descriptor = None
 
     def _lock(self, key: str, kind: int) -> bool:
+        return self._lock_place(int(key[:15], 16), kind)
+
+    def _lock_place(self, place: int, kind: int) -> bool:
         if self._descriptor is None:
             self._descriptor = _open(self.path)
-        request = struct.pack(_FLOCK, kind, os.SEEK_SET, int(key[:15], 16), 1, 0)
+        request = struct.pack(_FLOCK, kind, os.SEEK_SET, place, 1, 0)
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, request)
         except OSError as error:

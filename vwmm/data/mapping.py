@@ -1,11 +1,13 @@
 """Reads the cache's entries as memory maps: one copy of their pages serves all processes of a machine.
 
-Each process verifies an entry's checksum when it first opens it. One that is damaged is built again from its image.
+Each process verifies an entry's checksum when it first opens it, and again when its file has changed since. One that is
+damaged is built again from its image.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from vwmm.data.store import Entry, Recipe, Store
 # Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened anew each time.
 MAX_MAPS = 16_384
 _ATTEMPTS = 100
+Stamp = tuple[int, int, int]
 
 
 class EntryMaps:
@@ -27,12 +30,15 @@ class EntryMaps:
         self._on_damage = on_damage
         self._open: OrderedDict[str, tuple[np.ndarray, Levels]] = OrderedDict()
         self._verified: dict[str, Levels] = {}
+        self._stamps: dict[str, Stamp | None] = {}
         self._guard = threading.Lock()
 
     def voxels(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:
         """(1, *size) in the recipe's dtype, not to be written, and its levels. Raises ImageError, OSError."""
+        stamp = _stamp(entry.path)
         found = self._open.get(entry.key)
-        if found is None:
+        # Reading behind the end of a file that was cut short would kill the process.
+        if found is None or self._stamps.get(entry.key) != stamp:
             found = self._map(entry, recipe)
             with self._guard:
                 self._open[entry.key] = found
@@ -51,12 +57,22 @@ class EntryMaps:
         raise OSError(f"{entry.path}: damaged again each time that it is built")
 
     def _map_whole(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:
-        layout = recipe.layout
+        layout, stamp = recipe.layout, _stamp(entry.path)
         # Private: writing to it would change neither the file nor what other processes see.
         whole = torch.from_file(str(entry.path), shared=False, size=layout.file_bytes, dtype=torch.uint8)
         levels = self._verified.get(entry.key)
-        if levels is None:
+        if levels is None or self._stamps.get(entry.key) != stamp:
             levels = self._verified[entry.key] = verify(whole.numpy().data, layout, entry.key)
+        self._stamps[entry.key] = stamp
         start = len(layout.header)
         voxels = whole.numpy()[start : start + layout.voxel_bytes].view(layout.dtype).reshape(layout.shape)
         return voxels, levels
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """What changes whenever the file does; None where it is gone."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns

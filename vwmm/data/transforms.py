@@ -27,7 +27,7 @@ __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 
 Mode = Literal["exact", "fast"]
 # Part of the store's keys: raise it when a change of the code below changes a value.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 # Torch's sums over larger windows are themselves further than 1e-5 from the mean; the exact mode follows them.
 _MAX_FAST_WINDOW = 4096
 
@@ -75,9 +75,11 @@ def _exact(view: np.ndarray, modality: Modality, axes: tuple[int, ...]) -> np.nd
     """Intensity in the order and precision of MONAI's operations, then the resize in torch's."""
     bounds = view.min(), view.max()
     _check_window(modality, *bounds)
-    stats = _torch_moments(_windowed(_laid_out(view, axes), modality)) if modality.intensity == "z_score" else None
+    stats = (
+        _torch_moments(_windowed(view.astype(np.float32), modality), axes) if modality.intensity == "z_score" else None
+    )
     if set(modality.size) == {1}:
-        return _torch_mean(_scaled(_laid_out(view, axes), modality, bounds, stats))
+        return _torch_mean(_scaled(view.astype(np.float32), modality, bounds, stats), axes)
     if view.dtype.kind in "iu":  # few values: each is transformed once
         first = int(bounds[0])
         values = np.arange(first, int(bounds[1]) + 1).astype(np.float32)
@@ -149,24 +151,35 @@ def _laid_out(view: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return view.transpose(np.argsort(axes)).astype(np.float32, order="C").transpose(axes)
 
 
-def _torch_moments(values: np.ndarray) -> tuple[float, float]:
+def _torch_moments(values: np.ndarray, axes: tuple[int, ...]) -> tuple[float, float]:
     """Mean and standard deviation as torch's reductions round them, which numpy's do not."""
-    import torch
-
-    tensor = torch.from_numpy(values[None])
+    tensor = _tensor(values, axes)
     with _one_thread():
         return tensor.mean().item(), tensor.std(unbiased=False).item()
 
 
-def _torch_mean(values: np.ndarray) -> np.ndarray:
+def _torch_mean(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """The resize to a single voxel, which torch adds up in an order of its own."""
     import torch
 
     with _one_thread():
         mean: np.ndarray = torch.nn.functional.interpolate(
-            torch.from_numpy(values[None, None]), (1,) * values.ndim, mode="area"
+            _tensor(values, axes)[None], (1,) * values.ndim, mode="area"
         ).numpy()
     return mean[0, 0]
+
+
+def _tensor(values: np.ndarray, axes: tuple[int, ...]) -> Any:
+    """(1, ...) with the strides that MONAI's transforms meet, since torch adds up by strides.
+
+    Those of the file's axes, turned; but a turn to what torch takes for "channels last" is laid out anew by MONAI.
+    """
+    import torch
+
+    if axes == (2, 0, 1):
+        return torch.from_numpy(np.ascontiguousarray(values))[None]
+    as_stored = np.ascontiguousarray(values.transpose(np.argsort(axes)))
+    return torch.from_numpy(as_stored)[None].permute(0, *(1 + axis for axis in axes))
 
 
 @contextmanager
@@ -191,7 +204,7 @@ def _respaced(view: np.ndarray, affine: np.ndarray, modality: Modality) -> np.nd
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import Spacing
 
-    tensor: Any = MetaTensor(torch.from_numpy(view[None]), affine=torch.from_numpy(affine))
+    tensor: Any = MetaTensor(torch.from_numpy(view)[None], affine=torch.from_numpy(affine))
     with _one_thread():
         respaced: Any = Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
     array: np.ndarray = respaced.as_tensor().numpy()[0]

@@ -14,16 +14,25 @@ def note_use(cache_dir: Path, run: Path) -> None:
         write_whole(path, os.fsencode(run.absolute()) + b"\n")
 
 
-def known_runs(cache_dir: Path) -> list[Path]:
-    """The folders of the runs that use this cache, sorted; notes of folders that are gone are removed."""
-    runs = []
+def known_runs(cache_dir: Path) -> tuple[list[Path], dict[Path, Path]]:
+    """The folders of the runs that use this cache, sorted, and those that cannot be seen, with their notes.
+
+    Notes of runs that were deleted are removed. A run whose parent folder is gone as well is not taken for deleted: its
+    disk may not be mounted.
+    """
+    runs, unseen = [], {}
     for note in sorted((cache_dir / "uses").glob("*.txt")):
         run = Path(os.fsdecode(note.read_bytes().removesuffix(b"\n")))
-        if run.is_dir():
-            runs.append(run)
-        else:
-            note.unlink(missing_ok=True)
-    return sorted(runs)
+        try:
+            if run.is_dir():
+                runs.append(run)
+            elif run.parent.is_dir():
+                note.unlink(missing_ok=True)
+            else:
+                unseen[run] = note
+        except OSError:  # another user's folder
+            unseen[run] = note
+    return sorted(runs), unseen
 
 
 def _note(cache_dir: Path, run: Path) -> Path:

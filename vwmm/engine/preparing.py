@@ -66,7 +66,8 @@ def prepare_images(
 
     shard: (number from 0, how many): only this share of the cohort's images is prepared.
     """
-    images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
+    # By modality, so that every n-th of them is a fair share: volumes take longer than slices.
+    images = [(case, name) for name in modalities for case in cohort.cases if case.images[name] is not None]
     images = images[shard[0] :: shard[1]]
     store = Store(cache)
     recipes = {name: store.recipe(modality) for name, modality in modalities.items()}
@@ -75,6 +76,7 @@ def prepare_images(
         missing = [name for (_, name), result in zip(images, results, strict=True) if result is None]
         return sum(recipes[name].layout.file_bytes for name in missing)
 
+    store.locks.hold_together()  # until the run is known to need its entries, nobody removes them
     # 1. What is there already, as far as can be known without reading the images.
     results = runtime.share_out(images, _Look(store, recipes, reads=False))
     if runtime.decide(lambda: room_for(results) + _SPARE_BYTES > _disk(store.folder).free):
@@ -83,7 +85,11 @@ def prepare_images(
     LOG.info(
         "%s",
         _forecast(
-            store, len(images), len(todo), room_for(results), sum(recipes[n].layout.voxel_bytes for _, n in images)
+            store,
+            len(images),
+            sum(isinstance(result, Entry) for result in results),
+            room_for(results),
+            sum(recipes[name].layout.voxel_bytes for _, name in images),
         ),
     )
 
@@ -168,17 +174,17 @@ def _check_room(cache_dir: Path, num_images: int, needed: int) -> None:
     free = _disk(cache_dir).free
     if needed + _SPARE_BYTES > free:
         raise UserError(
-            f"cache.dir: {cache_dir} has {amount(free)} free, but {num_images} images need {amount(needed)}: make "
-            "room (`vwmm prepare --prune` removes what no run needs), choose another cache.dir, or keep less of each "
-            "voxel: cache.dtype=float16 halves it, uint8 quarters it"
+            f"cache.dir: {cache_dir} has {amount(free)} free, {num_images} images need {amount(needed)}, and "
+            f"{amount(_SPARE_BYTES)} are to stay free: make room (`vwmm prepare --prune` removes what no run needs), "
+            "choose another cache.dir, or keep less of each voxel: cache.dtype=float16 halves it, uint8 quarters it"
         )
 
 
-def _forecast(store: Store, num_images: int, num_missing: int, disk: int, memory: int) -> str:
+def _forecast(store: Store, num_images: int, num_there: int, disk: int, memory: int) -> str:
     """What the work will take, before it begins."""
     available = available_memory()
-    lines = [f"cache: {store.folder}: {num_images - num_missing} of {num_images} images are there"]
-    if num_missing:
+    lines = [f"cache: {store.folder}: {num_there} of {num_images} images are there"]
+    if disk:
         lines.append(f"disk: {amount(disk)} for the others at most, {amount(_disk(store.folder).free)} free")
     lines.append(f"memory: {amount(memory)} once per machine, {amount(available)} available")
     text = "; ".join(lines)

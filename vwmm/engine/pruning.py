@@ -16,9 +16,31 @@ from vwmm.engine.progress import LOG, amount
 
 
 def prune_cache(config: Config, cohort: Cohort | None) -> None:
-    """Removes every entry that neither a run nor the given cohort needs. Raises UserError, and then removes nothing."""
+    """Removes every entry that neither a run nor the given cohort needs. Raises UserError, and then removes nothing,
+    but where the cache cannot be written."""
     store = Store(config.cache)
-    runs = known_runs(store.folder)
+    try:
+        _prune(store, config, cohort)
+    except OSError as error:
+        raise UserError(f"cache.dir: {store.folder} cannot be written: {error.strerror or error}") from error
+
+
+def _prune(store: Store, config: Config, cohort: Cohort | None) -> None:
+    runs, unseen = known_runs(store.folder)
+    if unseen:
+        raise UserError(
+            [
+                f"run {run} uses this cache and cannot be seen from here; if it is gone for good, remove {note}"
+                for run, note in unseen.items()
+            ]
+        )
+    if not runs and cohort is None:
+        raise UserError(
+            "--prune: no run is known to use this cache and no cohort is given, so everything would go; say "
+            f"data.csv=..., or remove {store.folder} yourself"
+        )
+    if not store.locks.hold_alone():
+        raise UserError(f"cache.dir: {store.folder} is being filled by another process; prune it when that is done")
     needed = set[str]()
     for run in runs:
         needed |= keys_of_run(RunFolder(run))

@@ -72,6 +72,8 @@ def open_run(
     try:
         if runtime.is_main:
             _write_head(run, config, cohort, assigned, images, environment)
+        runtime.wait()
+        images.store.locks.let_go()  # from here on pruning knows what the run needs
         yield run
         runtime.wait()
     except BaseException as error:
