@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,14 +35,26 @@ def run_command(
     """`vwmm ARGUMENTS`, or with a launcher `accelerate launch LAUNCHER ARGUMENTS`, in a process of its own."""
     start = ["accelerate.commands.launch", *launcher] if launcher else ["vwmm"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_", "VWMM_"))}
-    return subprocess.run(
+    variables = {**clean, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **environment}
+    process = subprocess.Popen(
         [sys.executable, "-m", *start, *map(str, arguments)],
         cwd=cwd,
-        env={**clean, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
+        start_new_session=True,
     )
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)  # each process says where it is
+        stdout, stderr = process.communicate(timeout=60)
+        pytest.fail(f"{arguments} did not end within {timeout_s} s:\n{stdout}\n{stderr}")
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def read_metrics(run: Path, event: str) -> list[dict[str, Any]]:

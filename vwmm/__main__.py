@@ -3,9 +3,10 @@
 import difflib
 import importlib
 import sys
+from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.config.errors import EXIT_INVALID, run_guarded
+from vwmm.config.errors import EXIT_INVALID, leave, run_guarded
 
 # command: (module, function, what it does)
 COMMANDS = {
@@ -19,8 +20,11 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The console script; returns the exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Runs the command that the words name; returns the exit code."""
+    return run_guarded(_run, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -33,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vwmm: no such command: {words[0]}{hint}", file=sys.stderr)
         return EXIT_INVALID
     module, function, _ = COMMANDS[words[0]]
-    return run_guarded(getattr(importlib.import_module(module), function), words[1:])
+    code: int = getattr(importlib.import_module(module), function)(words[1:])
+    return code
 
 
 def overview() -> str:
@@ -43,5 +48,10 @@ def overview() -> str:
     return "\n".join([*lines, "", "`vwmm COMMAND --help` shows examples."])
 
 
+def command() -> NoReturn:
+    """The console script."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

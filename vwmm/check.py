@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, UserError, format_problems, run_guarded
+from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, UserError, format_problems, leave, run_guarded
 from vwmm.config.loading import read_config
 from vwmm.data.checks import check_config, cohort_problems
 from vwmm.data.manifest import Cohort
@@ -56,4 +56,4 @@ def summarize(cohort: Cohort, assigned: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_guarded(main, sys.argv[1:]))
+    leave(run_guarded(main, sys.argv[1:]))

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, run_guarded
+from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
@@ -141,4 +141,4 @@ def _find(cohort: Cohort, name: str) -> Case:
 
 
 if __name__ == "__main__":
-    sys.exit(run_guarded(main, sys.argv[1:]))
+    leave(run_guarded(main, sys.argv[1:]))

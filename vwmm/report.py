@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, run_guarded
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.run_folder import RunFolder
 
 
@@ -32,4 +32,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_guarded(main, sys.argv[1:]))
+    leave(run_guarded(main, sys.argv[1:]))

@@ -18,7 +18,7 @@ if not __package__:
 
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, run_guarded
+from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
@@ -142,4 +142,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(report_outcome(run_guarded(run, sys.argv[1:])))
+    leave(report_outcome(run_guarded(run, sys.argv[1:])))

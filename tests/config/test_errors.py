@@ -1,5 +1,6 @@
 """How mistakes are printed, and the exit codes."""
 
+import subprocess
 import sys
 
 import pytest
@@ -87,3 +88,16 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 
     with pytest.raises(KeyError):
         run_guarded(command, [])
+
+
+def test_leaving_says_everything_and_waits_for_nobody() -> None:
+    program = (
+        "import atexit, threading, time\n"
+        "from vwmm.config.errors import leave\n"
+        "atexit.register(print, 'last words')\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "print('words')\n"
+        "leave(75)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (75, "words\nlast words\n")
