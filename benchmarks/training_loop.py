@@ -86,7 +86,7 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
                 augment=lambda batch: batch.images,  # its cost has a benchmark of its own
                 first_step=1,
                 set_rate=lambda step: 1e-4,
-                after_step=lambda *_: None,
+                after_step=lambda _: None,
             )
 
         def bare() -> None:

@@ -65,3 +65,61 @@ def test_help_does_not_wait_for_torch_or_monai(command: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# What draws from, or seeds, a generator that the whole process shares.
+GLOBAL_DRAWS = {
+    "random": {"random", "randint", "randrange", "choice", "choices", "shuffle", "sample", "uniform", "gauss", "seed"},
+    "np.random": {
+        "rand",
+        "randn",
+        "randint",
+        "random",
+        "choice",
+        "permutation",
+        "shuffle",
+        "normal",
+        "uniform",
+        "seed",
+    },
+    "torch": {"manual_seed", "seed", "set_rng_state"},
+    "torch.cuda": {"manual_seed", "manual_seed_all", "seed", "set_rng_state"},
+    "torch.random": {"manual_seed", "seed", "set_rng_state"},
+}
+TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "bernoulli", "normal", "multinomial", "rand_like", "randn_like"}
+# The first weights: MONAI's networks draw them from torch's generator, which is put back after that.
+ALLOWED_IN = {"build_model", "FusionModel"}
+
+
+def draws_of(tree: ast.AST) -> list[tuple[int, str]]:
+    """Calls that use a generator of the whole process: their lines and names."""
+    found = []
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        has_generator = any(keyword.arg == "generator" for keyword in node.keywords)
+        if owner == "random" and "random" not in imported:
+            continue  # a generator of its own, by that name
+        is_torch_draw = owner == "torch" and name in TORCH_DRAWS and not has_generator
+        if is_torch_draw or name in GLOBAL_DRAWS.get(owner.replace("numpy.", "np."), set()):
+            found.append((node.lineno, f"{owner}.{name}"))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_generator_of_the_whole_process_is_used(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    allowed = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in ALLOWED_IN
+        for line, _ in draws_of(node)
+    }
+    assert [draw for draw in draws_of(tree) if draw[0] not in allowed] == []
+
+
+def test_the_search_for_generators_finds_them() -> None:
+    code = "import random; torch.rand(3)\nnp.random.seed(1)\nrandom.random()\ntorch.rand(3, generator=g)\nnp.random.default_rng(3)"
+    assert [line for line, _ in draws_of(ast.parse(code))] == [1, 2, 3]

@@ -8,7 +8,7 @@ The first two run in the processes that the launcher started. The last one check
 returns the true exit code, which `accelerate launch` cannot (every failure is a 1 there).
 """
 
-import signal
+import os
 import sys
 from pathlib import Path
 
@@ -18,12 +18,13 @@ if not __package__:
 
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, EXIT_STOPPED, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
+from vwmm.config.stopping import STOP
 from vwmm.data.checks import check_config, cohort_problems
-from vwmm.engine.launching import launch, report_outcome
+from vwmm.engine.launching import launch, register_worker, report_outcome
 
 DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 OPTIONS = {
@@ -46,11 +47,12 @@ def main(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """What each process of `accelerate launch vwmm/train.py` does; returns its exit code."""
+    STOP.install(_leave_early, parent=os.getppid() if "LOCAL_RANK" in os.environ or _is_launched() else 0)
+    register_worker()
     config, launch_file, _ = _read(arguments)
     if launch_file is not None:
         raise UserError("argument --launch: only `vwmm train` launches; here the processes run already")
     if config is not None:
-        signal.signal(signal.SIGTERM, _stop)
         train(config)
     return EXIT_DONE
 
@@ -60,39 +62,42 @@ def train(config: Config) -> None:
     # 1. Read the cohort, divide the patients, look into every file. No GPU is held yet.
     cohort, assigned = check_config(config, open_files=is_speaker())
 
-    # 2. Join the other processes.
+    # 2. Join the other processes. From here on a signal waits until there is nothing half done.
+    from vwmm.engine.failing import failing_once
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
-    runtime = start_runtime(config.train, config.tracking)
+    runtime = start_runtime(config.train, config.tracking, hang_timeout_s=config.run.hang_timeout_s)
+    STOP.defer()
+    with failing_once(runtime, report_outcome):
+        # 3. Transform each image once, for all processes and all later runs.
+        from vwmm.data.splits import cases_of
+        from vwmm.engine.fit import Fit, Material
+        from vwmm.engine.preparing import build_dataset, prepare_images
 
-    # 3. Transform each image once, for all processes and all later runs.
-    from vwmm.data.splits import cases_of
-    from vwmm.engine.fit import Fit, Material
-    from vwmm.engine.preparing import build_dataset, prepare_images
+        images = prepare_images(runtime, cohort, config.modalities, config.cache)
+        training, validation = (
+            build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
+            for part in ("train", "val")
+        )
+        material = Material(training, validation, cohort.classes)
 
-    images = prepare_images(runtime, cohort, config.modalities, config.cache)
-    training, validation = (
-        build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
-        for part in ("train", "val")
-    )
-    material = Material(training, validation, cohort.classes)
+        # 4. Open the run folder: what is needed to repeat the run is written before it begins.
+        from vwmm.engine.recording import open_run
+        from vwmm.engine.reporting import describe_run, finish_run
+        from vwmm.engine.tracking import start_trackers
 
-    # 4. Open the run folder: what is needed to repeat the run is written before it begins.
-    from vwmm.engine.recording import open_run
-    from vwmm.engine.reporting import describe_run, finish_run
-    from vwmm.engine.tracking import start_trackers
+        with open_run(runtime, config, cohort, assigned, images) as (folder, state):
+            # 5. Train, or go on. After each epoch: validate, and keep the best and the last checkpoint.
+            fit = Fit(runtime, config, material, folder)
+            LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))
+            fit.resume(state)
+            start_trackers(runtime, config, folder)
+            fit.run_epochs()
 
-    with open_run(runtime, config, cohort, assigned, images) as folder:
-        # 5. Train. After each epoch: validate, and keep the best and the last checkpoint.
-        fit = Fit(runtime, config, material, folder)
-        LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))
-        start_trackers(runtime, config, folder)
-        fit.run_epochs()
-
-        # 6. Say what came of it, and write the report.
-        finish_run(runtime, config, material, folder, fit.progress)
+            # 6. Say what came of it, and write the report.
+            finish_run(runtime, config, material, folder, fit)
 
 
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
@@ -132,8 +137,14 @@ def _make_demo_cohort(config: Config) -> None:
             make_default(csv.parent)
 
 
-def _stop(number: int, _: object) -> None:
-    raise RunError(f"stopped by {signal.Signals(number).name}; the same command goes on after the last complete epoch")
+def _leave_early() -> None:
+    """Asked to stop before there was anything to save."""
+    os._exit(report_outcome(EXIT_STOPPED))
+
+
+def _is_launched() -> bool:
+    """Whether `accelerate launch` started this process; with one process it leaves no rank in the environment."""
+    return any(name.startswith("ACCELERATE_") for name in os.environ)
 
 
 def _say(text: str) -> None:

@@ -1,15 +1,9 @@
 """What a user of `accelerate launch vwmm/train.py` and `vwmm train` sees."""
 
-import contextlib
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,31 +134,6 @@ def test_a_finished_run_is_never_touched_and_repeats_from_its_own_configuration(
     shutil.rmtree(again)
 
 
-def test_an_unfinished_run_goes_on_after_its_last_epoch_and_ends_the_same(
-    trained: Trained, cohort: Path, tmp_path: Path
-) -> None:
-    arguments = [f"data.csv={cohort}", *TINY, "run.name=tiny"]
-    whole = trained.folder
-    # The state after the first epoch: a run of one epoch, which then gets the second one.
-    started = run_command("train", "--launch", "launch/cpu.yaml", *arguments, "train.epochs=1", cwd=tmp_path)
-    assert started.returncode == 0, started.stderr
-    run = tmp_path / "runs" / "tiny"
-    config = (run / "config.yaml").read_text().replace("epochs: 1", "epochs: 2")
-    (run / "config.yaml").write_text(config)
-    (run / "status.json").write_text('{"state": "running", "reason": null}')
-    with (run / "metrics.jsonl").open("a") as stream:
-        stream.write('{"event": "train", "epoch": 2, "step": 5, "loss": 9.0, "lr": 1, "cases_per_s": 1}\n{"event": "tr')
-
-    done = run_command("train", "--launch", "launch/cpu.yaml", *arguments, cwd=tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    assert "resuming after epoch 1, step 4" in done.stderr
-    losses = [[record["loss"] for record in read_metrics(folder, "train")] for folder in (run, whole)]
-    assert losses[0] == losses[1]
-    for name in ("predictions_val.csv", "checkpoints/last/model.safetensors", "checkpoints/last/optimizer.safetensors"):
-        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
-
-
 def test_an_unfinished_run_of_another_configuration_is_refused(trained: Trained, cohort: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "tiny"
     shutil.copytree(trained.folder, run)
@@ -248,36 +217,3 @@ def test_a_run_whose_images_have_changed_is_not_gone_on_with(trained: Trained, c
     assert done.returncode == 2, done.stderr
     assert f"1 of its cases have changed since in label, split or image ({second.stem})" in done.stderr
     assert (run / "split.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize("launch_file", ["cpu", "cpu_two_processes"])
-def test_sigterm_stops_every_process_and_the_run_goes_on_later(launch_file: str, cohort: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vwmm", "train", "--launch", f"launch/{launch_file}.yaml", f"data.csv={cohort}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [*command, *TINY, "train.epochs=400", "run.name=long"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-    )
-    status = tmp_path / "runs" / "long" / "status.json"
-    wait_until(lambda: status.exists() and json.loads(status.read_text()).get("epoch", 0) >= 1)
-    process.terminate()
-    assert process.wait(60) == 1
-    wait_until(lambda: not processes_in(tmp_path))
-    assert json.loads(status.read_text())["state"] == "failed"
-    assert "stopped by SIGTERM" in json.loads(status.read_text())["reason"]
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 120) -> None:
-    end = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end, "this did not come true in time"
-        time.sleep(0.2)
-
-
-def processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "cwd").resolve() == folder:
-                found.append(int(entry.name))
-    return found

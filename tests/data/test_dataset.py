@@ -142,7 +142,7 @@ def test_buffers_are_used_again_in_the_next_epoch(dataset: CaseDataset) -> None:
 def test_a_loop_that_is_left_early_stops_reading(dataset: CaseDataset) -> None:
     batches = load_batches(dataset, [[0]] * 100, num_threads=2)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]  # a generator
+    batches.close()
 
     assert len(list(load_batches(dataset, [[1]] * 3, num_threads=2))) == 3
 

@@ -7,9 +7,11 @@ import logging
 import pickle
 import struct
 import sys
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from PIL import Image as Pillow
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_series
 from vwmm.data import image, metaimage, nifti
 from vwmm.data.image import KEPT_DTYPES
+from vwmm.data.itk_files import dicom_shape, read_dicom
 from vwmm.data.readers import ImageError, check_header, format_of, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -797,3 +800,26 @@ def test_flipped_and_lost_bytes_never_give_anything_but_an_image_error(name: str
             else:
                 text = ""
             assert "\n" not in text
+
+
+def test_dicom_is_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once crash now and then in GDCM (SimpleITK#805)."""
+    inside, most = 0, 0
+
+    def read(path: Path, image_io: str) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        raise ImageError("that is enough")
+
+    monkeypatch.setattr("vwmm.data.itk_files._open", read)
+
+    def attempt(number: int) -> None:
+        with pytest.raises(ImageError):
+            (read_dicom if number % 2 else dicom_shape)(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(attempt, range(16)))
+    assert most == 1

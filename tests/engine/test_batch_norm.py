@@ -1,55 +1,126 @@
-"""Running statistics kept in parts over the processes."""
+"""Running statistics kept in parts over the processes, or brought together slot by slot."""
 
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import torch
 from torch import nn
 
 from vwmm.engine.batch_norm import RunningStatistics
 
+HAS_IMAGES = [True, True, False, True, True, True, True]
 
-def parts(num_processes: int) -> list[tuple[nn.Module, RunningStatistics, Any]]:
+
+def slots() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 3, generator=generator) * (n + 1) + n for n in range(7)]
+
+
+def processes(number: int, *, exact: bool = False) -> list[tuple[Any, RunningStatistics, Any]]:
     """For each process its copy of a branch, its statistics and its stand-in for Accelerate."""
-    made: list[tuple[nn.Module, RunningStatistics, Any]] = []
-    for process in range(num_processes):
+    made: list[tuple[Any, RunningStatistics, Any]] = []
+    for process in range(number):
         branch = nn.Sequential(nn.BatchNorm1d(3))
-        accelerator = SimpleNamespace(is_main_process=process == 0, num_processes=num_processes)
-        made.append((branch, RunningStatistics({"ct": branch}, cast(Any, accelerator)), accelerator))
+        accelerator = SimpleNamespace(is_main_process=process == 0, num_processes=number, process_index=process)
+        made.append((branch, RunningStatistics({"ct": branch}, cast(Any, accelerator), exact=exact), accelerator))
     return made
 
 
-def test_the_sum_of_the_parts_is_what_one_process_has() -> None:
-    generator = torch.Generator().manual_seed(0)
-    slots = [torch.randn(4, 3, generator=generator) * (n + 1) + n for n in range(7)]
-    has_images = [True, True, False, True, True, True, True]
-    whole, *_ = parts(1)[0]
-    for slot, has_any in zip(slots, has_images, strict=True):
+def compute(branch: Any, statistics: RunningStatistics, process: int, number: int) -> None:
+    """One step of seven slots, every `number`-th of them on this process."""
+    statistics.begin_step([[has_any] for has_any in HAS_IMAGES])
+    for position, (slot, has_any) in enumerate(zip(slots(), HAS_IMAGES, strict=True)):
+        if position % number != process:
+            statistics.pass_over(position)
+            continue
+        statistics.begin_slot()
         if has_any:
-            whole(slot)
+            branch(slot)
+        statistics.end_slot(position)
 
-    processes = parts(3)
-    for number, (branch, statistics, _) in enumerate(processes):
-        statistics.begin()
-        for position, (slot, has_any) in enumerate(zip(slots, has_images, strict=True)):
-            if position % 3 != number:
-                statistics.pass_over([has_any])
-            elif has_any:
-                branch(slot)
-    summed = sum(torch.cat([b for bs in s.buffers for b in bs]) for _, s, _ in processes)
-    for _, statistics, accelerator in processes:
+
+def state(branch: Any) -> list[torch.Tensor]:
+    return [buffer.clone() for buffer in branch.buffers()]
+
+
+def test_the_sum_of_the_parts_is_what_one_process_has() -> None:
+    whole, statistics, _ = processes(1)[0]
+    compute(whole, statistics, 0, 1)
+    statistics.end_step()
+    parts = processes(3)
+    for number, (branch, own, _) in enumerate(parts):
+        compute(branch, own, number, 3)
+        own.end_step()
+        assert not own.is_whole
+    summed = torch.stack([own.flat for _, own, _ in parts]).sum(0)
+    for branch, own, accelerator in parts:
         accelerator.reduce = lambda tensor, reduction: summed
-        statistics.bring_together()
-
-    for branch, *_ in processes:
-        torch.testing.assert_close(branch[0].running_mean, whole[0].running_mean)  # type: ignore[index]
-        torch.testing.assert_close(branch[0].running_var, whole[0].running_var)  # type: ignore[index]
+        own.bring_together()
+        for mine, expected in zip(state(branch), state(whole), strict=True):
+            torch.testing.assert_close(mine, expected)
 
 
-def test_one_process_has_nothing_to_bring_together() -> None:
-    branch, statistics, _ = parts(1)[0]
-    branch(torch.arange(12.0).reshape(4, 3))
-    before = branch[0].running_mean.clone()  # type: ignore[index]
-    statistics.begin()
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_exact_statistics_are_the_same_bits_for_any_number_of_processes(number: int) -> None:
+    whole, statistics, _ = processes(1, exact=True)[0]
+    compute(whole, statistics, 0, 1)
+    statistics.end_step()
+    plain, keeping, _ = processes(1)[0]
+    compute(plain, keeping, 0, 1)
+    for mine, expected in zip(state(whole), state(plain), strict=True):
+        torch.testing.assert_close(mine, expected)
+
+    parts = processes(number, exact=True)
+    for process, (branch, own, _) in enumerate(parts):
+        compute(branch, own, process, number)
+    summed = torch.stack([own._terms for _, own, _ in parts if own._terms is not None]).sum(0)
+    for branch, own, accelerator in parts:
+        accelerator.reduce = lambda tensor, reduction: summed
+        own.end_step()
+        assert all(torch.equal(mine, expected) for mine, expected in zip(state(branch), state(whole), strict=True))
+        assert own.is_whole
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_step_that_is_passed_over_leaves_the_statistics_as_they_were(exact: bool, number: int) -> None:
+    branch, statistics, accelerator = processes(number, exact=exact)[0]
+    accelerator.reduce = lambda tensor, reduction: tensor
+    compute(branch, statistics, 0, number)
+    statistics.end_step()
+    before = state(branch)
+    compute(branch, statistics, 0, number)
+    statistics.go_back()
+    assert all(torch.equal(mine, expected) for mine, expected in zip(state(branch), before, strict=True))
+
+
+def test_parts_that_were_saved_are_gone_on_with() -> None:
+    parts = processes(2)
+    for number, (branch, own, _) in enumerate(parts):
+        compute(branch, own, number, 2)
+    gathered = torch.stack([own.flat.clone() for _, own, _ in parts])
+    for number, (branch, own, accelerator) in enumerate(processes(2)):
+        accelerator.gather = lambda tensor: gathered
+        own.set_part(gathered)
+        assert not own.is_whole
+        assert torch.equal(own.flat, parts[number][1].flat)
+        saved = own.gather_parts()
+        assert saved is not None
+        weights = {f"branches.ct.0.{name}": buffer for name, buffer in branch[0].named_buffers()}
+        whole = own.made_whole(weights, saved)
+        expected = gathered.sum(dim=0)
+        assert torch.equal(whole["branches.ct.0.running_mean"], expected[:3])
+        assert torch.equal(whole["branches.ct.0.running_var"], expected[3:])
+
+
+def test_one_process_has_nothing_to_bring_together_and_a_model_without_batch_norm_neither() -> None:
+    branch, statistics, _ = processes(1)[0]
+    compute(branch, statistics, 0, 1)
     statistics.bring_together()
-    assert torch.equal(branch[0].running_mean, before)  # type: ignore[index]
+    assert statistics.gather_parts() is None
+    accelerator = cast(Any, SimpleNamespace(is_main_process=False, num_processes=2, process_index=1))
+    empty = RunningStatistics({"ct": nn.Sequential(nn.Linear(2, 2))}, accelerator)
+    empty.begin_step([[True]])
+    empty.bring_together()
+    assert empty.gather_parts() is None

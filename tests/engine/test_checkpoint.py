@@ -1,15 +1,35 @@
-"""Checkpoints: complete or not there, and nothing in them can run code."""
+"""Checkpoints: complete and unaltered, or not loaded; nothing in them can run code."""
 
 import json
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 from torch import nn
 
 from vwmm.config.errors import UserError
 from vwmm.engine import checkpoint
-from vwmm.engine.checkpoint import Progress, find_checkpoint, load_progress, load_weights, read_meta, save_checkpoint
+from vwmm.engine.checkpoint import (
+    Progress,
+    State,
+    copy_state,
+    find_checkpoint,
+    load_parts,
+    load_progress,
+    load_weights,
+    older_checkpoints,
+    read_meta,
+    read_progress,
+    set_aside,
+    write_checkpoint,
+)
 
 
 def network(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -19,78 +39,213 @@ def network(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, torch.optim.Adam(model.parameters(), lr=0.1)
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     x = torch.arange(12.0).reshape(4, 3)
     optimizer.zero_grad()
     model(x).square().sum().backward()
     optimizer.step()
 
 
+def state_of(step: int = 0, *, seed: int = 0, parts: torch.Tensor | None = None) -> State:
+    model, optimizer = network(seed)
+    learn(model, optimizer)
+    return copy_state(model, Progress(epoch=step // 2, step=step), {"classes": ["a"]}, optimizer=optimizer, parts=parts)
+
+
 def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> None:
     model, optimizer = network(0)
-    step(model, optimizer)
-    save_checkpoint(tmp_path / "last", model, Progress(epoch=1, step=1, best_value=0.1), {}, optimizer=optimizer)
+    learn(model, optimizer)
+    progress = Progress(epoch=1, step=1, best_value=0.1, loss_sum=0.1 + 0.2, scaler={"scale": 2.0})
+    write_checkpoint(tmp_path / "last", copy_state(model, progress, {}, optimizer=optimizer))
     other, other_optimizer = network(1)
 
-    progress = load_progress(tmp_path / "last", other, other_optimizer)
+    assert load_progress(tmp_path / "last", other, other_optimizer) == progress
 
-    assert (progress.epoch, progress.step, progress.best_value) == (1, 1, 0.1)
-    step(model, optimizer)
-    step(other, other_optimizer)
+    learn(model, optimizer)
+    learn(other, other_optimizer)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    model, _ = network(0)
-    for epoch in (1, 2):
-        save_checkpoint(tmp_path / "best", model, Progress(epoch=epoch), {})
-    assert read_meta(tmp_path / "best")["progress"]["epoch"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+def test_a_copied_state_does_not_follow_the_training(tmp_path: Path) -> None:
+    model, optimizer = network(0)
+    progress = Progress(step=1)
+    state = copy_state(model, progress, {}, optimizer=optimizer)
+    before = {name: tensor.clone() for name, tensor in state.weights.items()}
+    learn(model, optimizer)
+    progress.step = 2
+    assert state.progress.step == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.weights.items())
+
+
+def test_the_one_before_is_kept_under_its_step_or_not_at_all(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        write_checkpoint(tmp_path / "last", state_of(step), keep=3)
+        write_checkpoint(tmp_path / "best", state_of(step))
+    assert [path.name for path in older_checkpoints(tmp_path / "last")] == ["step-00000006", "step-00000004"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last", "step-00000004", "step-00000006"]
+    assert read_meta(tmp_path / "best")["progress"]["step"] == 8
 
 
 def test_a_crash_between_the_two_renames_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _ = network(0)
-    save_checkpoint(tmp_path / "last", model, Progress(epoch=1), {})
-    replace, calls = checkpoint.os.replace, []
+    write_checkpoint(tmp_path / "last", state_of(2))
+    replace = os.replace
 
-    def crash_at_the_second(source: Path, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 2:
+    def crash_at_the_new_one(source: Path, target: Path) -> None:
+        if Path(target).name == "last":
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(checkpoint.os, "replace", crash_at_the_second)
+    monkeypatch.setattr(checkpoint.os, "replace", crash_at_the_new_one)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "last", model, Progress(epoch=2), {})
+        write_checkpoint(tmp_path / "last", state_of(4))
     found = find_checkpoint(tmp_path / "last")
     assert found is not None
-    assert read_meta(found)["progress"]["epoch"] == 1
+    assert read_meta(found)["progress"]["step"] == 2
 
 
-def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    model, _ = network(0)
-    save_checkpoint(tmp_path / "best", model, Progress(), {})
-    weights = tmp_path / "best" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(UserError, match=r"damaged: model\.safetensors"):
-        read_meta(tmp_path / "best")
+def test_a_disk_that_is_full_costs_the_new_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path / "last", state_of(2))
+    monkeypatch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(checkpoint.SafetensorError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_checkpoint(tmp_path / "last", state_of(4))
+    assert read_meta(tmp_path / "last")["progress"]["step"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_statistics_in_parts_are_for_as_many_processes_only(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "last", state_of(2, parts=torch.arange(6.0).reshape(2, 3)))
+    parts = load_parts(tmp_path / "last", 2)
+    assert parts is not None
+    assert parts.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert load_parts(tmp_path / "last", 3) is None
+    write_checkpoint(tmp_path / "whole", state_of(2))
+    assert load_parts(tmp_path / "whole", 2) is None
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    model, _ = network(0)
-    save_checkpoint(tmp_path / "best", model, Progress(), {})
+    write_checkpoint(tmp_path / "best", state_of())
     with pytest.raises(UserError, match="do not fit"):
         load_weights(tmp_path / "best", nn.Linear(3, 4))
 
 
 def test_a_checkpoint_is_safetensors_and_json_only(tmp_path: Path) -> None:
-    model, optimizer = network(0)
-    step(model, optimizer)
-    save_checkpoint(tmp_path / "last", model, Progress(), {"classes": ["a", "b"]}, optimizer=optimizer)
+    write_checkpoint(tmp_path / "last", state_of(1))
     assert sorted(path.name for path in (tmp_path / "last").iterdir()) == [
         "meta.json", "model.safetensors", "optimizer.safetensors",
     ]  # fmt: skip
-    assert json.loads((tmp_path / "last" / "meta.json").read_text())["classes"] == ["a", "b"]
+    assert json.loads((tmp_path / "last" / "meta.json").read_text())["classes"] == ["a"]
+
+
+def test_a_damaged_one_gets_a_name_of_its_own_each_time(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        write_checkpoint(tmp_path / "last", state_of(1))
+        names.append(set_aside(tmp_path / "last").name)
+    assert names == ["damaged-last", "damaged-last-2", "damaged-last-3"]
+
+
+# Two hundred accidents: bits that flip, ends that are missing, zeros, files that are gone or have another's content.
+@pytest.mark.parametrize("block", range(10))
+def test_no_accident_goes_unnoticed(block: int, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "good", state_of(2, parts=torch.ones(2, 3)))
+    write_checkpoint(tmp_path / "other", state_of(4, seed=1, parts=torch.zeros(2, 3)))
+    for number in range(20):
+        draw = random.Random(100 * block + number)
+        broken = tmp_path / f"broken-{number}"
+        shutil.copytree(tmp_path / "good", broken)
+        file = broken / draw.choice(sorted(path.name for path in broken.iterdir()))
+        content = bytearray(file.read_bytes())
+        kind = draw.choice(["flip", "cut", "zeros", "gone", "exchanged", "longer"])
+        if kind == "flip":
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        elif kind == "cut":
+            del content[draw.randrange(len(content)) :]
+        elif kind == "zeros":
+            start = draw.randrange(len(content))
+            content[start : start + 64] = bytes(len(content[start : start + 64]))
+        elif kind == "longer":
+            content += b"\0" * 8
+        elif kind == "exchanged":
+            content = bytearray((tmp_path / "other" / file.name).read_bytes())
+        file.write_bytes(content)
+        if kind == "gone":
+            file.unlink()
+        if file.exists() and _says_the_same(file, tmp_path / "good" / file.name):
+            continue  # the accident met a zero, or a blank of the JSON
+        with pytest.raises(UserError, match=r"damaged|not complete|format"):
+            read_meta(broken)
+
+
+def _says_the_same(file: Path, good: Path) -> bool:
+    if file.suffix != ".json":
+        return file.read_bytes() == good.read_bytes()
+    try:
+        return bool(json.loads(file.read_text()) == json.loads(good.read_text()))
+    except ValueError:
+        return False
+
+
+def _write_until_killed(folder: str) -> None:
+    states = [state_of(step, seed=step) for step in (2, 4)]
+    step = 2
+    while True:
+        write_checkpoint(Path(folder) / "last", states[step // 2 % 2], keep=2)
+        step += 2
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(block: int, tmp_path: Path) -> None:
+    """Fifty kills at a random moment each, two hundred in all."""
+    write_checkpoint(tmp_path / "last", state_of(2, seed=2))
+    known = {xxhash.xxh3_128_hexdigest(_bytes_of(state_of(step, seed=step))) for step in (2, 4)}
+    context = multiprocessing.get_context("fork")
+    for number in range(50):
+        writer = context.Process(target=_write_until_killed, args=(str(tmp_path),))
+        writer.start()
+        writer.join(0.01 + random.Random(1000 * block + number).random() * 0.05)
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        found = find_checkpoint(tmp_path / "last")
+        assert found is not None
+        read_meta(found)
+        model, optimizer = network(9)
+        progress = load_progress(found, model, optimizer)
+        again = copy_state(model, progress, {"classes": ["a"]}, optimizer=optimizer)
+        assert xxhash.xxh3_128_hexdigest(_bytes_of(again)) in known
+
+
+def _bytes_of(state: State) -> bytes:
+    tensors = sorted([*state.weights.items(), *(state.optimizer or {}).items()], key=lambda item: item[0])
+    return str(state.progress.step).encode() + b"".join(tensor.numpy().tobytes() for _, tensor in tensors)
+
+
+class _Canary:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "statistics.safetensors", "meta.json"])
+def test_code_in_a_checkpoint_is_not_run(file: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "last", state_of(2, parts=torch.ones(2, 3)))
+    canary = tmp_path / "canary"
+    (tmp_path / "last" / file).write_bytes(pickle.dumps(_Canary(canary)))
+    model, optimizer = network(0)
+    for read in (
+        lambda: read_meta(tmp_path / "last"),
+        lambda: load_weights(tmp_path / "last", model),
+        lambda: load_progress(tmp_path / "last", model, optimizer),
+        lambda: load_parts(tmp_path / "last", 2),
+        lambda: read_progress(tmp_path / "last"),
+    ):
+        try:
+            read()
+        except UserError:
+            continue
+    assert not canary.exists()
+    pickle.loads((tmp_path / "last" / file).read_bytes())  # the canary is one
+    assert canary.exists()

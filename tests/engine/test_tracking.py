@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
-from vwmm.engine.tracking import MetricsFile, cut_metrics, trackable_config
+from vwmm.engine.tracking import trackable_config
 
 
 def offline_file(run: Path) -> Path:
@@ -61,24 +61,6 @@ def test_nothing_is_sent_by_default() -> None:
 def test_the_tracked_configuration_has_no_path() -> None:
     config = load_config([], ["data.csv=/secret/a.csv", "data.root=/secret", "modalities.ct.folder=secret_folder"])
     assert "secret" not in json.dumps(trackable_config(config))
-
-
-def test_metrics_are_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    records = [{"event": "train", "epoch": 1 + step // 3, "step": step} for step in range(1, 7)]
-    MetricsFile(path).write(
-        [*records, {"event": "validation", "epoch": 1, "step": 3}, {"event": "validation", "epoch": 2}]
-    )
-    with path.open("a") as stream:
-        stream.write('{"event": "tra')
-    cut_metrics(path, epoch=1, step=3)
-    kept = [json.loads(line) for line in path.read_text().splitlines()]
-    assert kept == [*records[:3], {"event": "validation", "epoch": 1, "step": 3}]
-
-
-def test_a_value_that_is_no_number_is_not_written_as_invalid_json(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        MetricsFile(tmp_path / "metrics.jsonl").write([{"loss": float("nan")}])
 
 
 def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

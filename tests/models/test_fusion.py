@@ -191,7 +191,8 @@ def test_dropout_of_the_model_is_keyed_and_off_in_evaluation() -> None:
     assert not torch.equal(model(images, present, 1), model(images, present, 2))
     evaluated = model.eval()(images, present, 1)
     assert torch.equal(evaluated, model(images, present))
-    assert torch.equal(evaluated, model.train()(images, present))  # without a key nothing is dropped
+    # Without a key nothing is dropped; training multiplies whole matrices, so the last bits may differ.
+    torch.testing.assert_close(evaluated, model.train()(images, present))
 
 
 def test_each_layer_of_the_head_has_its_own_mask() -> None:

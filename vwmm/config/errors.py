@@ -10,6 +10,7 @@ from typing import NoReturn
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_INVALID = 2
+EXIT_STOPPED = 75
 
 MAX_PROBLEMS_SHOWN = 20
 
@@ -28,6 +29,18 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """A run cannot go on, and why: a message, exit code 1."""
+
+
+class StoppedEarly(RuntimeError):  # noqa: N818 - it is none
+    """A run was asked to stop and did, in a state that it can go on from: a message, exit code 75."""
+
+
+class Told(Exception):  # noqa: N818 - it is an error's echo
+    """An error that has been said already, by this process or by another one of the run."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
 
 
 def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
@@ -61,6 +74,12 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
         if is_speaker():
             print(f"vwmm: {error}", file=sys.stderr, flush=True)
         return EXIT_FAILED
+    except Told as told:
+        return told.code
+    except StoppedEarly as stop:
+        if is_speaker():
+            print(f"vwmm: {stop}", file=sys.stderr, flush=True)
+        return EXIT_STOPPED
     except KeyboardInterrupt:
         if is_speaker():
             print("vwmm: interrupted", file=sys.stderr, flush=True)

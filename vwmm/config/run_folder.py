@@ -14,9 +14,11 @@ import yaml
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 
-# Sections and keys that never change a result: a run may be continued with others.
+# Sections and keys that never change a result: a run may be continued with others. With another number of
+# `max_skipped_steps` it is the run that it would have been with that number from the start.
 FREE_KEYS = (
     "cache.dir", "cache.on_device", "cache.workers", "tracking", "run", "train.log_every", "train.num_workers",
+    "train.max_minutes", "train.max_skipped_steps",
 )  # fmt: skip
 
 
@@ -38,6 +40,7 @@ class RunFolder:
     status = property(lambda self: self.path / "status.json")
     log = property(lambda self: self.path / "train.log")
     tracker = property(lambda self: self.path / "tracker.json")
+    starts = property(lambda self: self.path / ".starts.json")
 
     @property
     def name(self) -> str:
@@ -51,6 +54,24 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return str(state)
+
+    def identity(self) -> str:
+        """A random name of this run, made when it is first asked for."""
+        file = self.path / ".identity"
+        try:
+            return file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            identity = uuid.uuid4().hex
+            write_whole(file, identity + "\n")
+            return identity
+
+    def position(self) -> dict[str, Any]:
+        """Epoch and step from status.json, as far as it has them."""
+        try:
+            status = json.loads(self.status.read_text())
+            return {key: status[key] for key in ("epoch", "step") if key in status}
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def write_status(self, state: str, reason: str | None = None, **more: Any) -> None:
         """Writes status.json."""

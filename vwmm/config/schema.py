@@ -129,6 +129,12 @@ class Train(Record):
     """Share of each label that is spread over all classes."""
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "auto"
     """`no`, `fp16`, `bf16`, or `auto`: the best that the device computes natively."""
+    exact: bool = False
+    """Weights that do not depend on the number of processes, bit for bit; costs time, and memory for the gradients of each micro-batch."""  # noqa: E501
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps whose loss or gradient is no number that are passed over before training stops; 0: it stops at the first."""  # noqa: E501
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes after which training stops early with a checkpoint, exit code 75; null: never."""
     monitor: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] = "loss"
     """The validation value that chooses the best checkpoint."""
     early_stopping: EarlyStopping = EarlyStopping()
@@ -171,6 +177,18 @@ class Run(Record):
     """Folder that holds the run folders."""
     resume: Literal["auto", "must", "never"] = "auto"
     """An unfinished run of this name and configuration: `auto` goes on with it, `must` fails if there is none, `never` begins anew."""  # noqa: E501
+    save_every_steps: PositiveInt | None = None
+    """Steps between two checkpoints within an epoch; one is written after each epoch in any case."""
+    save_every_minutes: Annotated[float, Field(gt=0)] | None = 10
+    """Minutes between two checkpoints; null: no matter how long."""
+    keep: PositiveInt = 2
+    """Checkpoints to go on from that are kept, the newest included; an older one is the way back from a damaged one."""
+    snapshots: bool = False
+    """Keeps the state after each step in memory (/dev/shm): a killed process loses no step while the machine lives."""
+    hang_timeout_s: Annotated[float, Field(ge=1)] = 600
+    """Seconds without a sign of life or progress after which a process is named as hanging, and all end."""
+    max_stops_without_progress: PositiveInt = 5
+    """Starts in a row that may be stopped before they have made one new step; the next one fails."""
 
 
 class Config(Record):

@@ -4,7 +4,7 @@ A batch of 32 MiB is above glibc's threshold for mmap: allocated anew it would f
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -41,7 +41,7 @@ def load_batches(
     device: torch.device = torch.device("cpu"),  # noqa: B008
     *,
     num_threads: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches in the order asked for, float32, on the device. No random number is drawn.
 
     A batch is good until the next one is asked for, or the loop is left: its memory is then filled again.

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vwmm.config.errors import RunError
 from vwmm.config.schema import Cache, Modality
+from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.image import ImageError
 from vwmm.data.store import WAIT_S, Busy, Entry, Store, StoreError
 
@@ -96,18 +97,22 @@ def _run(
     todo: deque[tuple[int, str | None]] = deque((number, None) for number in range(len(jobs)))
     running: dict[Future[Result | Busy], int] = {}
     while todo or running:
+        if STOP.is_asked:
+            for number, _ in todo:
+                results[number] = Failure("stopped before it was transformed")
+            todo.clear()
         while todo and len(running) < 2 * num_workers:
             number, content = todo.popleft()
             running[pool.submit(work, jobs[number], content)] = number
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             number, result = running.pop(future), future.result()
-            if isinstance(result, Busy):
+            if isinstance(result, Busy) and not STOP.is_asked:
                 if not todo:
                     time.sleep(WAIT_S)
                 todo.append((number, result.content_hash))
                 continue
-            results[number] = result
+            results[number] = Failure("stopped before it was transformed") if isinstance(result, Busy) else result
             if each is not None:
                 each()
             if isinstance(result, Failure) and result.is_of_store:
@@ -144,7 +149,8 @@ _WORK: _Work | None = None
 
 def _start_worker(cache: Cache, modalities: Mapping[str, Modality]) -> None:
     global _WORK
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
+    for number in SIGNALS:  # they may reach the whole group; the parent stops its workers
+        signal.signal(number, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_watch_parent, daemon=True).start()
     _WORK = _Work(cache, modalities)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from vwmm.config.errors import UserError
+from vwmm.config.errors import RunError, UserError
+from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.image import ImageError
 from vwmm.data.manifest import Case
@@ -170,12 +171,16 @@ class CaseDataset:
         entry = self._entries.get((index, name))
         if entry is None:
             return None, (0.0, 0.0)
+        case = self.cases[index]
+        where = f"line {case.line}, case {case.name}: {name} {case.images[name]}"
         try:
+            FAULTS.at("read", case=case.name)
             voxels, levels = self._maps.voxels(entry, self._recipes[name])
         except (ImageError, OSError) as error:
-            case = self.cases[index]
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise UserError(f"line {case.line}, case {case.name}: {name} {case.images[name]}: {reason}") from error
+            raise UserError(f"{where}: {reason}") from error
+        except Exception as error:  # in a thread, far from whoever could say which image it was
+            raise RunError(f"{where}: cannot be read: {error.__class__.__name__}: {error}") from error
         return voxels, (levels.step, levels.lowest)
 
 

@@ -1,8 +1,14 @@
-"""DICOM files and series, and NRRD, read by SimpleITK."""
+"""DICOM files and series, and NRRD, read by SimpleITK: one at a time in each process.
 
+Its libraries share state between readers: two threads that read DICOM at once crash now and then (SimpleITK#805).
+"""
+
+import functools
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,20 +16,36 @@ from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_beside, che
 
 MAX_HEADER_BYTES = 2**16
 MODALITY, POSITION, ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+Result = TypeVar("Result")
+_LOCK = threading.RLock()
 
 
+def _alone(read: Callable[[Path], Result]) -> Callable[[Path], Result]:
+    """No other thread of this process is in one of these functions meanwhile."""
+
+    @functools.wraps(read)
+    def read_alone(path: Path) -> Result:
+        with _LOCK:
+            return read(path)
+
+    return read_alone
+
+
+@_alone
 def read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Voxels, affine and unit of a NRRD file."""
     _check_nrrd_data_file(path)
     return (*_from_itk(_open(path, "NrrdImageIO").Execute()), "unknown")
 
 
+@_alone
 def nrrd_shape(path: Path) -> tuple[int, ...]:
     """The shape of a NRRD file, from its header."""
     _check_nrrd_data_file(path)
     return tuple(_open(path, "NrrdImageIO").GetSize())
 
 
+@_alone
 def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Voxels, affine and unit of one DICOM file, with one slice or several frames."""
     image = _open(path, "GDCMImageIO").Execute()
@@ -31,11 +53,13 @@ def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     return (*_from_itk(image), "HU" if is_ct else "unknown")
 
 
+@_alone
 def dicom_shape(path: Path) -> tuple[int, ...]:
     """The shape of one DICOM file, from its header."""
     return tuple(_open(path, "GDCMImageIO").GetSize())
 
 
+@_alone
 def read_series(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Voxels, affine and unit of a folder with one DICOM series, its slices sorted by their position."""
     files = _series_files(path)
@@ -51,6 +75,7 @@ def read_series(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     return (*_from_itk(image), "HU" if is_ct else "unknown")
 
 
+@_alone
 def series_shape(path: Path) -> tuple[int, ...]:
     """The shape of a folder with one DICOM series: from its first file and their number."""
     files = _series_files(path)

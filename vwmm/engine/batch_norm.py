@@ -1,50 +1,139 @@
 """Batch-norm statistics that do not depend on which process computed which slot.
 
-In one process the running statistics are updated slot after slot, r <- (1 - m) r + m s. That is linear in the slots'
+In one process the running statistics r are updated slot after slot, r <- (1 - m) r + m s. That is linear in the slots'
 statistics s, so each process can keep a part of it: its own slots are added, and for a slot of another process only the
-decay (1 - m) is applied. The sum of the parts is what one process would have. They are summed before each evaluation
-and each save; a step costs no communication.
+decay (1 - m) is applied. The sum of the parts is what one process would have, but for its rounding. The parts are
+summed before each evaluation; a step costs no communication.
+
+With `train.exact` the slots' own terms m s are brought together after each step instead, and applied in the slots'
+order, which gives the same bits for any number of processes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+MOMENTUM = 0.1
+
 
 class RunningStatistics:
-    """The running means and variances of all branches' batch-norm layers, in parts over the processes."""
+    """The running means and variances of all branches' batch-norm layers, in one tensor."""
 
-    def __init__(self, branches: Mapping[str, nn.Module], accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.buffers: list[list[torch.Tensor]] = []
-        self.momentum = 0.1
-        for branch in branches.values():
-            layers = [layer for layer in branch.modules() if isinstance(layer, _BatchNorm)]
-            assert all(layer.momentum == self.momentum for layer in layers), "one momentum for all layers"
-            found = [(layer.running_mean, layer.running_var) for layer in layers]
-            self.buffers.append([buffer for pair in found for buffer in pair if buffer is not None])
+    def __init__(self, branches: Mapping[str, nn.Module], accelerator: Accelerator, *, exact: bool = False) -> None:
+        """The layers' buffers become views of one tensor, so the model is on its device already."""
+        self.accelerator, self.exact = accelerator, exact
+        self.is_whole = True
+        """Whether this process has the whole, not a part of it."""
+        layers = {name: _layers(branch) for name, branch in branches.items()}
+        widths = [[layer.num_features for layer in own.values()] for own in layers.values()]
+        every = {f"branches.{name}.{path}": layer for name, own in layers.items() for path, layer in own.items()}
+        self.flat, self._sizes = _joined(every, ["running_mean", "running_var"])
+        self._counts, _ = _joined(every, ["num_batches_tracked"])
+        self._branches = list(self.flat.split([2 * sum(own) for own in widths]))
+        self._branch_counts = list(self._counts.split([len(own) for own in widths]))
+        self._before, self._counts_before = self.flat.clone(), self._counts.clone()
+        self._terms: torch.Tensor | None = None
+        self._seen: list[list[bool]] = []
 
-    def begin(self) -> None:
-        """The main process keeps the statistics so far; the others' parts begin at zero."""
-        if not self.accelerator.is_main_process:
-            for buffers in self.buffers:
-                if buffers:
-                    torch._foreach_zero_(buffers)
+    @property
+    def _is_shared(self) -> bool:
+        return self.accelerator.num_processes > 1 and len(self.flat) > 0
 
-    def pass_over(self, has_images: Iterable[bool]) -> None:
-        """A slot of another process; has_images: for each branch, whether the slot had any image for it."""
-        for buffers, has_any in zip(self.buffers, has_images, strict=True):
-            if has_any and buffers:
-                torch._foreach_mul_(buffers, 1 - self.momentum)
+    def begin_step(self, has_images: list[list[bool]]) -> None:
+        """has_images: for each slot and each branch, whether the slot has any image for it."""
+        if self.is_whole and not self.exact and self._is_shared:
+            self.is_whole = False
+            if not self.accelerator.is_main_process:
+                self.flat.zero_()
+        self._before.copy_(self.flat)
+        self._counts_before.copy_(self._counts)
+        self._seen = has_images
+        if self.exact:
+            self._terms = torch.zeros(len(has_images), len(self.flat), device=self.flat.device)
+
+    def begin_slot(self) -> None:
+        """A slot of this process is about to be computed."""
+        if self.exact:
+            self.flat.zero_()
+
+    def end_slot(self, slot: int) -> None:
+        """The slot has been computed."""
+        if self._terms is not None:
+            self._terms[slot] = self.flat  # 0 <- (1 - m) 0 + m s
+
+    def pass_over(self, slot: int) -> None:
+        """A slot of another process."""
+        for part, counts, has_any in zip(self._branches, self._branch_counts, self._seen[slot], strict=True):
+            if has_any:
+                counts.add_(1)
+                if not self.exact:
+                    part.mul_(1 - MOMENTUM)
+
+    def end_step(self) -> None:
+        """All slots have been computed or passed over."""
+        if self._terms is None:
+            return
+        if self._is_shared:
+            self._terms = self.accelerator.reduce(self._terms, reduction="sum")  # each row has one owner
+        self.flat.copy_(self._before)
+        for terms, seen in zip(self._terms, self._seen, strict=True):
+            rows = terms.split([len(part) for part in self._branches])
+            for part, term, has_any in zip(self._branches, rows, seen, strict=True):
+                if has_any:
+                    part.mul_(1 - MOMENTUM).add_(term)
+        self._terms = None
+
+    def go_back(self) -> None:
+        """As before the step."""
+        self.flat.copy_(self._before)
+        self._counts.copy_(self._counts_before)
+        self._terms = None
 
     def bring_together(self) -> None:
         """Sums the parts; afterwards every process has the whole."""
-        flat = [buffer for buffers in self.buffers for buffer in buffers]
-        if self.accelerator.num_processes == 1 or not flat:
-            return
-        summed = self.accelerator.reduce(torch.cat([buffer.flatten() for buffer in flat]), reduction="sum")
-        for buffer, part in zip(flat, summed.split([buffer.numel() for buffer in flat]), strict=True):
-            buffer.copy_(part.view_as(buffer))
+        if not self.is_whole:
+            self.flat.copy_(self.accelerator.reduce(self.flat.clone(), reduction="sum"))
+            self.is_whole = True
+
+    def gather_parts(self) -> torch.Tensor | None:
+        """(P, n) the parts of all processes, which go on with theirs; None where each has the whole."""
+        if self.is_whole:
+            return None
+        gathered: torch.Tensor = self.accelerator.gather(self.flat[None])
+        return gathered
+
+    def set_part(self, parts: torch.Tensor) -> None:
+        """Goes on with this process's part of those that `gather_parts` gave."""
+        self.flat.copy_(parts[self.accelerator.process_index])
+        self.is_whole = False
+
+    def made_whole(self, weights: Mapping[str, torch.Tensor], parts: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A copy of the model's state with the sum of all parts in the place of this process's part."""
+        whole, state = parts.sum(dim=0).cpu(), dict(weights)
+        for (name, size), part in zip(self._sizes.items(), whole.split(list(self._sizes.values())), strict=True):
+            assert state[name].numel() == size
+            state[name] = part.clone()
+        return state
+
+
+def _layers(branch: nn.Module) -> dict[str, _BatchNorm]:
+    """The batch-norm layers by their path in the branch."""
+    layers = {path: layer for path, layer in branch.named_modules() if isinstance(layer, _BatchNorm)}
+    assert all(layer.momentum == MOMENTUM for layer in layers.values()), "one momentum for all layers"
+    return layers
+
+
+def _joined(layers: Mapping[str, _BatchNorm], names: list[str]) -> tuple[torch.Tensor, dict[str, int]]:
+    """One tensor whose parts are the layers' buffers of these names from now on; and the parts' sizes."""
+    buffers = {f"{path}.{name}": (layer, name) for path, layer in layers.items() for name in names}
+    found = [getattr(layer, name) for layer, name in buffers.values()]
+    sizes = {key: buffer.numel() for key, buffer in zip(buffers, found, strict=True)}
+    if not found:
+        return torch.zeros(0), sizes
+    flat = torch.cat([buffer.flatten() for buffer in found])
+    for (layer, name), buffer, part in zip(buffers.values(), found, flat.split(list(sizes.values())), strict=True):
+        setattr(layer, name, part.view_as(buffer))
+    return flat, sizes

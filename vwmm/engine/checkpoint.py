@@ -1,26 +1,33 @@
-"""Checkpoints: a folder with the weights, the optimizer and where the run stood. Complete or not there.
+"""Checkpoints: a folder with the weights, the optimizer and where the run stood. Complete and unaltered, or not loaded.
 
-Tensors are safetensors, everything else is JSON: nothing that is read here can run code.
+Tensors are safetensors, everything else is JSON: nothing that is read here can run code. A checkpoint is written under
+another name, flushed, and renamed; `meta.json` has the size and the hash of each file, and a hash of its own.
 """
 
-import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vwmm.config.errors import UserError
+from vwmm.config.faults import FAULTS
 
-FORMAT = 1
-WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.safetensors", "meta.json"
+FORMAT = 2
+WEIGHTS, OPTIMIZER, STATISTICS, META = (
+    "model.safetensors", "optimizer.safetensors", "statistics.safetensors", "meta.json"
+)  # fmt: skip
+LAST, OLDER, DAMAGED = "last", "step-", "damaged-"
+_CHUNK = 2**22
 
 
 @dataclass
@@ -30,7 +37,7 @@ class Progress:
     epoch: int = 0
     """Epochs that are complete."""
     step: int = 0
-    """Optimizer updates that are done."""
+    """Optimizer updates that are done, those that were skipped included."""
     best_value: float | None = None
     """The monitored value of the best checkpoint."""
     best_epoch: int | None = None
@@ -39,54 +46,139 @@ class Progress:
     """The monitored value that early stopping measures an improvement from."""
     epochs_without_improvement: int = 0
     """For early stopping."""
+    loss_sum: float = 0.0
+    """Of the unfinished epoch: the sum of the training losses of its cases."""
+    loss_cases: int = 0
+    """How many cases that sum is over."""
+    skipped: int = 0
+    """Steps that were passed over because their loss or gradient was no number."""
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the loss scaling of fp16."""
 
 
-def save_checkpoint(
-    folder: Path,
+@dataclass(frozen=True)
+class State:
+    """A copy of all that a checkpoint holds, which training no longer changes."""
+
+    weights: Mapping[str, torch.Tensor]
+    """The model's parameters and buffers."""
+    progress: Progress
+    """Where the run stood."""
+    description: Mapping[str, Any]
+    """What is needed to use the weights elsewhere."""
+    optimizer: Mapping[str, torch.Tensor] | None = None
+    """By `parameter/entry`; None where nobody will go on from it."""
+    parts: torch.Tensor | None = None
+    """(P, n) the processes' parts of the batch-norm statistics; None where each had the whole."""
+
+
+def copy_state(
     model: nn.Module,
     progress: Progress,
     description: Mapping[str, Any],
     *,
     optimizer: torch.optim.Optimizer | None = None,
-) -> None:
-    """Writes a checkpoint in the place of the one before; `description` says what is needed to use the model."""
+    parts: torch.Tensor | None = None,
+) -> State:
+    """The state as it is now."""
+    weights = {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+    tensors = None if optimizer is None else _optimizer_tensors(model, optimizer)
+    copied = Progress(**json.loads(json.dumps(asdict(progress))))
+    return State(weights, copied, dict(description), tensors, None if parts is None else _copy(parts))
+
+
+def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: bool = True) -> None:
+    """Writes a checkpoint in the place of the one before, which is kept as `step-...` if there are to be several.
+
+    is_durable: whether it is to survive a loss of power. Raises OSError, and then nothing has changed.
+    """
     temporary = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for leftover in [temporary, *folder.parent.glob(f".{_prefix(folder)}*.removing")]:
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, temporary / WEIGHTS)
-    if optimizer is not None:
-        save_file(_optimizer_tensors(model, optimizer), temporary / OPTIMIZER)
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(temporary.iterdir())}
-    meta = {"format": FORMAT, **description, "progress": asdict(progress), "files": files}
-    (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-    for path in [*temporary.iterdir(), temporary]:
-        _flush(path)
-    _put_in_place(temporary, folder)
+    try:
+        _write_files(temporary, state)
+        for path in [*temporary.iterdir(), temporary] if is_durable else []:
+            _flush(path)
+        FAULTS.at("save", step=state.progress.step)
+        _put_in_place(temporary, folder, keep, is_durable=is_durable)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Renames; the one before stays beside it until the new one has its name."""
-    before = folder.with_name(f".{folder.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
+def _write_files(folder: Path, state: State) -> None:
+    groups = {WEIGHTS: state.weights, OPTIMIZER: state.optimizer}
+    if state.parts is not None:
+        groups[STATISTICS] = {"parts": state.parts}
+    for name, tensors in groups.items():
+        if tensors is not None:
+            try:
+                save_file(dict(tensors), folder / name)
+            except SafetensorError as error:  # its way to say that the disk is full
+                raise OSError(str(error)) from error
+            FAULTS.at("save", step=state.progress.step)
+    files = {file.name: {"bytes": file.stat().st_size, "xxh3": hash_file(file)} for file in sorted(folder.iterdir())}
+    meta = {"format": FORMAT, **state.description, "progress": asdict(state.progress), "files": files}
+    (folder / META).write_text(json.dumps(meta | {"xxh3": _hash_meta(meta)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _put_in_place(temporary: Path, folder: Path, keep: int, *, is_durable: bool) -> None:
+    """Renames; the one before has another name until the new one has its own, and is removed or kept after that."""
     if folder.exists():
-        os.replace(folder, before)
+        os.replace(folder, _free_name(folder))
     os.replace(temporary, folder)
-    _flush(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    if is_durable:
+        _flush(folder.parent)
+    for path in older_checkpoints(folder)[keep - 1 :]:
+        _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first, so that half of it is never taken for a damaged checkpoint."""
+    removing = folder.with_name(f".{folder.name}.removing")
+    shutil.rmtree(removing, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, removing)
+        shutil.rmtree(removing, ignore_errors=True)
+
+
+def _free_name(folder: Path) -> Path:
+    """`step-00000120` beside `last`, `best-step-...` beside `best`; by what it holds, if that can be read."""
+    try:
+        step = int(json.loads((folder / META).read_text(encoding="utf-8"))["progress"]["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        step = 0
+    name = folder.with_name(f"{_prefix(folder)}{step:08}")
+    _remove(name)
+    return name
+
+
+def _prefix(folder: Path) -> str:
+    return OLDER if folder.name == LAST else f"{folder.name}-{OLDER}"
+
+
+def older_checkpoints(folder: Path) -> list[Path]:
+    """Those that had this checkpoint's place before it, the newest first."""
+    pattern = re.compile(re.escape(_prefix(folder)) + r"\d{8,}")
+    found = [path for path in folder.parent.glob(f"{_prefix(folder)}*") if pattern.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of a checkpoint whose files are all there, unchanged. Raises UserError."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        files: dict[str, dict[str, Any]] = meta["files"]
         if meta["format"] != FORMAT:
             raise UserError(f"checkpoint {folder} has format {meta['format']}, this version reads {FORMAT}")
-        damaged = [name for name, facts in files.items() if _sha256(folder / Path(name).name) != facts["sha256"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = meta.pop("xxh3")
+        if told != _hash_meta(meta):
+            raise UserError(f"checkpoint {folder} is damaged: {META} is not what was written")
+        files: dict[str, dict[str, Any]] = meta["files"]
+        damaged = [name for name, facts in files.items() if not _is_intact(folder / Path(name).name, facts)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
     if damaged:
         raise UserError(f"checkpoint {folder} is damaged: {', '.join(damaged)} is not what was written")
@@ -95,8 +187,15 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def find_checkpoint(folder: Path) -> Path | None:
     """The checkpoint, or the one before it if a crash came between two renames."""
-    before = folder.with_name(f".{folder.name}.before")
-    return next((path for path in (folder, before) if (path / META).exists()), None)
+    return next((path for path in (folder, *older_checkpoints(folder)) if (path / META).exists()), None)
+
+
+def set_aside(folder: Path) -> Path:
+    """Gives a damaged checkpoint a name under which it is never loaded."""
+    numbers = (f"{DAMAGED}{folder.name}" + (f"-{n}" if n > 1 else "") for n in range(1, 10**6))
+    name = next(path for number in numbers if not (path := folder.with_name(number)).exists())
+    os.replace(folder, name)
+    return name
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
@@ -107,16 +206,44 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         raise UserError(f"checkpoint {folder}: the weights do not fit this model: {error}") from error
 
 
+def load_parts(folder: Path, num_processes: int) -> torch.Tensor | None:
+    """(P, n) the processes' parts of the statistics, if it has any and they were as many. Raises UserError."""
+    if not (folder / STATISTICS).exists():
+        return None
+    try:
+        parts = load_file(folder / STATISTICS)["parts"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"checkpoint {folder}: the statistics cannot be read: {error}") from error
+    return parts if len(parts) == num_processes else None
+
+
 def load_progress(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Weights, optimizer and position of a checkpoint. Raises UserError."""
-    meta = read_meta(folder)
+    """Weights, optimizer and position of a checkpoint that `read_meta` has found intact. Raises UserError."""
+    progress = read_progress(folder)
     load_weights(folder, model)
     try:
         tensors = load_file(folder / OPTIMIZER)
-    except (OSError, SafetensorError) as error:
+        _restore_optimizer(model, optimizer, tensors)
+    except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"checkpoint {folder}: the optimizer's state cannot be read: {error}") from error
-    _restore_optimizer(model, optimizer, tensors)
-    return Progress(**meta["progress"])
+    return progress
+
+
+def read_progress(folder: Path) -> Progress:
+    """Where the run stood. Raises UserError."""
+    try:
+        values = json.loads((folder / META).read_text(encoding="utf-8"))["progress"]
+        return Progress(**{known.name: values[known.name] for known in fields(Progress)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
+
+
+def digest(parameters: Iterator[nn.Parameter]) -> str:
+    """A hash of the weights' bits."""
+    hashed = xxhash.xxh3_128()
+    for parameter in parameters:
+        hashed.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return hashed.hexdigest()
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -126,8 +253,9 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
     for parameter, state in optimizer.state.items():
         for entry, value in state.items():
             if value is not None:
-                tensor = value if torch.is_tensor(value) else torch.tensor(value)
-                tensors[f"{names[id(parameter)]}/{entry}"] = tensor.detach().cpu().contiguous()
+                tensors[f"{names[id(parameter)]}/{entry}"] = _copy(
+                    value if torch.is_tensor(value) else torch.tensor(value)
+                )
     return tensors
 
 
@@ -141,9 +269,27 @@ def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _sha256(path: Path) -> str:
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """In this computer's memory, and its own."""
+    copied = tensor.detach().to("cpu", copy=True)
+    return copied.contiguous()
+
+
+def _hash_meta(meta: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(meta, sort_keys=True).encode())
+
+
+def _is_intact(file: Path, facts: Mapping[str, Any]) -> bool:
+    return file.stat().st_size == facts["bytes"] and hash_file(file) == facts["xxh3"]
+
+
+def hash_file(path: Path) -> str:
+    """XXH3 of a file's content, 128 bit: at the speed of memory, and it notices every accident."""
+    hashed = xxhash.xxh3_128()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(_CHUNK):
+            hashed.update(chunk)
+    return hashed.hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -1,31 +1,38 @@
 """The epochs of a run: train, validate, keep the best, know where it stands."""
 
+import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.predictions import Predictions
-from vwmm.config.errors import RunError
-from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.errors import RunError, StoppedEarly
+from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
+from vwmm.config.stopping import STOP
 from vwmm.data.augment import augment_batch, draw_cases
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
-from vwmm.engine.checkpoint import Progress, find_checkpoint, load_progress, save_checkpoint
-from vwmm.engine.loops import Learner, predict_all, train_one_epoch
+from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress
+from vwmm.engine.exact_sum import ExactSum
+from vwmm.engine.loops import Learner, StepResult, predict_all, train_one_epoch
+from vwmm.engine.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.optim import build_optimizer, learning_rate, set_learning_rate, sum_gradients
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
+from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.runtime import Runtime
-from vwmm.engine.tracking import MetricsFile, cut_metrics, log_values
+from vwmm.engine.saving import Saver
+from vwmm.engine.tracking import log_values
 from vwmm.models.fusion import FusionModel, build_model
 from vwmm.models.losses import class_weights
 
@@ -50,38 +57,60 @@ class Fit:
         train = config.train
         self.model: FusionModel = build_model(config.model, config.modalities, len(material.classes), seed=train.seed)
         optimizer = build_optimizer(self.model.parameters(), train)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
-            prepared, self.optimizer = runtime.accelerator.prepare(self.model, optimizer)
-        sum_gradients(prepared)
+        prepared, self.optimizer = _prepare(
+            runtime, self.model, optimizer, {n: m.size for n, m in config.modalities.items()}, exact=train.exact
+        )
         self.learner = Learner(
             model=prepared,
             optimizer=self.optimizer,
-            statistics=RunningStatistics(dict(self.model.branches.items()), runtime.accelerator),
+            statistics=RunningStatistics(dict(self.model.branches.items()), runtime.accelerator, exact=train.exact),
             weights=class_weights(train.class_weights, material.train.labels, len(material.classes)),
             label_smoothing=train.label_smoothing,
             max_grad_norm=train.max_grad_norm,
             seed=train.seed,
+            exact_sum=ExactSum(list(self.model.parameters())) if train.exact else None,
         )
         self.steps_per_epoch = num_steps(len(material.train), train.batch_size, train.micro_batch_size)
         self.progress = Progress()
-        self._resume()
-        self.metrics_file = MetricsFile(run.metrics) if runtime.is_main else None
+        self._deadline = None if train.max_minutes is None else runtime.started + train.max_minutes * 60
+        self._last_record: dict[str, Any] | None = None
+        self.saver: Saver | None = None
+        self.metrics_file: MetricsFile | None = None
 
-    def _resume(self) -> None:
-        """Goes on from the last checkpoint, if there is one; metrics.jsonl is cut back to it."""
-        last = find_checkpoint(self.run.last)
-        if last is not None:
-            self.progress = load_progress(last, self.model, self.optimizer.optimizer)
-            if self.progress.scaler and self.runtime.accelerator.scaler is not None:
-                self.runtime.accelerator.scaler.load_state_dict(self.progress.scaler)
+    def resume(self, found: Path | None) -> None:
+        """Goes on from a state, if there is one; metrics.jsonl is cut back to it."""
+        self.runtime.watch.at("resume")
+        if found is not None:
+            self.load(found)
             LOG.info("resuming after epoch %d, step %d", self.progress.epoch, self.progress.step)
         if self.runtime.is_main:
-            cut_metrics(self.run.metrics, epoch=self.progress.epoch, step=self.progress.step)
+            missing = cut_metrics(self.run.metrics, epoch=self.progress.epoch, step=self.progress.step)
+            if missing:
+                LOG.info("metrics.jsonl has lost the lines of %d steps, the first of step %d", len(missing), missing[0])
+            self.metrics_file = MetricsFile(self.run.metrics)
+            self.saver = Saver(self.run, self.metrics_file, keep=self.config.run.keep, snapshot=self._snapshot_place())
+            if found is not None and found.parent == self.run.last.parent:
+                self.saver.saved_step = self.progress.step
         self.runtime.wait()
 
+    def load(self, folder: Path) -> None:
+        """The state of a checkpoint that is intact."""
+        self.progress = load_progress(folder, self.model, self.optimizer.optimizer)
+        parts = load_parts(folder, self.runtime.num_processes)
+        if parts is not None:
+            self.learner.statistics.set_part(parts)
+        if self.progress.scaler and self.runtime.accelerator.scaler is not None:
+            self.runtime.accelerator.scaler.load_state_dict(self.progress.scaler)
+
+    def _snapshot_place(self) -> Path | None:
+        if not self.config.run.snapshots:
+            return None
+        place = snapshot_place(self.run)
+        make_snapshot_folder(place)
+        return place
+
     def run_epochs(self) -> None:
-        """Trains to the last epoch, or until early stopping."""
+        """Trains to the last epoch, or until early stopping. Raises StoppedEarly, with a checkpoint on the disk."""
         epochs, patience = self.config.train.epochs, self.config.train.early_stopping.patience
         started, first = time.monotonic(), self.progress.epoch
         for epoch in range(first + 1, epochs + 1):
@@ -93,45 +122,130 @@ class Fit:
             left = (time.monotonic() - started) / (epoch - first) * (epochs - epoch)
             LOG.info("%s  %s left", describe_epoch(record, epochs, predictions), duration(left))
             log_values(self.runtime, _validation_values(record), step=self.progress.step)
-            if self.runtime.is_main:
-                self.run.write_status("running", epoch=epoch, step=self.progress.step)
+            self._say_running()
+        if self.saver is not None:
+            self.saver.require(self.progress.step)
+
+    def close(self) -> None:
+        """The run is done: what was kept in memory is no longer needed."""
+        if self.saver is not None:
+            self.saver.close(is_done=True)
 
     def _run_epoch(self, epoch: int) -> tuple[dict[str, Any], Predictions]:
-        train, material = self.config.train, self.material
-        steps = plan_epoch(len(material.train), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
-        chance = self.config.model.modality_dropout
-        present = draw_present(material.train.present(), chance, seed=train.seed, epoch=epoch)
-        title = f"epoch {epoch}/{train.epochs}"
-        with Bar(title, len(material.train), "case", is_speaker=self.runtime.is_main) as bar:
-            recorder = StepRecorder(self, epoch, bar)
-            train_one_epoch(
-                self.runtime,
-                self.learner,
-                material.train,
-                steps,
-                present=present,
-                augment=self._augment_in(epoch),
-                first_step=self.progress.step + 1,
-                set_rate=self._set_rate,
-                after_step=recorder.after_step,
-                num_workers=train.num_workers,
-            )
-            recorder.flush()
-        self.progress.step += len(steps)
-        self.progress.epoch = epoch
-        predictions = self._validate()
+        recorder = self.train_part(epoch, self._after_step)
+        try:
+            predictions = self.validate()
+        except StoppedEarly:
+            self._stop(recorder)
         record = {
             "event": "validation",
             "epoch": epoch,
             "step": self.progress.step,
             **predictions.metrics(),
-            "train_loss": recorder.mean_loss(),
+            "train_loss": self.progress.loss_sum / max(1, self.progress.loss_cases),
             "lr": self._rate(self.progress.step),
             "cases_per_s": recorder.cases_per_s(),
+            "weights": digest(self.model.parameters()),
         }
+        self.progress.epoch, self.progress.loss_sum, self.progress.loss_cases = epoch, 0.0, 0
         if self.metrics_file is not None:
             self.metrics_file.write([record])
         return record, predictions
+
+    def train_part(
+        self, epoch: int, after_step: Callable[["StepRecorder", StepResult], None], *, until: int | None = None
+    ) -> "StepRecorder":
+        """Trains the rest of an epoch, or up to a step; what came of each step is told."""
+        train, material = self.config.train, self.material
+        plan = plan_epoch(len(material.train), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
+        done = self.progress.step - (epoch - 1) * self.steps_per_epoch
+        left = plan[done : None if until is None else until - (epoch - 1) * self.steps_per_epoch]
+        chance = self.config.model.modality_dropout
+        present = draw_present(material.train.present(), chance, seed=train.seed, epoch=epoch)
+        title = f"epoch {epoch}/{train.epochs}"
+        with Bar(title, len(material.train), "case", is_speaker=self.runtime.is_main) as bar:
+            bar.advance(sum(len(slot) for slots in plan[:done] for slot in slots))
+            recorder = StepRecorder(self, epoch, bar)
+            train_one_epoch(
+                self.runtime,
+                self.learner,
+                material.train,
+                left,
+                present=present,
+                augment=self._augment_in(epoch),
+                first_step=self.progress.step + 1,
+                set_rate=self._set_rate,
+                after_step=lambda result: after_step(recorder, result),
+                is_time_to_save=self._is_time_to_save,
+                num_workers=train.num_workers,
+            )
+            recorder.flush()
+        return recorder
+
+    def _after_step(self, recorder: "StepRecorder", result: StepResult) -> None:
+        """Notes what came of a step; saves or stops where that was agreed."""
+        self.progress.step = result.step
+        if not result.is_good:
+            self._pass_over(recorder, result)
+        recorder.note(result)
+        if self.config.run.snapshots:
+            recorder.flush()
+            self._keep_in_memory()
+        if result.should_stop:
+            self._stop(recorder)
+        every = self.config.run.save_every_steps
+        if result.should_save or (every is not None and result.step % every == 0):
+            recorder.flush()
+            self._save()
+            self._say_running()
+
+    def _pass_over(self, recorder: "StepRecorder", result: StepResult) -> None:
+        """A step whose loss or gradient is no number: nothing was changed. Raises RunError if it is one too many."""
+        wrong = [slot for slot, loss in zip(result.slots, result.losses, strict=True) if not math.isfinite(loss)]
+        names = [self.material.train.cases[index].name for slot in wrong or result.slots for index in slot]
+        what = f"the loss is {result.loss}" if wrong else "the gradient is not finite"
+        text = f"{what} in step {result.step}, on {'case' if len(names) == 1 else 'cases'} {', '.join(names)}"
+        self.progress.skipped += 1
+        allowed = self.config.train.max_skipped_steps
+        if self.progress.skipped <= allowed:
+            LOG.info("%s: the step is passed over (%d of at most %d)", text, self.progress.skipped, allowed)
+            return
+        self.progress.step, self.progress.skipped = result.step - 1, self.progress.skipped - 1
+        recorder.flush()
+        self._save()
+        self._say_running()
+        if self.saver is not None:
+            self.saver.wait()
+        self.runtime.wait()
+        raise RunError(
+            f"{text}. Weights and statistics are those before it. `vwmm check` looks for images that are no numbers; a "
+            "smaller train.lr, train.max_grad_norm=1 or train.mixed_precision=no may help, and "
+            f"train.max_skipped_steps={allowed + 1} passes over such a step"
+        )
+
+    def _is_time_to_save(self) -> bool:
+        """Asked of each process; the main process's clock decides."""
+        if self._deadline is not None and self.runtime.is_main and time.monotonic() > self._deadline:
+            STOP.ask(f"train.max_minutes={self.config.train.max_minutes:g}")
+        return self.saver is not None and self.saver.is_due(self.config.run.save_every_minutes)
+
+    def _stop(self, recorder: "StepRecorder") -> NoReturn:
+        """Saves what there is and leaves. Raises StoppedEarly."""
+        recorder.flush()
+        self._save()
+        self._say_running()
+        if self.saver is not None:
+            self.saver.require(self.progress.step)
+        self.runtime.wait()
+        raise StoppedEarly(
+            f"stopped by {STOP.reason or 'a request to another process'} after step {self.progress.step}; "
+            "the same command goes on from there"
+        )
+
+    def _say_running(self) -> None:
+        if self.runtime.is_main:
+            with contextlib.suppress(OSError):  # a full disk
+                self.run.write_status("running", epoch=self.progress.epoch, step=self.progress.step)
 
     def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
         """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""
@@ -153,7 +267,8 @@ class Fit:
         set_learning_rate(self.optimizer, rate)
         return rate
 
-    def _validate(self) -> Predictions:
+    def validate(self) -> Predictions:
+        """Predictions for the validation cases."""
         return predict_cases(
             self.runtime,
             self.learner.model,
@@ -174,18 +289,42 @@ class Fit:
             progress.stopping_value, progress.epochs_without_improvement = value, 0
         else:
             progress.epochs_without_improvement += 1
-        if self.runtime.accelerator.scaler is not None:
-            progress.scaler = self.runtime.accelerator.scaler.state_dict()
-        if self.runtime.is_main:
-            description = self._description(record)
-            if progress.best_epoch == epoch:
-                save_checkpoint(self.run.best, self.model, progress, description)
-                write_whole(self.run.predictions, predictions.to_csv())
-            save_checkpoint(self.run.last, self.model, progress, description, optimizer=self.optimizer.optimizer)
-        self.runtime.wait()
+        self._last_record = record
+        self._save(best=predictions if progress.best_epoch == epoch else None)
 
-    def _description(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _save(self, *, best: Predictions | None = None) -> None:
+        """A checkpoint to go on from; `best`: the predictions of this state, if it is the best so far."""
+        self.runtime.watch.at("copy", step=self.progress.step)
+        state = self._copy_state()
+        if self.saver is not None and state is not None:
+            if best is None:
+                self.saver.save(state)
+            else:
+                self.saver.save(state, best=replace(state, optimizer=None), predictions=best.to_csv())
+
+    def _keep_in_memory(self) -> None:
+        state = self._copy_state()
+        if self.saver is not None and state is not None:
+            self.saver.keep_in_memory(state)
+        self.runtime.wait()  # nobody goes on before this step is safe
+
+    def _copy_state(self) -> State | None:
+        """On the main process; to be called by all."""
+        parts = self.learner.statistics.gather_parts()
+        if not self.runtime.is_main:
+            return None
+        if self.runtime.accelerator.scaler is not None:
+            self.progress.scaler = self.runtime.accelerator.scaler.state_dict()
+        state = copy_state(
+            self.model, self.progress, self._description(), optimizer=self.optimizer.optimizer, parts=parts
+        )
+        return (
+            state if parts is None else replace(state, weights=self.learner.statistics.made_whole(state.weights, parts))
+        )
+
+    def _description(self) -> dict[str, Any]:
         """What is needed to use the weights elsewhere."""
+        record = self._last_record or {}
         return {
             "classes": list(self.material.classes),
             "modalities": {name: m.model_dump(mode="json") for name, m in self.config.modalities.items()},
@@ -196,56 +335,94 @@ class Fit:
         }
 
 
+def _prepare(
+    runtime: Runtime,
+    model: FusionModel,
+    optimizer: torch.optim.Optimizer,
+    sizes: Mapping[str, list[int]],
+    *,
+    exact: bool,
+) -> tuple[torch.nn.Module, Any]:
+    """Model and optimizer in Accelerate's hands. An exact sum of gradients is ours to make."""
+    if exact:
+        prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
+        return prepared, runtime.accelerator.prepare_optimizer(optimizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
+        prepared, optimizer = runtime.accelerator.prepare(model, optimizer)
+    sum_gradients(prepared)
+    if runtime.num_processes > 2:
+        _settle_buckets(runtime, prepared, model, sizes)
+    return prepared, optimizer
+
+
+def _settle_buckets(
+    runtime: Runtime, prepared: torch.nn.Module, model: FusionModel, sizes: Mapping[str, list[int]]
+) -> None:
+    """Lets data-parallel training arrange its buckets on images of zeros, whatever the run begins with.
+
+    It arranges them after its first backward pass, and where an element lies in its bucket decides in which order more
+    than two processes' values of it are added: a run that goes on would have other bits than one that was not stopped.
+    """
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    images = {name: torch.zeros(2, 1, *size, device=runtime.device) for name, size in sizes.items()}
+    present = torch.ones(2, len(images), dtype=torch.bool, device=runtime.device)
+    runtime.accelerator.backward(prepared.train()(images, present).sum())
+    for parameter in model.parameters():
+        parameter.grad = None
+    for name, buffer in model.named_buffers():
+        buffer.copy_(before[name])
+
+
 class StepRecorder:
-    """Collects the steps' losses on the device and writes them every `log_every` steps, in one reduction."""
+    """Collects what came of the steps, and writes it every `log_every` steps."""
 
     def __init__(self, fit: Fit, epoch: int, bar: Bar) -> None:
         self.fit, self.epoch, self.bar = fit, epoch, bar
-        self._waiting: list[tuple[int, torch.Tensor, float, int]] = []
+        self._waiting: list[dict[str, Any]] = []
         self._started = self._flushed = time.monotonic()
-        self._sum, self._cases = 0.0, 0
+        self._cases, self._new_cases = 0, 0
 
-    def after_step(self, step: int, loss: torch.Tensor, rate: float, num_cases: int) -> None:
-        """Notes a step; nothing is waited for, unless it is time to write."""
-        self._waiting.append((step, loss, rate, num_cases))
-        self.bar.advance(num_cases)
+    def note(self, result: StepResult) -> None:
+        """Notes a step."""
+        record = {
+            "event": "train",
+            "epoch": self.epoch,
+            "step": result.step,
+            "loss": result.loss if result.is_good else None,
+            "lr": result.rate,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+        }
+        if not result.is_good:
+            record["skipped"] = True
+        self._waiting.append(record)
+        progress = self.fit.progress
+        if result.is_good:
+            progress.loss_sum += result.loss * result.num_cases
+            progress.loss_cases += result.num_cases
+        self._new_cases += result.num_cases
+        self.bar.advance(result.num_cases)
         if len(self._waiting) >= self.fit.config.train.log_every:
             self.flush()
 
     def flush(self) -> None:
-        """Brings the losses together (the one synchronisation) and writes a line for each step."""
+        """Writes a line for each step."""
         if not self._waiting:
             return
-        parts = torch.stack([loss for _, loss, _, _ in self._waiting])
-        losses = self.fit.runtime.accelerator.reduce(parts, reduction="sum").tolist()
         now = time.monotonic()
-        speed = sum(cases for *_, cases in self._waiting) / max(now - self._flushed, 1e-9)
-        records = [
-            {"event": "train", "epoch": self.epoch, "step": step, "loss": loss, "lr": rate, "cases_per_s": speed}
-            for (step, _, rate, _), loss in zip(self._waiting, losses, strict=True)
-        ]
-        wrong = next((record for record in records if not math.isfinite(record["loss"])), None)
-        if wrong is not None:
-            raise RunError(
-                f"the loss is {wrong['loss']} in step {wrong['step']} (epoch {self.epoch}): a smaller train.lr, "
-                "train.max_grad_norm=1 or train.mixed_precision=no may help; the last checkpoint is unharmed"
-            )
+        speed = self._new_cases / max(now - self._flushed, 1e-9)
+        records = [{**record, "cases_per_s": speed} for record in self._waiting]
         if self.fit.metrics_file is not None:
             self.fit.metrics_file.write(records)
         for record in records:
             values = {"train/loss": record["loss"], "train/lr": record["lr"], "train/cases_per_s": speed}
             log_values(self.fit.runtime, {**values, "epoch": self.epoch}, step=record["step"])
-        self._sum += sum(loss * cases for (*_, cases), loss in zip(self._waiting, losses, strict=True))
-        self._cases += sum(cases for *_, cases in self._waiting)
-        self._waiting, self._flushed = [], now
+        self._cases += self._new_cases
+        self._waiting, self._new_cases, self._flushed = [], 0, now
 
-    def mean_loss(self) -> float:
-        """The mean of the steps' losses, weighted by their cases."""
-        return self._sum / self._cases
-
-    def cases_per_s(self) -> float:
-        """Training cases a second, over the epoch."""
-        return self._cases / max(self._flushed - self._started, 1e-9)
+    def cases_per_s(self) -> float | None:
+        """Training cases a second, over what this start has trained of the epoch; None if that is nothing."""
+        return self._cases / max(self._flushed - self._started, 1e-9) if self._cases else None
 
 
 def predict_cases(
@@ -291,7 +468,7 @@ def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions
     return (
         f"epoch {record['epoch']}/{epochs}  train loss {record['train_loss']:.4f}  val loss {record['loss']:.4f}  "
         f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
-        f"{record['cases_per_s']:.3g} cases/s"
+        f"{'-' if record['cases_per_s'] is None else format(record['cases_per_s'], '.3g')} cases/s"
     )
 
 

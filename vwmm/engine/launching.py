@@ -10,50 +10,110 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from vwmm.config.errors import EXIT_FAILED, UserError, is_speaker
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker
 from vwmm.config.loading import find_shipped
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.stopping import SIGNALS, ask_when_parent_dies
 
 OUTCOME_VARIABLE = "VWMM_OUTCOME_FILE"
+_WORKER, _RUN = "worker-", "run"
+_POLL_S = 0.1
+# What is left of a failed run this long after its first word is ended.
+_GRACE_S = 30.0
 
 
-def launch(script: Path, arguments: Sequence[str], launch_file: str | None) -> int:
-    """Runs a script under `accelerate launch` and returns the script's own exit code."""
+def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, num_processes: int | None = None) -> int:
+    """Runs a script under `accelerate launch` and returns the script's own exit code.
+
+    num_processes: how many, instead of the launch file's number.
+    """
     command = [
         sys.executable,
         "-m",
         "accelerate.commands.launch",
         *_launch_options(launch_file),
+        *([] if num_processes is None else ["--num_processes", str(num_processes)]),
         str(script),
         *arguments,
     ]
     with tempfile.TemporaryDirectory(prefix="vwmm-") as folder:
         outcome = Path(folder) / "exit_code"
-        environment = {**os.environ, **_cpu_variable(launch_file), OUTCOME_VARIABLE: str(outcome)}
-        # A group of its own, so that a signal reaches the launcher and everything that it started.
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        _wait_through_signals(process)
-        try:
-            return int(outcome.read_text())
-        except (OSError, ValueError):
+        environment = {
+            # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+            **os.environ,
+            **_cpu_variable(launch_file),
+            OUTCOME_VARIABLE: str(outcome),
+        }
+        # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
+        process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_before_launcher)
+        _wait_through_signals(process, outcome)
+        _wait_for_workers(outcome.parent)
+        code = _outcome(outcome)
+        if code is None:
+            _mend_status(outcome.parent, process.returncode)
             return process.returncode if process.returncode > 0 else EXIT_FAILED
+        return code
+
+
+def _outcome(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _mend_status(folder: Path, code: int) -> None:
+    """A run whose processes were killed cannot say so itself."""
+    with contextlib.suppress(OSError):
+        run = RunFolder(Path((folder / _RUN).read_text()))
+        if run.state() == "running":
+            reason = f"killed: the launcher ended with exit code {code}"
+            run.write_status("failed", reason, **run.position())
+
+
+def register_worker() -> None:
+    """Called by the script as early as it can take signals: `launch` passes them on to it."""
+    if (file := _outcome_file()) is not None:
+        (file.parent / f"{_WORKER}{os.getpid()}").touch()
+
+
+def register_run(run: RunFolder) -> None:
+    """Called by the script when its run folder is known."""
+    if (file := _outcome_file()) is not None:
+        (file.parent / _RUN).write_text(str(run.path))
 
 
 def report_outcome(code: int) -> int:
-    """Called by the script: leaves its exit code for `launch`; returns the code to exit with.
+    """Called by the script: leaves its exit code for `launch`, unless one is there; returns the code to exit with.
 
-    To the launcher a wrong input is no crash: it would add a traceback of its own to our message.
+    To the launcher no outcome is a failure: it would add a traceback of its own to our message.
     """
-    file = os.environ.get(OUTCOME_VARIABLE)
+    file = _outcome_file()
     if file is None:
         return code
-    if is_speaker():
-        Path(file).write_text(str(code))
-    return EXIT_FAILED if code == EXIT_FAILED else 0
+    if is_speaker() or code != EXIT_DONE:
+        with contextlib.suppress(OSError), file.open("x") as stream:
+            stream.write(str(code))
+    return EXIT_DONE
+
+
+def _outcome_file() -> Path | None:
+    file = os.environ.get(OUTCOME_VARIABLE)
+    return None if file is None else Path(file)
+
+
+def _before_launcher() -> None:
+    """In the launcher, before it is one: it ends when this process dies, and leaves signals to the script."""
+    ask_when_parent_dies(signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _launch_options(launch_file: str | None) -> list[str]:
@@ -92,16 +152,54 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads} if uses_cpu else {}
 
 
-def _wait_through_signals(process: subprocess.Popen[bytes]) -> None:
-    """Waits; SIGTERM and Ctrl-C stop the launcher and every process that it started."""
+def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path) -> None:
+    """Waits; signals are passed on to the script's processes, also to those that are still starting.
 
-    def pass_on(*_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    A second Ctrl-C ends everything at once. Processes that are left when one has failed are ended after a while.
+    """
+    signals: list[int] = []
+    passed_on: dict[Path, int] = {}
+    failed_at: float | None = None
+    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
     try:
-        process.wait()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_S)
+                return
+            for worker in outcome.parent.glob(f"{_WORKER}*"):
+                for number in signals[passed_on.get(worker, 0) :]:
+                    _send(int(worker.name.removeprefix(_WORKER)), number)
+                passed_on[worker] = len(signals)
+            if _outcome(outcome) not in (None, EXIT_DONE):
+                failed_at = failed_at or time.monotonic()
+            if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
+                _end_group(process)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _wait_for_workers(folder: Path) -> None:
+    """A launcher that was killed leaves processes behind, which save and end by themselves."""
+    end = time.monotonic() + _GRACE_S
+    while any(_is_alive(int(worker.name.removeprefix(_WORKER))) for worker in folder.glob(f"{_WORKER}*")):
+        if time.monotonic() > end:
+            return
+        time.sleep(_POLL_S)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

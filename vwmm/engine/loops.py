@@ -1,6 +1,7 @@
 """The two loops: one epoch of training, and predictions for a list of cases."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -8,11 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from vwmm.config.stopping import STOP
 from vwmm.data.batches import load_batches
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import evaluation_batches, slots_of
 from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.engine.exact_sum import ExactSum
 from vwmm.engine.runtime import Runtime
 from vwmm.models.losses import batch_weight, summed_cross_entropy
 
@@ -38,6 +42,40 @@ class Learner:
     """Bound of the gradients' norm."""
     seed: int
     """Key of dropout."""
+    exact_sum: ExactSum | None = None
+    """Sums the gradients of the slots in no order; None: data-parallel training does, while it computes."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What all processes know of a step."""
+
+    step: int
+    """Its number, from 1."""
+    slots: list[list[int]]
+    """Its cases."""
+    rate: float
+    """Its learning rate."""
+    losses: list[float]
+    """Of each slot: its part of the step's loss."""
+    grad_norm: float
+    """L2 norm of the gradient, before it is cut to `max_grad_norm`."""
+    is_good: bool
+    """Whether loss and gradient are finite numbers; if not, nothing was changed."""
+    should_stop: bool
+    """Whether any process was asked to stop."""
+    should_save: bool
+    """Whether the main process finds that it is time for a checkpoint."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of its cases, added up in the order of the slots."""
+        return sum(self.losses)
+
+    @property
+    def num_cases(self) -> int:
+        """How many cases it has."""
+        return sum(map(len, self.slots))
 
 
 def train_one_epoch(
@@ -50,65 +88,144 @@ def train_one_epoch(
     augment: Callable[[Batch], dict[str, torch.Tensor]],
     first_step: int,
     set_rate: Callable[[int], float],
-    after_step: Callable[[int, torch.Tensor, float, int], None],
+    after_step: Callable[[StepResult], None],
+    is_time_to_save: Callable[[], bool] = lambda: False,
     num_workers: int = 1,
 ) -> None:
-    """One pass over the training cases.
+    """One pass over the training cases, or the rest of one.
 
     steps: the epoch's plan (see data/order.py). present: (N, M) bool, which images of each case are used in this epoch.
     augment: gives a batch's images, changed at random. first_step: number of the first update. set_rate: sets and
-    returns a step's learning rate. after_step: told the step, this process's part of its loss (on the device), the rate
-    and the number of cases.
+    returns a step's learning rate. after_step: told what came of each step; may raise StoppedEarly.
     """
     mine = [slots_of(len(slots), process=runtime.process, num_processes=runtime.num_processes) for slots in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
     batches = load_batches(dataset, wanted, runtime.device, num_threads=num_workers)
+    watch = runtime.watch
     learner.model.train()
-    learner.statistics.begin()
-    for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
-        rate = set_rate(step)
-        labels = [dataset.labels[index] for slot in slots for index in slot]
-        divisor = batch_weight(labels, learner.weights)
-        loss = torch.zeros((), device=runtime.device)
-        waiting = list(range(len(slots)))
-        # With fewer slots than processes (a ragged last batch) an empty one takes part in the reduction.
-        for number in numbers or [NO_SLOT]:
-            while number != NO_SLOT and (other := waiting.pop(0)) != number:
-                learner.statistics.pass_over(_has_images(present, slots[other]))
-            batch = _empty(dataset, runtime.device) if number == NO_SLOT else next(batches)
-            batch = replace(batch, images=augment(batch))
-            is_last = number == (numbers or [NO_SLOT])[-1]
-            key = _key(learner.seed, step, max(number, 0))
-            loss += _accumulate(runtime, learner, batch, present, divisor, key, synchronize=is_last)
-        for other in waiting:
-            learner.statistics.pass_over(_has_images(present, slots[other]))
-        if learner.max_grad_norm is not None:
-            runtime.accelerator.clip_grad_norm_(learner.model.parameters(), learner.max_grad_norm)
-        learner.optimizer.step()
-        learner.optimizer.zero_grad()
-        after_step(step, loss, rate, len(labels))
+    try:
+        for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
+            rate = set_rate(step)
+            losses, is_poisoned = _compute(runtime, learner, dataset, batches, step, slots, numbers, present, augment)
+            watch.at("reduce", step=step, waits=True)
+            if learner.exact_sum is not None:
+                learner.exact_sum.finish(len(slots))
+            if is_poisoned:
+                _poison(learner)
+            result = _agree(runtime, learner, step, slots, rate, losses, wants_save=is_time_to_save())
+            watch.at("update", step=step)
+            if result.is_good:
+                learner.optimizer.step()
+                learner.statistics.end_step()
+            else:
+                learner.statistics.go_back()
+            learner.optimizer.zero_grad()
+            watch.at("step", step=step)
+            after_step(result)
+    finally:
+        batches.close()
     learner.statistics.bring_together()
 
 
-def _accumulate(
+def _compute(
     runtime: Runtime,
     learner: Learner,
-    batch: Batch,
+    dataset: CaseDataset,
+    batches: Iterator[Batch],
+    step: int,
+    slots: list[list[int]],
+    numbers: list[int],
     present: np.ndarray,
-    divisor: float,
-    key: int,
-    *,
-    synchronize: bool,
+    augment: Callable[[Batch], dict[str, torch.Tensor]],
+) -> tuple[torch.Tensor, bool]:
+    """Forward and backward of this process's slots of a step: (S,) the losses of its own, zero for the others; and
+    whether a rehearsed fault is to make the gradient NaN."""
+    watch, statistics = runtime.watch, learner.statistics
+    labels = [dataset.labels[index] for slot in slots for index in slot]
+    divisor = batch_weight(labels, learner.weights)
+    losses = torch.zeros(len(slots), device=runtime.device)
+    statistics.begin_step([_has_images(present, slot) for slot in slots])
+    is_poisoned = False
+    # With fewer slots than processes (a ragged last batch) an empty one takes part in the reduction.
+    own = numbers or ([NO_SLOT] if learner.exact_sum is None else [])
+    waiting = list(range(len(slots)))
+    for number in own:
+        while number != NO_SLOT and (other := waiting.pop(0)) != number:
+            statistics.pass_over(other)
+        watch.at("read", step=step)
+        batch = _empty(dataset, runtime.device) if number == NO_SLOT else next(batches)
+        batch = replace(batch, images=augment(batch))
+        is_last = number == own[-1]
+        if number != NO_SLOT:
+            statistics.begin_slot()
+        with nullcontext() if is_last or learner.exact_sum is not None else runtime.accelerator.no_sync(learner.model):
+            loss = _forward(learner, batch, present, divisor, _key(learner.seed, step, max(number, 0)), runtime.device)
+            if watch.at("forward", step=step):
+                loss = loss * torch.nan
+            is_poisoned |= watch.at("backward", step=step, waits=is_last and runtime.num_processes > 1)
+            runtime.accelerator.backward(loss)
+        if number != NO_SLOT:
+            losses[number] = loss.detach()
+            statistics.end_slot(number)
+            if learner.exact_sum is not None:
+                learner.exact_sum.take()
+    for other in waiting:
+        statistics.pass_over(other)
+    return losses, is_poisoned
+
+
+def _forward(
+    learner: Learner, batch: Batch, present: np.ndarray, divisor: float, key: int, device: torch.device
 ) -> torch.Tensor:
-    """Forward and backward of one slot; returns its part of the step's loss. Gradients are summed over the processes
-    with the last slot of each only."""
-    mask = torch.from_numpy(present[batch.indices.numpy()]).to(runtime.device, non_blocking=True)
-    weights = None if learner.weights is None else torch.tensor(learner.weights, device=runtime.device)
-    with nullcontext() if synchronize else runtime.accelerator.no_sync(learner.model):
-        logits = learner.model(batch.images, mask, dropout_seed=key)
-        loss = summed_cross_entropy(logits, batch.labels, weights, learner.label_smoothing) / divisor
-        runtime.accelerator.backward(loss)
-    return loss.detach()
+    """A slot's part of the step's loss."""
+    mask = torch.from_numpy(present[batch.indices.numpy()]).to(device, non_blocking=True)
+    weights = None if learner.weights is None else torch.tensor(learner.weights, device=device)
+    logits = learner.model(batch.images, mask, dropout_seed=key)
+    return summed_cross_entropy(logits, batch.labels, weights, learner.label_smoothing) / divisor
+
+
+def _agree(
+    runtime: Runtime,
+    learner: Learner,
+    step: int,
+    slots: list[list[int]],
+    rate: float,
+    losses: torch.Tensor,
+    *,
+    wants_save: bool,
+) -> StepResult:
+    """What all processes know of a step before anything is changed: one small reduction, the one synchronisation."""
+    scaler = runtime.accelerator.scaler
+    if scaler is not None:
+        runtime.accelerator.unscale_gradients()
+    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+    norm = get_total_norm(gradients).to(runtime.device)
+    # A scaled gradient that overflows is fp16's daily business, which its scaler sees to.
+    is_bad = torch.zeros_like(norm) if scaler is not None else (~torch.isfinite(norm)).float()
+    asked = torch.tensor([float(STOP.is_asked), float(wants_save)], device=runtime.device)
+    shared = torch.cat([losses, is_bad[None], asked])  # (S + 3,)
+    if runtime.num_processes > 1:
+        shared = runtime.accelerator.reduce(shared, reduction="sum")
+    *parts, num_bad, num_stop, num_save, own_norm = torch.cat([shared, norm[None]]).tolist()
+    if learner.max_grad_norm is not None:
+        clip_grads_with_norm_(learner.model.parameters(), learner.max_grad_norm, norm)
+    return StepResult(
+        step=step,
+        slots=slots,
+        rate=rate,
+        losses=parts,
+        grad_norm=own_norm,
+        is_good=num_bad == 0 and all(map(math.isfinite, parts)),
+        should_stop=num_stop > 0,
+        should_save=num_save > 0,
+    )
+
+
+def _poison(learner: Learner) -> None:
+    for parameter in learner.model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.fill_(torch.nan)
+            return
 
 
 def predict_all(
@@ -124,7 +241,7 @@ def predict_all(
 
     Batches are fixed in size (the last is filled up by repeating a case), so that a case's logits do not depend on
     which others it is computed with. On a CPU each batch is computed by one thread, several at a time: the number of
-    threads in a convolution changes its rounding.
+    threads in a convolution changes its rounding. Raises StoppedEarly on all processes where one was asked to stop.
     """
     batches = evaluation_batches(len(dataset), batch_size)
     mine = batches[runtime.process :: runtime.num_processes]
@@ -132,18 +249,25 @@ def predict_all(
     network = runtime.accelerator.unwrap_model(model)
     network.eval()
     done = 0
-    for indices, part in zip(mine, _run_batches(runtime, network, dataset, mine), strict=True):
+    parts = _run_batches(runtime, network, dataset, mine)
+    for indices, part in zip(mine, parts, strict=True):
         logits[indices] = part.float().to(runtime.device)
         done += len(set(indices))
+        runtime.watch.at("validate")
+        if STOP.is_asked:
+            break  # what the others have done is thrown away, too
         if each is not None:
             each(done, len(dataset) // runtime.num_processes)
+    parts.close()
+    runtime.stop_if_asked()
+    runtime.watch.at("wait", waits=True)
     gathered: torch.Tensor = runtime.accelerator.reduce(logits, reduction="sum")  # each row has one owner
     return gathered.cpu().numpy()
 
 
 def _run_batches(
     runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]]
-) -> Iterator[torch.Tensor]:
+) -> Generator[torch.Tensor, None, None]:
     def run(batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
             logits: torch.Tensor = network(batch.images, batch.present)

@@ -14,6 +14,7 @@ import torch
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Modality
+from vwmm.config.stopping import STOP
 from vwmm.data.building import Failure, Job, Result, build
 from vwmm.data.checks import describe_image
 from vwmm.data.dataset import CaseDataset
@@ -81,6 +82,7 @@ def prepare_images(
     results = runtime.share_out(images, _Look(store, recipes, reads=False))
     if runtime.decide(lambda: room_for(results) + _SPARE_BYTES > _disk(store.folder).free):
         results = runtime.share_out(images, _Look(store, recipes, reads=True))
+    runtime.stop_if_asked()
     todo = [number for number, result in enumerate(results) if result is None]
     LOG.info(
         "%s",
@@ -98,6 +100,7 @@ def prepare_images(
         runtime.decide(lambda: _check_room(store.folder, len(todo), room_for(results)))
         for number, result in zip(todo, _build(runtime, cache, modalities, [images[n] for n in todo]), strict=True):
             results[number] = result
+        runtime.stop_if_asked()
     problems = [
         f"cache.dir: {store.folder} cannot be written: {result.reason}"
         if result.is_of_store
@@ -135,6 +138,8 @@ class _Look:
         case, name = image
         path = case.images[name]
         assert path is not None
+        if STOP.is_asked:
+            return None
         try:
             content = self.store.known_content(path) or (content_hash(path) if self.reads else None)
         except OSError as error:
@@ -153,10 +158,16 @@ def _build(
             jobs = [Job(path, name) for case, name in share if (path := case.images[name]) is not None]
             workers = cache.workers or runtime.num_cores
             num_threads = torch.get_num_threads()
-            done = build(cache, modalities, jobs, num_workers=workers, each=lambda: bar.to(count(1)))
+
+            def after_image() -> None:
+                runtime.watch.at("cache")
+                bar.to(count(1))
+
+            done = build(cache, modalities, jobs, num_workers=workers, each=after_image)
             torch.set_num_threads(num_threads)  # its setting is in part global, and the workers' threads change it
-            while runtime.is_main and (total := count(0)) < len(images):
+            while runtime.is_main and not STOP.is_asked and (total := count(0)) < len(images):
                 bar.to(total)
+                runtime.watch.at("wait", waits=True)
                 time.sleep(_POLL_S)
             return done
 

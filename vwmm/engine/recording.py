@@ -9,21 +9,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vwmm import __version__
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import UserError
+from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
 from vwmm.data.splits import split_hash, split_table
 from vwmm.data.uses import note_use
+from vwmm.engine.checkpoint import read_progress
+from vwmm.engine.launching import register_run
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
+from vwmm.engine.resuming import find_state, snapshot_place
 from vwmm.engine.runtime import Runtime
 from vwmm.models.fusion import count_parameters
 
@@ -44,8 +48,8 @@ VERSIONS_OF = (
 @contextmanager
 def open_run(
     runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images
-) -> Iterator[RunFolder]:
-    """The run's folder, held by this run until the block ends; status.json says how it ended.
+) -> Iterator[tuple[RunFolder, Path | None]]:
+    """The run's folder, held by this run until the block ends, and the state that it goes on from.
 
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
@@ -63,25 +67,26 @@ def open_run(
     def claim() -> str:
         nonlocal lock
         folder = choose_run_folder(config)
-        _check_same_cohort(folder, split_table(cohort, assigned, images.hashes(cohort)))
+        check_same_cohort(folder, split_table(cohort, assigned, images.hashes(cohort)))
         lock = folder.lock()
         return str(folder.path)
 
     run = RunFolder(Path(runtime.decide(claim)))
     handler = log_to_file(run.log) if runtime.is_main else None
     try:
+        found = runtime.decide(lambda: _claim_state(config, run))
+        runtime.watch.on_failure = partial(_note_failure, run)
         if runtime.is_main:
+            register_run(run)
             _write_head(run, config, cohort, assigned, images, environment)
         runtime.wait()
         images.store.locks.let_go()  # from here on pruning knows what the run needs
-        yield run
+        yield run, found
         runtime.wait()
-    except BaseException as error:
+    except StoppedEarly as stop:
         if runtime.is_main:
-            run.write_status("invalid" if isinstance(error, UserError) else "failed", _reason(error))
-            assert handler is not None
-            # Into train.log only: on the screen the message follows anyway.
-            handler.emit(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, f"stopped: {_reason(error)}", (), None))
+            run.write_status("preempted", str(stop), **run.position())
+            _log_only(f"stopped: {stop}", handler)
         raise
     finally:
         if handler is not None:
@@ -89,6 +94,49 @@ def open_run(
             handler.close()
         if lock is not None:
             lock.close()
+
+
+def _claim_state(config: Config, run: RunFolder) -> Path | None:
+    """The state that the run goes on from; says what was damaged. Raises UserError after too many fruitless starts."""
+    snapshot = snapshot_place(run) if config.run.snapshots else None
+    found = find_state(run, snapshot)
+    for message in found.messages:
+        LOG.info("%s", message)
+    step = 0 if found.path is None else read_progress(found.path).step
+    _count_start(run, step, config.run.max_stops_without_progress)
+    return found.path
+
+
+def _count_start(run: RunFolder, step: int, limit: int) -> None:
+    """Counts the starts in a row that were stopped before they made a step; one too many is an error."""
+    count = 0
+    if run.state() in ("preempted", "running"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads(run.starts.read_text())
+            count = int(before["count"]) if before["step"] == step else 0
+    if count >= limit:
+        run.starts.unlink(missing_ok=True)  # who starts it again by hand, after having read this, has all tries again
+        raise UserError(
+            f"run {run.path} was stopped {count} times in a row before it had made one step after step {step}: give it "
+            "more time, prepare the cache ahead of it (`vwmm prepare`), or raise run.max_stops_without_progress"
+        )
+    write_whole(run.starts, json.dumps({"step": step, "count": count + 1}) + "\n")
+
+
+def _note_failure(run: RunFolder, message: str) -> None:
+    """status.json and train.log of a run that fails, by whichever process speaks of it."""
+    lines = message.splitlines()
+    is_invalid = len(lines) > 1 and lines[1].startswith("  - ")
+    reason = lines[1].removeprefix("  - ") if is_invalid else lines[0].removeprefix("vwmm: ")
+    run.write_status("invalid" if is_invalid else "failed", reason, **run.position())
+    with run.log.open("a", encoding="utf-8") as stream:
+        stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} stopped: {message}\n")
+
+
+def _log_only(text: str, handler: logging.Handler | None) -> None:
+    """Into train.log only: on the screen the message follows anyway."""
+    if handler is not None:
+        handler.emit(LOG.makeRecord(LOG.name, logging.INFO, "", 0, text, (), None))
 
 
 def describe_environment(
@@ -100,7 +148,7 @@ def describe_environment(
         "vwmm": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in VERSIONS_OF},
+        "versions": versions(),
         "git_commit": _git_commit(),
         "command_line": " ".join(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,7 +172,7 @@ def _write_head(
     images: Images,
     environment: dict[str, Any],
 ) -> None:
-    run.write_status("running", epoch=0, step=0)
+    run.write_status("running", **({"epoch": 0, "step": 0} | run.position()))
     with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
         note_use(images.store.folder, run.path)
     write_whole(run.config, to_yaml(config))
@@ -132,7 +180,7 @@ def _write_head(
     write_whole(run.split, split_table(cohort, assigned, images.hashes(cohort)))
 
 
-def _check_same_cohort(run: RunFolder, table: str) -> None:
+def check_same_cohort(run: RunFolder, table: str) -> None:
     """A run goes on with the cases, the split and the images that it began with, or not at all."""
     try:
         before = run.split.read_text(encoding="utf-8")
@@ -148,10 +196,9 @@ def _check_same_cohort(run: RunFolder, table: str) -> None:
     )
 
 
-def _reason(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    text = lines[0] if lines else ""
-    return text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}".rstrip(": ")
+def versions() -> dict[str, str | None]:
+    """Of the libraries that compute."""
+    return {name: _version(name) for name in VERSIONS_OF}
 
 
 def _version(name: str) -> str | None:

@@ -21,8 +21,8 @@ from vwmm.data.dataset import CaseDataset
 from vwmm.data.readers import ImageError
 from vwmm.data.splits import cases_of
 from vwmm.data.store import Store
-from vwmm.engine.checkpoint import Progress, read_meta
-from vwmm.engine.fit import Material
+from vwmm.engine.checkpoint import read_meta
+from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG
 from vwmm.engine.runtime import Runtime
 
@@ -54,13 +54,16 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
     )
 
 
-def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, progress: Progress) -> None:
+def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
     """Says the result, writes report.html and the final status, and ends the trackers."""
+    runtime.watch.at("report")
     if runtime.is_main:
         best = read_meta(run.best)["validation"]
-        run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
         write_report(run.path, examples=choose_examples(run, material.val))
+        progress = fit.progress
+        run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
         LOG.info("%s", describe_result(run, best))
+    fit.close()
     if runtime.accelerator.trackers:
         runtime.accelerator.end_training()
     runtime.wait()

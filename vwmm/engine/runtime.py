@@ -1,9 +1,10 @@
 """What this process is part of: builds the Accelerator and says what really runs."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,8 +18,10 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
-from vwmm.config.errors import UserError
+from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Tracking, Train
+from vwmm.config.stopping import STOP
+from vwmm.engine.watch import Watch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,6 +37,10 @@ class Runtime:
     """Accelerate's, made once per process."""
     mixed_precision: str
     """What is really used: `no`, `fp16` or `bf16`."""
+    watch: Watch = field(default_factory=Watch)
+    """Where this process and the others are."""
+    started: float = field(default_factory=time.monotonic)
+    """When it began, by `time.monotonic`."""
 
     @property
     def is_main(self) -> bool:
@@ -77,6 +84,7 @@ class Runtime:
         """The results of all items in their order: each process works on its share, and all get all results."""
         mine = list(range(self.process, len(items), self.num_processes))
         done = list(zip(mine, work([items[number] for number in mine]), strict=True))
+        self.watch.at("wait", waits=True)
         return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
 
     def count_together(self) -> Callable[[int], int]:
@@ -111,10 +119,25 @@ class Runtime:
 
     def wait(self) -> None:
         """Until every process is here."""
+        self.watch.at("wait", waits=True)
         self.accelerator.wait_for_everyone()
 
+    def any(self, holds: bool) -> bool:
+        """Whether it holds on any of the processes."""
+        if self.num_processes == 1:
+            return holds
+        self.watch.at("wait", waits=True)
+        return bool(self.accelerator.reduce(torch.tensor(float(holds), device=self.device), reduction="sum").item())
 
-def start_runtime(train: Train, tracking: Tracking, *, shares_steps: bool = True) -> Runtime:
+    def stop_if_asked(self) -> None:
+        """Raises StoppedEarly on every process if any was asked to stop; to be called by all at once."""
+        if self.any(STOP.is_asked):
+            raise StoppedEarly(f"stopped by {STOP.reason or 'a request to another process'}")
+
+
+def start_runtime(
+    train: Train, tracking: Tracking, *, shares_steps: bool = True, hang_timeout_s: float = 600
+) -> Runtime:
     """Joins the processes that the launcher started.
 
     shares_steps: whether they will train together; UserError where there are more of them than a step has
@@ -145,7 +168,35 @@ def start_runtime(train: Train, tracking: Tracking, *, shares_steps: bool = True
         raise UserError(f"{asked} processes were asked for, but {accelerator.num_processes} run")
     if accelerator.device.type == "cpu":
         torch.set_num_threads(train.cpu_threads)
-    return Runtime(accelerator, precision)
+    else:
+        _compute_deterministically()
+    watch = Watch(
+        process=accelerator.process_index, num_processes=asked, store=_own_store(asked), timeout_s=hang_timeout_s
+    )
+    watch.start()
+    return Runtime(accelerator, precision, watch)
+
+
+def _own_store(num_processes: int) -> Any:
+    """A connection of its own to the store through which the processes found each other."""
+    if num_processes == 1:
+        return None
+    store = torch.distributed.distributed_c10d._get_default_store()
+    while isinstance(store, torch.distributed.PrefixStore):
+        store = store.underlying_store
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return torch.distributed.PrefixStore(f"vwmm-watch-{restart}", store.clone())  # type: ignore[attr-defined]
+
+
+def _compute_deterministically() -> None:
+    """A run that was interrupted has the bits of one that was not: the GPU's algorithms must not depend on timing.
+
+    The pooling layers without such an algorithm have been replaced (models/pooling.py); should another layer have
+    none, torch warns.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def choose_precision(setting: str) -> str:

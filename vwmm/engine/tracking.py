@@ -8,7 +8,6 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -20,31 +19,6 @@ from vwmm.engine.progress import LOG
 from vwmm.engine.runtime import Runtime
 
 PROBE_TIMEOUT_S = 3.0
-
-
-class MetricsFile:
-    """metrics.jsonl, a JSON object a line; written by the main process."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("a", encoding="utf-8")
-
-    def write(self, records: list[dict[str, Any]]) -> None:
-        """Appends the records and flushes."""
-        self._stream.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        self._stream.flush()
-
-
-def cut_metrics(path: Path, *, epoch: int, step: int) -> None:
-    """Leaves what was logged up to a checkpoint, so that steps that are done again are not there twice."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the line that was being written when the process died
-        is_done = record["step"] <= step if record["event"] == "train" else record["epoch"] <= epoch
-        kept += [line] if is_done else []
-    write_whole(path, "".join(f"{line}\n" for line in kept))
 
 
 def trackable_config(config: Config) -> dict[str, Any]:

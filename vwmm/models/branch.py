@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
 
 # Small enough for a few hundred cases and a CPU: a hundredth of a DenseNet121's parameters.
@@ -23,6 +24,7 @@ def build_branch(
     network, pooled = (
         _resnet(backbone, dims, norm) if backbone.startswith("resnet") else _densenet(backbone, dims, norm)
     )
+    make_deterministic(network)
     if num_features is None:
         return network, pooled
     return nn.Sequential(network, RowLinear(pooled, num_features)), num_features

@@ -1,0 +1,59 @@
+"""A sum of gradients whose bits depend on neither the order of the additions nor who computed which.
+
+Each slot's gradient is rounded once, to multiples of a power of two that all processes agree on, and these are added as
+64-bit integers. The unit is so small that the largest sum just fits: with 8 slots 2^-59 of the largest element, where
+float32 itself keeps 2^-24 of each.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+_BITS = 62  # of an int64, less its sign and one for the rounding
+
+
+class ExactSum:
+    """Collects the gradients of this process's slots, and sums those of all processes."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._slots: list[torch.Tensor] = []
+
+    def take(self) -> None:
+        """After a slot's backward pass: its gradient is put aside."""
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        self._slots.append(torch.cat([part.flatten() for part in parts]))
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def finish(self, num_slots: int) -> None:
+        """The sum over a step's `num_slots` slots becomes every process's gradient; NaN if any is not finite."""
+        device = self.parameters[0].device
+        largest = torch.zeros((), device=device)
+        for slot in self._slots:
+            # NaN would vanish in a maximum over processes; infinity does not.
+            largest = torch.maximum(largest, torch.nan_to_num(slot.abs().max(), nan=math.inf, posinf=math.inf))
+        if _is_shared():
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        bound = float(largest)  # the second synchronisation of an exact step
+        total = torch.zeros(sum(p.numel() for p in self.parameters), dtype=torch.int64, device=device)
+        if math.isfinite(bound) and bound > 0:
+            exponent = _BITS - math.frexp(bound)[1] - math.ceil(math.log2(num_slots))
+            # In two factors: one alone may be too large for a float64.
+            factors = (2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2))
+            for slot in self._slots:
+                total += (slot.double() * factors[0] * factors[1]).round_().to(torch.int64)
+            if _is_shared():
+                dist.all_reduce(total)
+            gradient = (total.double() / factors[0] / factors[1]).float()
+        else:
+            gradient = total.float() if bound == 0 else torch.full_like(total, math.nan, dtype=torch.float32)
+        self._slots.clear()
+        for parameter, part in zip(self.parameters, gradient.split([p.numel() for p in self.parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+def _is_shared() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

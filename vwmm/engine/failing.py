@@ -1,0 +1,45 @@
+"""Which process says why a run failed: the one that it happened to, once, before all others."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vwmm.config.errors import EXIT_FAILED, EXIT_INVALID, RunError, StoppedEarly, Told, UserError, format_problems
+from vwmm.engine.runtime import Runtime
+
+# Words of the errors that a collective operation raises where another process is to blame.
+_OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "TCPStore", "DistStore")
+
+
+@contextmanager
+def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iterator[None]:
+    """An error within becomes `Told`, after the first process that has one has said it."""
+    try:
+        yield
+    except (Told, StoppedEarly):
+        raise
+    except UserError as error:
+        raise _tell(runtime, format_problems(error.problems), EXIT_INVALID, report_outcome) from error
+    except RunError as error:
+        raise _tell(runtime, f"vwmm: {error}", EXIT_FAILED, report_outcome) from error
+    except Exception as error:
+        blamed = runtime.watch.blame() if any(word in str(error) for word in _OF_OTHERS) else None
+        if blamed == "":
+            raise Told(EXIT_FAILED) from error
+        raise _tell(runtime, blamed or _own_words(runtime, error), EXIT_FAILED, report_outcome) from error
+    finally:
+        runtime.watch.leave()
+
+
+def _tell(runtime: Runtime, message: str, code: int, report_outcome: Callable[[int], int]) -> Told:
+    if runtime.watch.fail(message, before=lambda: report_outcome(code)):
+        return Told(code)
+    return Told(EXIT_FAILED)
+
+
+def _own_words(runtime: Runtime, error: Exception) -> str:
+    lines = str(error).splitlines()
+    text = f"{error.__class__.__name__}: {lines[0]}" if lines else error.__class__.__name__
+    of = f"process {runtime.process} " if runtime.num_processes > 1 else ""
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return f"vwmm: {of}failed in {runtime.watch.where()}: {text}\n{trace}"

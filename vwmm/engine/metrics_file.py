@@ -1,0 +1,79 @@
+"""metrics.jsonl, the truth about a run: each step and each epoch once, also after a stop, a crash or a full disk."""
+
+import json
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from vwmm.config.run_folder import write_whole
+from vwmm.engine.progress import LOG
+
+
+class MetricsFile:
+    """A JSON object a line; written by the main process."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("ab", buffering=0)
+        self._waiting: list[bytes] = []
+        self._size = os.fstat(self._stream.fileno()).st_size
+        self._lock = threading.Lock()
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Appends the records. On a full disk they wait in memory for the next call."""
+        self._waiting += [json.dumps(record, allow_nan=False).encode() + b"\n" for record in records]
+        try:
+            self.flush(is_durable=False)
+        except OSError as error:
+            LOG.info("metrics.jsonl cannot be written (%s); %d lines wait", error.strerror, len(self._waiting))
+
+    def flush(self, *, is_durable: bool = True) -> None:
+        """Writes what waits, to the disk itself. Raises OSError, and then nothing of it is in the file."""
+        with self._lock:
+            lines = b"".join(self._waiting)
+            try:
+                _write_all(self._stream.fileno(), lines)
+                if is_durable:
+                    os.fsync(self._stream.fileno())
+            except OSError:
+                os.ftruncate(self._stream.fileno(), self._size)  # no half a line stays
+                raise
+            self._size += len(lines)
+            self._waiting.clear()
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def cut_metrics(path: Path, *, epoch: int, step: int) -> list[int]:
+    """Leaves what was logged up to a checkpoint, each step and epoch once; returns the steps that are missing.
+
+    Steps that are done again are thus not there twice.
+    """
+    kept: dict[tuple[str, int], str] = {}
+    for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+            key = (record["event"], record["step"] if record["event"] == "train" else record["epoch"])
+            is_done = record["step"] <= step and (record["event"] == "train" or record["epoch"] <= epoch)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # the line that was being written when the process died
+        if is_done:
+            kept.setdefault(key, line)
+    write_whole(path, "".join(f"{line}\n" for line in kept.values()))
+    steps = Counter(number for event, number in kept if event == "train")
+    return [number for number in range(1, step + 1) if number not in steps]
+
+
+def last_step(path: Path) -> int:
+    """The last step that was logged; 0 where there is none."""
+    steps = [0]
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            steps.append(int(json.loads(line)["step"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return max(steps)

@@ -1,0 +1,94 @@
+"""Writes checkpoints while training goes on: training waits for the copy, and for the one before if it is not done."""
+
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from vwmm.config.errors import RunError
+from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.engine.checkpoint import State, write_checkpoint
+from vwmm.engine.metrics_file import MetricsFile
+from vwmm.engine.progress import LOG
+
+
+class Saver:
+    """Checkpoints of one run, written by the main process one after another."""
+
+    def __init__(self, run: RunFolder, metrics: MetricsFile, *, keep: int, snapshot: Path | None = None) -> None:
+        """snapshot: where the state after each step is kept in memory; None: nowhere."""
+        self.run, self.metrics, self.keep, self.snapshot = run, metrics, keep, snapshot
+        self.saved_step = -1
+        """The step of the last checkpoint that is on the disk."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="saving")
+        self._writing: Future[None] | None = None
+        self._last_at = time.monotonic()
+
+    def is_due(self, every_minutes: float | None) -> bool:
+        """Whether the last checkpoint is that old."""
+        return every_minutes is not None and time.monotonic() - self._last_at > every_minutes * 60
+
+    def save(self, state: State, *, best: State | None = None, predictions: str | None = None) -> None:
+        """Writes a state to go on from, and first what is the best and its predictions, if it is given.
+
+        A disk that is full costs this checkpoint; the one before stays, and training goes on.
+        """
+        self.wait()
+        self._last_at = time.monotonic()
+        self._writing = self._pool.submit(self._write, state, best, predictions)
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def keep_in_memory(self, state: State) -> None:
+        """Keeps a state where it survives this process, but not its machine."""
+        if self.snapshot is None:
+            return
+        self.wait()  # what it says is the best has to be on the disk
+        try:
+            self.metrics.flush(is_durable=False)
+            write_checkpoint(self.snapshot, state, is_durable=False)
+        except OSError as error:
+            LOG.info("run.snapshots: %s: %s; from here on only checkpoints are written", self.snapshot.parent, error)
+            self._forget_snapshot()
+
+    def require(self, step: int) -> None:
+        """Raises RunError unless the state after this step is on the disk."""
+        self.wait()
+        if self.saved_step != step:
+            kept = "there is none" if self.saved_step < 0 else f"the last one is of step {self.saved_step}"
+            raise RunError(
+                f"the checkpoint of step {step} could not be written (see train.log); {kept}. Make room on the disk of "
+                f"{self.run.path}: the same command goes on from there"
+            )
+
+    def close(self, *, is_done: bool) -> None:
+        """Ends the writing; a run that is done needs no snapshot any more."""
+        self._pool.shutdown(wait=True)
+        if is_done:
+            self._forget_snapshot()
+
+    def _forget_snapshot(self) -> None:
+        if self.snapshot is not None:
+            shutil.rmtree(self.snapshot.parent, ignore_errors=True)
+        self.snapshot = None
+
+    def _write(self, state: State, best: State | None, predictions: str | None) -> None:
+        try:
+            self.metrics.flush()  # a checkpoint without the lines up to it would leave a gap
+            if best is not None:
+                write_checkpoint(self.run.best, best)
+            if predictions is not None:
+                write_whole(self.run.predictions, predictions)
+            write_checkpoint(self.run.last, state, keep=self.keep)
+            self.saved_step = state.progress.step
+        except OSError as error:
+            LOG.info(
+                "the checkpoint of step %d could not be written (%s); %s, and training goes on",
+                state.progress.step,
+                error.strerror or error,
+                f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "the one before is kept",
+            )

@@ -1,0 +1,156 @@
+"""Computes steps of a run again and compares them, bit for bit, with what the run wrote down."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from vwmm.config.errors import UserError
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.manifest import Cohort
+from vwmm.data.splits import cases_of, split_table
+from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta, read_progress
+from vwmm.engine.fit import Fit, Material, StepRecorder
+from vwmm.engine.loops import StepResult
+from vwmm.engine.preparing import build_dataset, prepare_images
+from vwmm.engine.recording import check_same_cohort, versions
+from vwmm.engine.runtime import Runtime
+
+_COMPARED = ("loss", "grad_norm")
+_OF_VALIDATION = ("loss", "accuracy", "balanced_accuracy", "auroc", "weights")
+
+
+@dataclass
+class Report:
+    """What came of a comparison."""
+
+    lines: list[str] = field(default_factory=list)
+    """For people."""
+    is_same: bool = True
+    """Whether every bit was the same."""
+
+    def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+        """Notes the values that differ."""
+        for key in keys:
+            if before.get(key) != now.get(key):
+                self.lines.append(f"{what}: {key} was {before.get(key)}, is {now.get(key)}")
+                self.is_same = False
+
+
+def verify_run(
+    runtime: Runtime,
+    config: Config,
+    run: RunFolder,
+    cohort: Cohort,
+    assigned: Mapping[str, str],
+    *,
+    first: int | None,
+    count: int,
+) -> Report:
+    """Computes `count` steps after step `first` again. Raises UserError where that cannot be done."""
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    runtime.decide(lambda: check_same_cohort(run, split_table(cohort, assigned, images.hashes(cohort))))
+    training, validation = (
+        build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
+        for part in ("train", "val")
+    )
+    fit = Fit(runtime, config, Material(training, validation, cohort.classes), run)
+    steps, epochs = _read_metrics(run.metrics)
+    start, folder = runtime.decide(lambda: _choose_start(run, first, max(steps, default=0)))
+    if folder is not None:
+        fit.load(folder)
+    report, end = Report(), min(start + count, max(steps))
+    _compare_environment(runtime, run, report)
+
+    def after_step(_: StepRecorder, result: StepResult) -> None:
+        fit.progress.step = result.step
+        loss = result.loss if result.is_good else None
+        report.compare(
+            f"step {result.step}", steps.get(result.step, {}), {"loss": loss, "grad_norm": result.grad_norm}, _COMPARED
+        )
+
+    weights_at = {read_progress(path).step: path for path in _checkpoints(run)}
+    while fit.progress.step < end and report.is_same:
+        epoch = fit.progress.step // fit.steps_per_epoch + 1
+        stops = [step for step in (*weights_at, end, epoch * fit.steps_per_epoch) if fit.progress.step < step <= end]
+        fit.train_part(epoch, after_step, until=min(stops))
+        step, now = fit.progress.step, digest(fit.model.parameters())
+        if step in weights_at:
+            before = _digest_of(fit, weights_at[step])
+            report.compare(
+                f"weights after step {step} ({weights_at[step].name})", {"hash": before}, {"hash": now}, ("hash",)
+            )
+        if step == epoch * fit.steps_per_epoch and epoch in epochs:
+            values = {**fit.validate().metrics(), "weights": now}
+            report.compare(f"validation after epoch {epoch}", epochs[epoch], values, _OF_VALIDATION)
+    where = "the start" if folder is None else f"checkpoint {folder.name}"
+    verdict = "the same bits" if report.is_same else "NOT the same bits"
+    report.lines.append(f"steps {start + 1} to {fit.progress.step}, from {where}: {verdict}")
+    return report
+
+
+def _checkpoints(run: RunFolder) -> list[Path]:
+    """Those that are intact."""
+    found = []
+    for path in (run.last, *older_checkpoints(run.last)):
+        try:
+            read_meta(path)
+        except UserError:
+            continue
+        found.append(path)
+    return found
+
+
+def _choose_start(run: RunFolder, first: int | None, last: int) -> tuple[int, Path | None]:
+    """The step after which it begins, and the checkpoint of that step; none for step 0."""
+    if last == 0:
+        raise UserError(f"{run.metrics}: no step is recorded, so there is nothing to compare with")
+    steps = {read_progress(path).step: path for path in _checkpoints(run)}
+    known = sorted({0, *steps})
+    if first is None:
+        first = max(step for step in known if step < last)
+    if first not in known or first >= last:
+        fitting = ", ".join(str(step) for step in known if step < last)
+        raise UserError(
+            f"argument --from: there is no checkpoint of step {first} with steps after it; there are {fitting}"
+        )
+    return first, steps.get(first)
+
+
+def _digest_of(fit: Fit, folder: Path) -> str:
+    """The hash of the weights in a checkpoint, in the model's order."""
+    tensors = load_file(folder / WEIGHTS)
+    names = [name for name, _ in fit.model.named_parameters()]
+    return digest(torch.nn.Parameter(tensors[name], requires_grad=False) for name in names)
+
+
+def _compare_environment(runtime: Runtime, run: RunFolder, report: Report) -> None:
+    """Says what is different here: other bits have a reason then."""
+    try:
+        before = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    now = {**runtime.describe(), "versions": versions()}
+    for key in ("num_processes", "devices", "mixed_precision", "threads_per_process", "versions"):
+        if before.get(key) != now[key]:
+            report.lines.append(f"note: {key} was {before.get(key)}, is {now[key]}")
+
+
+def _read_metrics(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """The records of steps and of epochs, by number."""
+    steps: dict[int, dict[str, Any]] = {}
+    epochs: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+            (steps if record["event"] == "train" else epochs)[
+                int(record["step" if record["event"] == "train" else "epoch"])
+            ] = record
+        except (ValueError, KeyError, TypeError):
+            continue
+    return steps, epochs

@@ -1,0 +1,258 @@
+"""Where each process is: who failed first, who hangs and in which phase, and who has gone.
+
+A thread of each process shows the others, through the store by which they found each other, that it lives and where its
+main thread is. It costs the main thread two assignments at each boundary, and no communication of its own.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vwmm.config.errors import EXIT_FAILED
+from vwmm.config.faults import FAULTS
+from vwmm.config.stopping import STOP
+
+_FAILURE = "failure"
+_MAX_INTERVAL_S = 1.0
+# A process that failed says so before it goes; so long the others wait for its word before they speak of their own.
+_PATIENCE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A process's sign of life."""
+
+    count: int
+    """How many signs it has given."""
+    moves: int
+    """How many boundaries its main thread has passed."""
+    phase: str
+    """Where its main thread is."""
+    step: int
+    """The step that it is in or was in last."""
+    case: str | None
+    """The case that it is at, if that is known."""
+    place: int
+    """Boundaries passed within the step: who is behind has the smaller one."""
+    waits: bool
+    """Whether it waits for the others there."""
+    stop: str | None
+    """What asked it to stop."""
+    pid: int
+    """Its process."""
+    host: str
+    """Its machine."""
+
+    def where(self) -> str:
+        """`backward, step 37` or `cache`."""
+        return self.phase + (f", step {self.step}" if self.step else "") + (f", case {self.case}" if self.case else "")
+
+
+class Watch:
+    """This process's place, and its view of the others."""
+
+    def __init__(self, *, process: int = 0, num_processes: int = 1, store: Any = None, timeout_s: float = 600) -> None:
+        """store: torch's, for this thread alone; None where this process is the only one."""
+        self.process, self.num_processes, self.timeout_s = process, num_processes, timeout_s
+        self.on_failure: Callable[[str], None] = lambda _: None
+        """Told the message of a failure that this process is the first to speak of."""
+        self._store = store
+        self._count, self._moves, self._place = 0, 0, 0
+        self._phase, self._step, self._case, self._waits = "start", 0, "", False
+        self._views = {other: _View(self._beat()) for other in range(num_processes)}
+        self._interval_s = min(_MAX_INTERVAL_S, timeout_s / 20)
+        self._is_leaving = threading.Event()
+        self._publish()
+
+    def start(self) -> None:
+        """Begins to watch."""
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def at(self, phase: str, *, step: int | None = None, case: str | None = None, waits: bool = False) -> bool:
+        """Called at each boundary; whether a rehearsed fault makes what is computed here NaN.
+
+        waits: whether what follows waits for the other processes.
+        """
+        if step is not None and step != self._step:
+            self._step, self._place = step, 0
+        self._phase, self._case, self._waits = phase, case or "", waits
+        self._place += 1
+        self._moves += 1
+        return FAULTS.at(phase, step=step, case=case)
+
+    def leave(self) -> None:
+        """No more watching: this process has come to its end."""
+        self._is_leaving.set()
+
+    def fail(self, message: str, before: Callable[[], object] = lambda: None) -> bool:
+        """Says why the run fails, unless another process has said it first; returns whether this one did.
+
+        before: done first, if it did.
+        """
+        if not self._claim(message):
+            return False
+        before()
+        print(message, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            self.on_failure(message)
+        return True
+
+    def blame(self) -> str | None:
+        """Why a collective operation may have failed: another process's own message, or that one has gone.
+
+        Waits a little for it to be said; None where nobody but this process is to blame. An empty text: it was said.
+        """
+        end = time.monotonic() + _PATIENCE_S
+        while self.num_processes > 1 and time.monotonic() < end:
+            if self._failure_of_another() is not None:
+                return ""
+            gone = [view.beat for view in self._views.values() if view.beat.pid and _has_gone(view.beat)]
+            if gone:
+                number = next(n for n, view in self._views.items() if view.beat is gone[0])
+                return (
+                    f"vwmm: process {number} has gone, last seen in {gone[0].where()}: it was killed from outside "
+                    "(too little memory?)"
+                )
+            time.sleep(self._interval_s / 4)
+            self._look()
+        return None
+
+    def where(self) -> str:
+        """This process's place in words."""
+        return self._beat().where()
+
+    def _beat(self) -> Beat:
+        return Beat(
+            self._count, self._moves, self._phase, self._step, self._case or None, self._place, self._waits,
+            STOP.reason, os.getpid(), os.uname().nodename,
+        )  # fmt: skip
+
+    def _publish(self) -> None:
+        self._count += 1
+        if self._store is not None:
+            self._store.set(f"beat/{self.process}", json.dumps(asdict(self._beat())))
+
+    def _look(self) -> None:
+        """Brings the views of all processes up to date."""
+        now = time.monotonic()
+        for other, view in self._views.items():
+            if other == self.process or self._store is None:
+                view.see(self._beat(), now)
+            elif self._store.check([f"beat/{other}"]):
+                view.see(Beat(**json.loads(self._store.get(f"beat/{other}"))), now)
+
+    def _watch(self) -> None:
+        while not self._is_leaving.wait(self._interval_s):
+            try:
+                self._publish()
+                self._look()
+                if self._failure_of_another() is not None:
+                    self._end()
+            except RuntimeError:  # the launcher, which held the store, has died
+                STOP.ask("the launcher's death")
+                self._store = None
+                self._views = {self.process: _View(self._beat())}
+            for other, view in self._views.items():
+                if other != self.process and view.beat.stop:
+                    STOP.ask(f"{view.beat.stop} to process {other}")
+            named = hanging(
+                {other: view.state() for other, view in self._views.items()}, self.timeout_s - 3 * self._interval_s
+            )
+            if named is not None and not self._is_leaving.is_set():
+                self._name(named)
+
+    def _name(self, named: int) -> None:
+        """Says who hangs, ends it and this process; the others end as soon as they hear of it."""
+        view = self._views[named]
+        silent_s, stuck_s = view.ages()
+        beat = view.beat
+        is_silent = silent_s > stuck_s / 2
+        where = f": no sign of life, last seen in {beat.where()}," if is_silent else f" in {beat.where()}: no progress"
+        self.fail(
+            f"vwmm: process {named} (pid {beat.pid} on {beat.host}) hangs{where} for "
+            f"{max(silent_s, stuck_s):.0f} s (run.hang_timeout_s={self.timeout_s:g}); all processes end"
+        )
+        if named != self.process and beat.host == os.uname().nodename:
+            with contextlib.suppress(OSError):
+                os.kill(beat.pid, signal.SIGKILL)
+        self._end()
+
+    def _end(self) -> None:
+        # The main thread may be inside a collective operation that will never return.
+        if not self._is_leaving.is_set():
+            sys.stderr.flush()
+            os._exit(EXIT_FAILED)
+
+    def _claim(self, message: str) -> bool:
+        if self._store is None:
+            return True
+        with contextlib.suppress(RuntimeError):
+            text = json.dumps({"process": self.process, "message": message})
+            return bool(self._store.compare_set(_FAILURE, "", text).decode() == text)
+        return True
+
+    def _failure_of_another(self) -> dict[str, Any] | None:
+        if self._store is None or not self._store.check([_FAILURE]):
+            return None
+        failure: dict[str, Any] = json.loads(self._store.get(_FAILURE))
+        return failure if failure["process"] != self.process else None
+
+
+class _View:
+    """What one process looks like from here, by this machine's clock alone."""
+
+    def __init__(self, beat: Beat) -> None:
+        self.beat = beat
+        self.seen_at = self.moved_at = time.monotonic()
+
+    def see(self, beat: Beat, now: float) -> None:
+        if beat.count != self.beat.count:
+            self.seen_at = now
+        if beat.moves != self.beat.moves:
+            self.moved_at = now
+        self.beat = beat
+
+    def ages(self) -> tuple[float, float]:
+        """Seconds since it last gave a sign of life, and since it last passed a boundary."""
+        now = time.monotonic()
+        return now - self.seen_at, now - self.moved_at
+
+    def state(self) -> "State":
+        """Both ages, and how far it has come."""
+        return *self.ages(), (self.beat.waits, self.beat.step, self.beat.place)
+
+
+# Seconds without a sign, seconds without progress; whether it waits, its step and its place in it.
+State = tuple[float, float, tuple[bool, int, int]]
+
+
+def hanging(states: dict[int, State], limit_s: float) -> int | None:
+    """Which process hangs; None if none does.
+
+    One whose threads are all silent hangs. Of those that make no progress it is one that does not wait for the others,
+    or the one that is behind. While any makes progress, nobody hangs: one may wait for another that is slow.
+    """
+    silent = [number for number, (silent_s, _, _) in states.items() if silent_s > limit_s]
+    if silent:
+        return min(silent, key=lambda number: states[number][2])
+    if all(stuck_s > limit_s for _, stuck_s, _ in states.values()):
+        return min(states, key=lambda number: states[number][2])
+    return None
+
+
+def _has_gone(beat: Beat) -> bool:
+    """Whether a process of this machine is dead, or a zombie that its launcher has not noticed yet."""
+    if beat.host != os.uname().nodename or beat.pid == os.getpid():
+        return False
+    try:
+        with open(f"/proc/{beat.pid}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True

@@ -1,0 +1,100 @@
+"""Computes steps of a run again, from one of its checkpoints or from its start, and compares the bits.
+
+    vwmm verify runs/demo
+    vwmm verify runs/demo --from 0 --steps 20
+
+Loss and gradient norm of each step are compared with metrics.jsonl, the weights with their hash after each epoch and
+with the checkpoints on the way. Nothing is written. Exit code 0: all bits are the same; 1: they are not. As many
+processes are started as the run had; with `train.exact` one will do.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, leave, run_guarded
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.engine.launching import launch, report_outcome
+
+OPTIONS = {
+    "RUN": "a run folder, such as runs/demo",
+    "--from STEP": "the step after which it begins: that of a checkpoint of the run, or 0; without it: the newest that "
+    "has steps after it",
+    "--steps K": "how many steps; without it: 10",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm verify RUN`: in this process, or in as many as the run had."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    run, config, _, _ = _read(arguments)
+    environment = _environment(run)
+    num_processes = 1 if config.train.exact else int(environment.get("num_processes", 1))
+    if num_processes == 1:
+        return execute(arguments)
+    is_on_cpu = str(environment.get("devices", ["cpu"])[0]) == "cpu"
+    launch_file = "launch/cpu_two_processes.yaml" if is_on_cpu else "launch/multi_gpu.yaml"
+    return launch(Path(__file__).resolve(), arguments, launch_file, num_processes=num_processes)
+
+
+def execute(arguments: list[str]) -> int:
+    """What each process does; returns its exit code."""
+    run, config, first, count = _read(arguments)
+    from vwmm.data.checks import check_config
+    from vwmm.engine.progress import start_log
+    from vwmm.engine.runtime import start_runtime
+
+    cohort, assigned = check_config(config, open_files=False)
+    start_log(is_speaker=is_speaker())
+    runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}))
+
+    from vwmm.engine.failing import failing_once
+    from vwmm.engine.verifying import verify_run
+
+    with failing_once(runtime, report_outcome):
+        report = verify_run(runtime, config, run, cohort, assigned, first=first, count=count)
+        if runtime.is_main:
+            print("\n".join(report.lines))
+        runtime.wait()
+    return EXIT_DONE if report.is_same else EXIT_FAILED
+
+
+def _read(arguments: list[str]) -> tuple[RunFolder, Config, int | None, int]:
+    line = parse_command_line(arguments, options=["--from", "--steps"], words=["RUN"])
+    if line.files or line.overrides:
+        raise UserError("a run is verified with its own configuration: only --from and --steps can be added")
+    run = RunFolder(Path(line.words[0]))
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+    first = _number("--from", line.options.get("--from"), least=0)
+    count = _number("--steps", line.options.get("--steps", "10"), least=1)
+    assert count is not None
+    return run, load_config([run.config]), first, count
+
+
+def _number(option: str, text: str | None, *, least: int) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit() or int(text) < least:
+        raise UserError(f"argument {option}: expected a whole number of at least {least}, found {text}")
+    return int(text)
+
+
+def _environment(run: RunFolder) -> dict[str, Any]:
+    try:
+        return dict(json.loads(run.environment.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{run.environment}: cannot be read: {error}") from error
+
+
+if __name__ == "__main__":
+    leave(report_outcome(run_guarded(execute, sys.argv[1:])))
