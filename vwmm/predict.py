@@ -62,10 +62,10 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
         raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
 
     # 2. Join the other processes, and transform the images that are not in the cache.
-    from vwmm.engine.fit import predict_cases
     from vwmm.engine.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
+    from vwmm.engine.validating import predict_cases
 
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)

@@ -1,6 +1,7 @@
 """Filling the cache by several workers and processes, some of them killed: nothing is wrong, lost or done twice."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.making import FLAT, SOLID, make_store, numbers, write_nifti
+from vwmm.config.errors import RunError
 from vwmm.config.schema import Cache
 from vwmm.data import building
 from vwmm.data.building import Failure, Job, build
@@ -188,3 +190,16 @@ def group_of(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append(int(folder.name))
     return found
+
+
+def test_a_worker_that_dies_names_the_images_in_hand(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a real pool; the worker kills itself, as the kernel would for want of memory."""
+    monkeypatch.setattr(building, "MAX_THREADS", 1)
+    monkeypatch.setattr(building, "MIN_IMAGES_PER_PROCESS", 1)
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # the next one sees the variable
+    monkeypatch.setenv("VWMM_FAULT", "phase=cache,case=bad,do=kill")
+    named = [Job(job.image, job.modality, "bad" if number == 5 else f"c{number}") for number, job in enumerate(jobs)]
+    with pytest.raises(RunError, match=r"a worker process died.*case bad: flat .*2\.nii\.gz"):
+        build(Cache(dir=str(tmp_path / "cache"), mode="exact"), MODALITIES, named, num_workers=2)

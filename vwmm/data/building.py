@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vwmm.config.errors import RunError
+from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Cache, Modality
 from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.image import ImageError
@@ -37,6 +38,11 @@ class Job:
     """The file, or the folder of a series."""
     modality: str
     """Its name."""
+    case: str = ""
+    """Whose it is."""
+
+    def __str__(self) -> str:
+        return f"case {self.case}: {self.modality} {self.image}" if self.case else f"{self.modality} {self.image}"
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,6 @@ def build(
     with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=arguments) as pool:
         try:
             return _run(pool, _in_worker, jobs, num_workers, each)
-        except BrokenProcessPool as error:
-            raise RunError(
-                "a worker process died while it transformed an image, perhaps for want of memory; what is finished is "
-                "kept: start again with cache.workers=1"
-            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -106,7 +107,16 @@ def _run(
             running[pool.submit(work, jobs[number], content)] = number
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
-            number, result = running.pop(future), future.result()
+            try:
+                result = future.result()
+            except BrokenProcessPool as error:
+                # In the order in which they were handed out: the first ones were in a worker's hands.
+                in_hand = [str(jobs[number]) for number in running.values()][:num_workers]
+                raise RunError(
+                    f"a worker process died, perhaps for want of memory, while it transformed {' or '.join(in_hand)}; "
+                    "what is finished is kept: start again with cache.workers=1"
+                ) from error
+            number = running.pop(future)
             if isinstance(result, Busy) and not STOP.is_asked:
                 if not todo:
                     time.sleep(WAIT_S)
@@ -133,6 +143,7 @@ class _Work:
 
     def __call__(self, job: Job, content: str | None) -> Result | Busy:
         try:
+            FAULTS.at("cache", case=job.case)
             return self._store.try_entry(job.image, self._recipes[job.modality], content=content)
         except StoreError as error:
             return Failure(error.strerror or str(error), is_of_store=True)

@@ -3,16 +3,13 @@
 import contextlib
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
-from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError, StoppedEarly
 from vwmm.config.run_folder import RunFolder
@@ -24,15 +21,18 @@ from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress
 from vwmm.engine.exact_sum import ExactSum
-from vwmm.engine.loops import Learner, StepResult, predict_all, train_one_epoch
+from vwmm.engine.loops import Learner, StepResult, train_one_epoch
 from vwmm.engine.metrics_file import MetricsFile, cut_metrics
-from vwmm.engine.optim import build_optimizer, learning_rate, set_learning_rate, sum_gradients
+from vwmm.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
 from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.saving import Saver
+from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking import log_values
+from vwmm.engine.validating import describe_epoch, is_better, predict_cases, validation_values
+from vwmm.engine.wrapping import prepare_training
 from vwmm.models.fusion import FusionModel, build_model
 from vwmm.models.losses import class_weights
 
@@ -57,7 +57,7 @@ class Fit:
         train = config.train
         self.model: FusionModel = build_model(config.model, config.modalities, len(material.classes), seed=train.seed)
         optimizer = build_optimizer(self.model.parameters(), train)
-        prepared, self.optimizer = _prepare(
+        prepared, self.optimizer = prepare_training(
             runtime, self.model, optimizer, {n: m.size for n, m in config.modalities.items()}, exact=train.exact
         )
         self.learner = Learner(
@@ -121,7 +121,7 @@ class Fit:
             self._keep(epoch, record, predictions)
             left = (time.monotonic() - started) / (epoch - first) * (epochs - epoch)
             LOG.info("%s  %s left", describe_epoch(record, epochs, predictions), duration(left))
-            log_values(self.runtime, _validation_values(record), step=self.progress.step)
+            log_values(self.runtime, validation_values(record), step=self.progress.step)
             self._say_running()
         if self.saver is not None:
             self.saver.require(self.progress.step)
@@ -153,8 +153,8 @@ class Fit:
         return record, predictions
 
     def train_part(
-        self, epoch: int, after_step: Callable[["StepRecorder", StepResult], None], *, until: int | None = None
-    ) -> "StepRecorder":
+        self, epoch: int, after_step: Callable[[StepRecorder, StepResult], None], *, until: int | None = None
+    ) -> StepRecorder:
         """Trains the rest of an epoch, or up to a step; what came of each step is told."""
         train, material = self.config.train, self.material
         plan = plan_epoch(len(material.train), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
@@ -165,7 +165,9 @@ class Fit:
         title = f"epoch {epoch}/{train.epochs}"
         with Bar(title, len(material.train), "case", is_speaker=self.runtime.is_main) as bar:
             bar.advance(sum(len(slot) for slots in plan[:done] for slot in slots))
-            recorder = StepRecorder(self, epoch, bar)
+            recorder = StepRecorder(
+                self.runtime, self.progress, self.metrics_file, bar, epoch=epoch, log_every=train.log_every
+            )
             train_one_epoch(
                 self.runtime,
                 self.learner,
@@ -182,7 +184,7 @@ class Fit:
             recorder.flush()
         return recorder
 
-    def _after_step(self, recorder: "StepRecorder", result: StepResult) -> None:
+    def _after_step(self, recorder: StepRecorder, result: StepResult) -> None:
         """Notes what came of a step; saves or stops where that was agreed."""
         self.progress.step = result.step
         if not result.is_good:
@@ -199,7 +201,7 @@ class Fit:
             self._save()
             self._say_running()
 
-    def _pass_over(self, recorder: "StepRecorder", result: StepResult) -> None:
+    def _pass_over(self, recorder: StepRecorder, result: StepResult) -> None:
         """A step whose loss or gradient is no number: nothing was changed. Raises RunError if it is one too many."""
         wrong = [slot for slot, loss in zip(result.slots, result.losses, strict=True) if not math.isfinite(loss)]
         names = [self.material.train.cases[index].name for slot in wrong or result.slots for index in slot]
@@ -229,7 +231,7 @@ class Fit:
             STOP.ask(f"train.max_minutes={self.config.train.max_minutes:g}")
         return self.saver is not None and self.saver.is_due(self.config.run.save_every_minutes)
 
-    def _stop(self, recorder: "StepRecorder") -> NoReturn:
+    def _stop(self, recorder: StepRecorder) -> NoReturn:
         """Saves what there is and leaves. Raises StoppedEarly."""
         recorder.flush()
         self._save()
@@ -333,145 +335,3 @@ class Fit:
             "eval_batch_size": self.config.train.eval_batch_size,
             "validation": {key: value for key, value in record.items() if key != "event"},
         }
-
-
-def _prepare(
-    runtime: Runtime,
-    model: FusionModel,
-    optimizer: torch.optim.Optimizer,
-    sizes: Mapping[str, list[int]],
-    *,
-    exact: bool,
-) -> tuple[torch.nn.Module, Any]:
-    """Model and optimizer in Accelerate's hands. An exact sum of gradients is ours to make."""
-    if exact:
-        prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
-        return prepared, runtime.accelerator.prepare_optimizer(optimizer)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
-        prepared, optimizer = runtime.accelerator.prepare(model, optimizer)
-    sum_gradients(prepared)
-    if runtime.num_processes > 2:
-        _settle_buckets(runtime, prepared, model, sizes)
-    return prepared, optimizer
-
-
-def _settle_buckets(
-    runtime: Runtime, prepared: torch.nn.Module, model: FusionModel, sizes: Mapping[str, list[int]]
-) -> None:
-    """Lets data-parallel training arrange its buckets on images of zeros, whatever the run begins with.
-
-    It arranges them after its first backward pass, and where an element lies in its bucket decides in which order more
-    than two processes' values of it are added: a run that goes on would have other bits than one that was not stopped.
-    """
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    images = {name: torch.zeros(2, 1, *size, device=runtime.device) for name, size in sizes.items()}
-    present = torch.ones(2, len(images), dtype=torch.bool, device=runtime.device)
-    runtime.accelerator.backward(prepared.train()(images, present).sum())
-    for parameter in model.parameters():
-        parameter.grad = None
-    for name, buffer in model.named_buffers():
-        buffer.copy_(before[name])
-
-
-class StepRecorder:
-    """Collects what came of the steps, and writes it every `log_every` steps."""
-
-    def __init__(self, fit: Fit, epoch: int, bar: Bar) -> None:
-        self.fit, self.epoch, self.bar = fit, epoch, bar
-        self._waiting: list[dict[str, Any]] = []
-        self._started = self._flushed = time.monotonic()
-        self._cases, self._new_cases = 0, 0
-
-    def note(self, result: StepResult) -> None:
-        """Notes a step."""
-        record = {
-            "event": "train",
-            "epoch": self.epoch,
-            "step": result.step,
-            "loss": result.loss if result.is_good else None,
-            "lr": result.rate,
-            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
-        }
-        if not result.is_good:
-            record["skipped"] = True
-        self._waiting.append(record)
-        progress = self.fit.progress
-        if result.is_good:
-            progress.loss_sum += result.loss * result.num_cases
-            progress.loss_cases += result.num_cases
-        self._new_cases += result.num_cases
-        self.bar.advance(result.num_cases)
-        if len(self._waiting) >= self.fit.config.train.log_every:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes a line for each step."""
-        if not self._waiting:
-            return
-        now = time.monotonic()
-        speed = self._new_cases / max(now - self._flushed, 1e-9)
-        records = [{**record, "cases_per_s": speed} for record in self._waiting]
-        if self.fit.metrics_file is not None:
-            self.fit.metrics_file.write(records)
-        for record in records:
-            values = {"train/loss": record["loss"], "train/lr": record["lr"], "train/cases_per_s": speed}
-            log_values(self.fit.runtime, {**values, "epoch": self.epoch}, step=record["step"])
-        self._cases += self._new_cases
-        self._waiting, self._new_cases, self._flushed = [], 0, now
-
-    def cases_per_s(self) -> float | None:
-        """Training cases a second, over what this start has trained of the epoch; None if that is nothing."""
-        return self._cases / max(self._flushed - self._started, 1e-9) if self._cases else None
-
-
-def predict_cases(
-    runtime: Runtime,
-    model: torch.nn.Module,
-    dataset: CaseDataset,
-    classes: tuple[str, ...],
-    *,
-    batch_size: int,
-    title: str = "validation",
-) -> Predictions:
-    """The predictions table of a dataset, the same on every process."""
-    share = -(-len(dataset) // runtime.num_processes)
-    with Bar(title, share, "case", is_speaker=runtime.is_main) as bar:
-        logits = predict_all(runtime, model, dataset, len(classes), batch_size=batch_size, each=bar.to)
-    return Predictions(
-        cases=[case.name for case in dataset.cases],
-        patients=[case.patient for case in dataset.cases],
-        labels=np.array(dataset.labels, dtype=np.int64),
-        logits=logits,
-        present=dataset.present(),
-        classes=classes,
-        modalities=list(dataset.modalities),
-        extra=[case.extra for case in dataset.cases],
-    )
-
-
-def is_better(value: float | None, best: float | None, monitor: str, *, by: float = 0.0) -> bool:
-    """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
-    if value is None or not math.isfinite(value):
-        return False
-    if best is None:
-        return True
-    return (best - value if monitor == "loss" else value - best) > by
-
-
-def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions) -> str:
-    """One line for people; the interval is over patients."""
-    correct = predictions.probabilities().argmax(axis=1) == predictions.labels
-    interval = accuracy_interval(correct, np.array(predictions.patients))
-    auroc = "-" if record["auroc"] is None else f"{record['auroc']:.3f}"
-    bounds = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return (
-        f"epoch {record['epoch']}/{epochs}  train loss {record['train_loss']:.4f}  val loss {record['loss']:.4f}  "
-        f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
-        f"{'-' if record['cases_per_s'] is None else format(record['cases_per_s'], '.3g')} cases/s"
-    )
-
-
-def _validation_values(record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("loss", "accuracy", "balanced_accuracy", "auroc")
-    return {**{f"val/{key}": record[key] for key in keys}, "epoch": record["epoch"]}

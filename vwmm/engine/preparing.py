@@ -155,7 +155,7 @@ def _build(
     with Progress("images", len(images), "image", is_speaker=runtime.is_main) as bar:
 
         def build_share(share: Sequence[tuple[Case, str]]) -> list[Result]:
-            jobs = [Job(path, name) for case, name in share if (path := case.images[name]) is not None]
+            jobs = [Job(path, name, case.name) for case, name in share if (path := case.images[name]) is not None]
             workers = cache.workers or runtime.num_cores
             num_threads = torch.get_num_threads()
 

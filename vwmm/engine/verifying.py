@@ -15,11 +15,12 @@ from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
 from vwmm.data.splits import cases_of, split_table
 from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta, read_progress
-from vwmm.engine.fit import Fit, Material, StepRecorder
+from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult
 from vwmm.engine.preparing import build_dataset, prepare_images
 from vwmm.engine.recording import check_same_cohort, versions
 from vwmm.engine.runtime import Runtime
+from vwmm.engine.step_recorder import StepRecorder
 
 _COMPARED = ("loss", "grad_norm")
 _OF_VALIDATION = ("loss", "accuracy", "balanced_accuracy", "auroc", "weights")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vwmm.engine.fit import is_better
+from vwmm.engine.validating import is_better
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""What came of each step: collected, and written now and then."""
+
+import math
+import time
+from typing import Any
+
+from vwmm.engine.checkpoint import Progress as Position
+from vwmm.engine.loops import StepResult
+from vwmm.engine.metrics_file import MetricsFile
+from vwmm.engine.progress import Progress
+from vwmm.engine.runtime import Runtime
+from vwmm.engine.tracking import log_values
+
+
+class StepRecorder:
+    """Collects what came of the steps, and writes it every `log_every` steps."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        position: Position,
+        metrics: MetricsFile | None,
+        bar: Progress,
+        *,
+        epoch: int,
+        log_every: int,
+    ) -> None:
+        """position: where the run stands, which the losses are added to. metrics: None where nothing is written."""
+        self.runtime, self.position, self.metrics, self.bar = runtime, position, metrics, bar
+        self.epoch, self.log_every = epoch, log_every
+        self._waiting: list[dict[str, Any]] = []
+        self._started = self._flushed = time.monotonic()
+        self._cases, self._new_cases = 0, 0
+
+    def note(self, result: StepResult) -> None:
+        """Notes a step."""
+        record = {
+            "event": "train",
+            "epoch": self.epoch,
+            "step": result.step,
+            "loss": result.loss if result.is_good else None,
+            "lr": result.rate,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+        }
+        if not result.is_good:
+            record["skipped"] = True
+        self._waiting.append(record)
+        if result.is_good:
+            self.position.loss_sum += result.loss * result.num_cases
+            self.position.loss_cases += result.num_cases
+        self._new_cases += result.num_cases
+        self.bar.advance(result.num_cases)
+        if len(self._waiting) >= self.log_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes a line for each step."""
+        if not self._waiting:
+            return
+        now = time.monotonic()
+        speed = self._new_cases / max(now - self._flushed, 1e-9)
+        records = [{**record, "cases_per_s": speed} for record in self._waiting]
+        if self.metrics is not None:
+            self.metrics.write(records)
+        for record in records:
+            values = {"train/loss": record["loss"], "train/lr": record["lr"], "train/cases_per_s": speed}
+            log_values(self.runtime, {**values, "epoch": self.epoch}, step=record["step"])
+        self._cases += self._new_cases
+        self._waiting, self._new_cases, self._flushed = [], 0, now
+
+    def cases_per_s(self) -> float | None:
+        """Training cases a second, over what this start has trained of the epoch; None if that is nothing."""
+        return self._cases / max(self._flushed - self._started, 1e-9) if self._cases else None

@@ -1,0 +1,66 @@
+"""Predictions for a dataset, which of two values is better, and what is said after an epoch."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from vwmm.analysis.intervals import accuracy_interval
+from vwmm.analysis.predictions import Predictions
+from vwmm.data.dataset import CaseDataset
+from vwmm.engine.loops import predict_all
+from vwmm.engine.progress import Progress
+from vwmm.engine.runtime import Runtime
+
+
+def predict_cases(
+    runtime: Runtime,
+    model: torch.nn.Module,
+    dataset: CaseDataset,
+    classes: tuple[str, ...],
+    *,
+    batch_size: int,
+    title: str = "validation",
+) -> Predictions:
+    """The predictions table of a dataset, the same on every process."""
+    share = -(-len(dataset) // runtime.num_processes)
+    with Progress(title, share, "case", is_speaker=runtime.is_main) as bar:
+        logits = predict_all(runtime, model, dataset, len(classes), batch_size=batch_size, each=bar.to)
+    return Predictions(
+        cases=[case.name for case in dataset.cases],
+        patients=[case.patient for case in dataset.cases],
+        labels=np.array(dataset.labels, dtype=np.int64),
+        logits=logits,
+        present=dataset.present(),
+        classes=classes,
+        modalities=list(dataset.modalities),
+        extra=[case.extra for case in dataset.cases],
+    )
+
+
+def is_better(value: float | None, best: float | None, monitor: str, *, by: float = 0.0) -> bool:
+    """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
+    if value is None or not math.isfinite(value):
+        return False
+    if best is None:
+        return True
+    return (best - value if monitor == "loss" else value - best) > by
+
+
+def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions) -> str:
+    """One line for people; the interval is over patients."""
+    correct = predictions.probabilities().argmax(axis=1) == predictions.labels
+    interval = accuracy_interval(correct, np.array(predictions.patients))
+    auroc = "-" if record["auroc"] is None else f"{record['auroc']:.3f}"
+    bounds = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return (
+        f"epoch {record['epoch']}/{epochs}  train loss {record['train_loss']:.4f}  val loss {record['loss']:.4f}  "
+        f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
+        f"{'-' if record['cases_per_s'] is None else format(record['cases_per_s'], '.3g')} cases/s"
+    )
+
+
+def validation_values(record: dict[str, Any]) -> dict[str, Any]:
+    keys = ("loss", "accuracy", "balanced_accuracy", "auroc")
+    return {**{f"val/{key}": record[key] for key in keys}, "epoch": record["epoch"]}
