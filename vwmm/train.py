@@ -9,6 +9,7 @@ returns the true exit code, which `accelerate launch` cannot (every failure is a
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from vwmm.config.errors import EXIT_DONE, EXIT_STOPPED, UserError, is_speaker, l
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.config.stopping import STOP
+from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.checks import check_config, cohort_problems
 from vwmm.engine.launching import launch, register_worker, report_outcome
 
@@ -37,6 +38,8 @@ OPTIONS = {
 
 def main(arguments: list[str]) -> int:
     """`vwmm train`: checks, launches `accelerate launch vwmm/train.py`, and returns the true exit code."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))  # nothing has begun yet
     config, launch_file, passed_on = _read(arguments)
     if config is None:
         return EXIT_DONE

@@ -161,7 +161,7 @@ def draw_signal(number: int) -> list[Disturbance]:
     draw = random.Random(f"signal {number}")
     which = SIGNALS[number % 3]
     if number % 2:
-        first = Disturbance(signal=which, after_s=draw.uniform(0.3, 14))
+        first = Disturbance(signal=which, after_s=draw.uniform(1, 14))
     else:
         do = {signal.SIGTERM: "term", signal.SIGUSR1: "usr1", signal.SIGINT: "int"}[which]
         phase = draw.choice(["cache", *PHASES])

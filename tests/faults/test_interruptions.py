@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_command
 from tests.faults.rehearsing import (
     ONE,
     SAVE_EVERY,
@@ -125,3 +125,10 @@ def test_a_run_that_makes_no_progress_uses_up_its_starts(
 
 def test_signals_are_those_that_clusters_send() -> None:
     assert {number.name for number in SIGNALS} == {"SIGTERM", "SIGUSR1", "SIGINT"}
+
+
+def test_a_run_of_two_processes_is_verified_by_two(reference: Path, tmp_path: Path) -> None:
+    done = run_command("verify", reference, "--steps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same bits" in done.stdout
+    assert "note:" not in done.stdout  # as many processes, the same machine

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -51,10 +51,11 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, n
             **_cpu_variable(launch_file),
             OUTCOME_VARIABLE: str(outcome),
         }
-        # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
-        process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_before_launcher)
-        _wait_through_signals(process, outcome)
-        _wait_for_workers(outcome.parent)
+        with _collected_signals() as signals:
+            # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
+            process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_before_launcher)
+            _wait_through_signals(process, outcome, signals)
+            _wait_for_workers(outcome.parent)
         code = _outcome(outcome)
         if code is None:
             _mend_status(outcome.parent, process.returncode)
@@ -152,31 +153,37 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads} if uses_cpu else {}
 
 
-def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path) -> None:
+@contextlib.contextmanager
+def _collected_signals() -> Iterator[list[int]]:
+    """The signals that this process has got since."""
+    signals: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path, signals: list[int]) -> None:
     """Waits; signals are passed on to the script's processes, also to those that are still starting.
 
     A second Ctrl-C ends everything at once. Processes that are left when one has failed are ended after a while.
     """
-    signals: list[int] = []
     passed_on: dict[Path, int] = {}
     failed_at: float | None = None
-    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
-    try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_POLL_S)
-                return
-            for worker in outcome.parent.glob(f"{_WORKER}*"):
-                for number in signals[passed_on.get(worker, 0) :]:
-                    _send(int(worker.name.removeprefix(_WORKER)), number)
-                passed_on[worker] = len(signals)
-            if _outcome(outcome) not in (None, EXIT_DONE):
-                failed_at = failed_at or time.monotonic()
-            if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
-                _end_group(process)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            return
+        for worker in outcome.parent.glob(f"{_WORKER}*"):
+            for number in signals[passed_on.get(worker, 0) :]:
+                _send(int(worker.name.removeprefix(_WORKER)), number)
+            passed_on[worker] = len(signals)
+        if _outcome(outcome) not in (None, EXIT_DONE):
+            failed_at = failed_at or time.monotonic()
+        if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
+            _end_group(process)
 
 
 def _wait_for_workers(folder: Path) -> None:

@@ -183,7 +183,7 @@ def _write_head(
 def check_same_cohort(run: RunFolder, table: str) -> None:
     """A run goes on with the cases, the split and the images that it began with, or not at all."""
     try:
-        before = run.split.read_text(encoding="utf-8")
+        before = run.split.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     if before == table:

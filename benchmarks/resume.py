@@ -1,0 +1,150 @@
+"""Claim: what makes a run impossible to lose costs at most 2 % of a step at the default settings.
+
+One side is vwmm's training as a run does it: every step agreed on before anything is changed, gradients and losses
+looked at, places noted for the watch, metrics written, stops and checkpoints asked for. The other is a bare loop over
+the same slots with the same augmentation and dropout. Both train the same thin model in turns, on one process and on
+two; the ratio is that of the medians. Then: how long training waits for a checkpoint, and for a step's snapshot.
+
+    python benchmarks/resume.py [--rounds 15]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.training_loop import make_dataset, take_turns
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+from vwmm.data.batches import load_batches
+from vwmm.data.order import plan_epoch, slots_of
+from vwmm.engine.checkpoint import copy_state
+from vwmm.engine.fit import Fit, Material
+from vwmm.engine.loops import _forward, _key
+from vwmm.engine.runtime import Runtime, start_runtime
+
+ROOT = Path(__file__).resolve().parents[1]
+OVERRIDES = [
+    "modalities.vw_mri.size=[32,32,32]",
+    "modalities.mri.size=[32,32]",
+    "modalities.ct.size=[32,32]",
+    "model.backbone=densenet_thin",
+    "model.hidden=[64]",
+    "model.dropout=0.2",
+    "train.batch_size=8",
+    "train.micro_batch_size=2",
+    "train.epochs=1000",
+]
+NUM_CASES = 64
+
+
+def make_fit(folder: Path, runtime: Runtime) -> Fit:
+    """A run in a folder of its own, about to begin."""
+    config = load_config([], [*OVERRIDES, f"run.dir={folder}"])
+    shared = folder / f"cache-{runtime.process}"
+    dataset = make_dataset(shared, OVERRIDES, NUM_CASES)
+    run = RunFolder(folder / "run")
+    run.path.mkdir(exist_ok=True)
+    fit = Fit(runtime, config, Material(dataset, dataset, ("0", "1", "2")), run)
+    fit.resume(None)
+    return fit
+
+
+def train_bare(fit: Fit, epoch: int) -> None:
+    """What any loop needs: batch, augmentation, forward, loss, backward, step."""
+    runtime, learner, train = fit.runtime, fit.learner, fit.config.train
+    dataset, present = fit.material.train, fit.material.train.present()
+    steps = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=0, epoch=epoch)
+    mine = [slots_of(len(s), process=runtime.process, num_processes=runtime.num_processes) for s in steps]
+    wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
+    batches, augment = load_batches(dataset, wanted, runtime.device, num_threads=1), fit._augment_in(epoch)
+    learner.model.train()
+    for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), 1):
+        num_cases = sum(map(len, slots))
+        for number in numbers:
+            batch = next(batches)
+            batch = replace(batch, images=augment(batch))
+            setattr(learner.model, "require_backward_grad_sync", number == numbers[-1])  # noqa: B010 - DDP's no_sync
+            loss = _forward(learner, batch, present, num_cases, _key(0, step, number), runtime.device)
+            runtime.accelerator.backward(loss)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
+
+
+def measure(rounds: int) -> None:
+    """Both sides in turns, and the time for a checkpoint, on the processes that there are."""
+    runtime = start_runtime(load_config([], OVERRIDES).train, load_config([], OVERRIDES).tracking)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(runtime.decide(lambda: own))
+        fit, epoch = make_fit(folder, runtime), 0
+
+        def guarded() -> None:
+            nonlocal epoch
+            epoch += 1
+            fit.progress.step = (epoch - 1) * fit.steps_per_epoch
+            fit.train_part(epoch, fit._after_step)
+
+        times = take_turns({"guarded": guarded, "bare": lambda: train_bare(fit, epoch)}, rounds)
+        if runtime.is_main:
+            medians = {name: statistics.median(values) / fit.steps_per_epoch for name, values in times.items()}
+            pairs = [a / b for a, b in zip(times["guarded"], times["bare"], strict=True)]
+            print(
+                f"{runtime.num_processes} process(es): {medians['guarded'] * 1e3:.2f} ms a step, bare "
+                f"{medians['bare'] * 1e3:.2f} ms; ratio of the medians {medians['guarded'] / medians['bare']:.4f}, "
+                f"median of the ratios {statistics.median(pairs):.4f} (n = {rounds})"
+            )
+        if runtime.num_processes == 1:
+            measure_saving(fit)
+        runtime.wait()
+
+
+def measure_saving(fit: Fit) -> None:
+    """How long training waits for the copy, for the whole writing if it waited for it, and for a snapshot."""
+    assert fit.saver is not None
+    found: dict[str, list[float]] = {"copy": [], "written": [], "snapshot": []}
+    fit.saver.snapshot = Path("/dev/shm") / f"vwmm-benchmark-{os.getpid()}" / "state"  # noqa: S108
+    for _ in range(15):
+        start = time.perf_counter()
+        fit._save()
+        found["copy"].append(time.perf_counter() - start)
+        fit.saver.wait()
+        found["written"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        fit._keep_in_memory()
+        found["snapshot"].append(time.perf_counter() - start)
+    fit.saver.close(is_done=True)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(fit))
+    ms = {name: statistics.median(values) * 1e3 for name, values in found.items()}
+    print(
+        f"a checkpoint of {size / 1e6:.1f} MB: training waits {ms['copy']:.1f} ms, it is on the disk after "
+        f"{ms['written']:.1f} ms; a snapshot of a step takes {ms['snapshot']:.1f} ms"
+    )
+
+
+def _tensors(fit: Fit) -> list[torch.Tensor]:
+    state = copy_state(fit.model, fit.progress, {}, optimizer=fit.optimizer.optimizer)
+    return [*state.weights.values(), *(state.optimizer or {}).values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    measure(rounds)
+    if "WORLD_SIZE" not in os.environ:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+        file = str(ROOT / "launch" / "cpu_two_processes.yaml")
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        script = [str(Path(__file__).resolve()), "--rounds", str(rounds)]
+        subprocess.run([*command, file, *script], env=environment, check=True)
+
+
+if __name__ == "__main__":
+    main()
