@@ -98,8 +98,8 @@ def test_in_checkpoints_and_in_all_that_a_run_that_goes_on_reads(
     for file in ["metrics.jsonl", "status.json", "environment.json", "tracker.json", ".starts.json", ".identity"]:
         plant(run / file, canary)
     for checkpoint in (run / "checkpoints").iterdir():
-        for file in list(checkpoint.iterdir()):
-            plant(file, canary)
+        for part in list(checkpoint.iterdir()):
+            plant(part, canary)
     code, text = go_on(cohort, tmp_path)
     assert code == 0, text  # it begins again
     assert text.count("set aside as damaged-") == 3
@@ -109,7 +109,8 @@ def test_in_checkpoints_and_in_all_that_a_run_that_goes_on_reads(
 def test_in_a_checkpoint_that_predicts_or_verifies(canary: Path, run: Path, cohort: Path, tmp_path: Path) -> None:
     plant(run / "checkpoints" / "best" / "model.safetensors", canary)
     plant(run / "environment.json", canary)
-    for command in (["predict", run, cohort], ["verify", run]):
+    commands: list[list[str | Path]] = [["predict", run, cohort], ["verify", run]]
+    for command in commands:
         done = run_command(*command, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
     assert not canary.exists()

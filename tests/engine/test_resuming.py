@@ -9,7 +9,7 @@ import pytest
 from tests.engine.test_checkpoint import state_of
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoint import State, write_checkpoint
+from vwmm.engine.checkpoint import State, read_meta, write_checkpoint
 from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.resuming import find_state, make_snapshot_folder, snapshot_place
 
@@ -78,6 +78,7 @@ def test_a_damaged_best_checkpoint_is_learned_again(run: RunFolder) -> None:
 def test_a_crash_between_two_renames_of_the_best_loses_nothing(run: RunFolder) -> None:
     run.best.rename(run.best.with_name("best-step-00000002"))
     assert find_state(run, None).path == run.last
+    assert read_meta(run.best)["progress"]["step"] == 2
 
 
 def test_a_snapshot_that_is_newer_is_taken_and_one_of_an_unwritten_best_is_not(run: RunFolder) -> None:

@@ -20,7 +20,7 @@ from vwmm.config.errors import UserError
 VARIABLE = "VWMM_FAULT"
 PHASES = (
     "cache", "resume", "read", "forward", "backward", "reduce", "update", "step", "copy", "save", "validate", "report",
-    "wait",
+    "wait", "look",
 )  # fmt: skip
 ACTIONS = {
     "kill": "SIGKILL to this process",

@@ -13,7 +13,8 @@ _OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken p
 
 @contextmanager
 def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iterator[None]:
-    """An error within becomes `Told`, after the first process that has one has said it."""
+    """An error within becomes `Told`, once the first process that has one has said it; one that hangs is named."""
+    runtime.watch.start()
     try:
         yield
     except (Told, StoppedEarly):

@@ -23,6 +23,7 @@ from vwmm.data.manifest import Case, Cohort
 from vwmm.data.store import Entry, Recipe, Store
 from vwmm.engine.progress import LOG, Progress, amount
 from vwmm.engine.runtime import Runtime
+from vwmm.engine.watch import Watch
 
 _LOOKING_THREADS = 8
 _POLL_S = 0.2
@@ -79,9 +80,9 @@ def prepare_images(
 
     store.locks.hold_together()  # until the run is known to need its entries, nobody removes them
     # 1. What is there already, as far as can be known without reading the images.
-    results = runtime.share_out(images, _Look(store, recipes, reads=False))
+    results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=False))
     if runtime.decide(lambda: room_for(results) + _SPARE_BYTES > _disk(store.folder).free):
-        results = runtime.share_out(images, _Look(store, recipes, reads=True))
+        results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=True))
     runtime.stop_if_asked()
     todo = [number for number, result in enumerate(results) if result is None]
     LOG.info(
@@ -126,9 +127,9 @@ def prepare_images(
 class _Look:
     """Finds the entries that are there; None for those that are not."""
 
-    def __init__(self, store: Store, recipes: Mapping[str, Recipe], *, reads: bool) -> None:
+    def __init__(self, store: Store, recipes: Mapping[str, Recipe], watch: Watch, *, reads: bool) -> None:
         """reads: whether images whose content is not known are read to find out."""
-        self.store, self.recipes, self.reads = store, recipes, reads
+        self.store, self.recipes, self.watch, self.reads = store, recipes, watch, reads
 
     def __call__(self, images: Sequence[tuple[Case, str]]) -> list[Result | None]:
         with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
@@ -140,6 +141,7 @@ class _Look:
         assert path is not None
         if STOP.is_asked:
             return None
+        self.watch.at("look")
         try:
             content = self.store.known_content(path) or (content_hash(path) if self.reads else None)
         except OSError as error:

@@ -80,7 +80,10 @@ def _intact_best(run: RunFolder, messages: list[str]) -> int:
     for path in (run.best, *older_checkpoints(run.best)):
         if path.exists():
             try:
-                return int(read_meta(path)["progress"]["epoch"])
+                epoch = int(read_meta(path)["progress"]["epoch"])
+                if path != run.best:  # a crash came between two renames
+                    os.replace(path, run.best)
+                return epoch
             except UserError as error:
                 messages.append(f"{error}; set aside as {set_aside(path).name}")
     return 0

@@ -105,6 +105,7 @@ class Runtime:
     def decide(self, on_main: Callable[[], Result]) -> Result:
         """What the main process found, on every process; its UserError is everybody's."""
         answer: list[Any] = [None, None]
+        self.watch.at("wait", waits=not self.is_main)
         if self.is_main:
             try:
                 answer[0] = on_main()
@@ -132,7 +133,8 @@ class Runtime:
     def stop_if_asked(self) -> None:
         """Raises StoppedEarly on every process if any was asked to stop; to be called by all at once."""
         if self.any(STOP.is_asked):
-            raise StoppedEarly(f"stopped by {STOP.reason or 'a request to another process'}")
+            asked = STOP.reason or "a request to another process"
+            raise StoppedEarly(f"stopped by {asked}; the same command goes on from here")
 
 
 def start_runtime(
@@ -173,7 +175,6 @@ def start_runtime(
     watch = Watch(
         process=accelerator.process_index, num_processes=asked, store=_own_store(asked), timeout_s=hang_timeout_s
     )
-    watch.start()
     return Runtime(accelerator, precision, watch)
 
 
