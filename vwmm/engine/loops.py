@@ -119,6 +119,8 @@ def train_one_epoch(
                 learner.statistics.end_step()
             else:
                 learner.statistics.go_back()
+                if runtime.accelerator.scaler is not None:
+                    runtime.accelerator.scaler.update()  # it has looked at these gradients, and may look again
             learner.optimizer.zero_grad()
             watch.at("step", step=step)
             after_step(result)
