@@ -81,6 +81,7 @@ def train_bare(fit: Fit, epoch: int) -> None:
 def measure(rounds: int) -> None:
     """Both sides in turns, and the time for a checkpoint, on the processes that there are."""
     runtime = start_runtime(load_config([], OVERRIDES).train, load_config([], OVERRIDES).tracking)
+    runtime.watch.start()
     with tempfile.TemporaryDirectory() as own:
         folder = Path(runtime.decide(lambda: own))
         fit, epoch = make_fit(folder, runtime), 0
@@ -103,6 +104,7 @@ def measure(rounds: int) -> None:
         if runtime.num_processes == 1:
             measure_saving(fit)
         runtime.wait()
+        runtime.watch.leave()
 
 
 def measure_saving(fit: Fit) -> None:
