@@ -249,3 +249,15 @@ def test_code_in_a_checkpoint_is_not_run(file: str, tmp_path: Path) -> None:
     assert not canary.exists()
     pickle.loads((tmp_path / "last" / file).read_bytes())  # the canary is one
     assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"step": 2', '"step": 3'), ('"a"', '"b"'), ('"epoch": 1', '"epoch": 0')]
+)
+def test_a_word_of_the_description_that_was_changed_is_noticed(before: str, after: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "last", state_of(2))
+    meta = tmp_path / "last" / "meta.json"
+    assert before in meta.read_text()
+    meta.write_text(meta.read_text().replace(before, after, 1))
+    with pytest.raises(UserError, match=r"damaged: meta\.json"):
+        read_meta(tmp_path / "last")
