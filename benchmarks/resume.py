@@ -121,7 +121,7 @@ def measure_saving(fit: Fit) -> None:
         start = time.perf_counter()
         fit._keep_in_memory()
         found["snapshot"].append(time.perf_counter() - start)
-    fit.saver.close(is_done=True)
+    fit.saver._forget_snapshot()
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(fit))
     ms = {name: statistics.median(values) * 1e3 for name, values in found.items()}
     print(

@@ -2,11 +2,14 @@
 
 import difflib
 import importlib
+import os
+import signal
 import sys
 from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.config.errors import EXIT_INVALID, leave, run_guarded
+from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, leave, run_guarded
+from vwmm.config.stopping import SIGNALS
 
 # command: (module, function, what it does)
 COMMANDS = {
@@ -18,6 +21,8 @@ COMMANDS = {
     "report": ("vwmm.report", "main", "writes a run's report.html again"),
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
 }
+# Those that a cluster may stop while they are still starting.
+LONG = ("train", "verify")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,6 +42,9 @@ def _run(words: list[str]) -> int:
         hint = f"; did you mean `vwmm {close[0]}`?" if close else f"; the commands are {', '.join(COMMANDS)}"
         print(f"vwmm: no such command: {words[0]}{hint}", file=sys.stderr)
         return EXIT_INVALID
+    if words[0] in LONG:
+        for number in SIGNALS:  # nothing has begun yet
+            signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))
     module, function, _ = COMMANDS[words[0]]
     code: int = getattr(importlib.import_module(module), function)(words[1:])
     return code

@@ -8,8 +8,6 @@ The first two run in the processes that the launcher started. The last one check
 returns the true exit code, which `accelerate launch` cannot (every failure is a 1 there).
 """
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -19,13 +17,13 @@ if not __package__:
 
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import EXIT_DONE, EXIT_STOPPED, UserError, is_speaker, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.config.stopping import SIGNALS, STOP
+from vwmm.config.stopping import STOP
 from vwmm.data.checks import check_config, cohort_problems
-from vwmm.engine.launching import launch, register_worker, report_outcome
+from vwmm.engine.launching import launch, listen, report_outcome
 
 DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 OPTIONS = {
@@ -38,8 +36,6 @@ OPTIONS = {
 
 def main(arguments: list[str]) -> int:
     """`vwmm train`: checks, launches `accelerate launch vwmm/train.py`, and returns the true exit code."""
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))  # nothing has begun yet
     config, launch_file, passed_on = _read(arguments)
     if config is None:
         return EXIT_DONE
@@ -50,8 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """What each process of `accelerate launch vwmm/train.py` does; returns its exit code."""
-    STOP.install(_leave_early, parent=os.getppid() if "LOCAL_RANK" in os.environ or _is_launched() else 0)
-    register_worker()
+    listen()
     config, launch_file, _ = _read(arguments)
     if launch_file is not None:
         raise UserError("argument --launch: only `vwmm train` launches; here the processes run already")
@@ -73,6 +68,8 @@ def train(config: Config) -> None:
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train, config.tracking, hang_timeout_s=config.run.hang_timeout_s)
     STOP.defer()
+    if config.train.max_minutes is not None:
+        STOP.ask_after(config.train.max_minutes)
     with failing_once(runtime, report_outcome):
         # 3. Transform each image once, for all processes and all later runs.
         from vwmm.data.splits import cases_of
@@ -138,16 +135,6 @@ def _make_demo_cohort(config: Config) -> None:
             from vwmm.demo import make_default
 
             make_default(csv.parent)
-
-
-def _leave_early() -> None:
-    """Asked to stop before there was anything to save."""
-    os._exit(report_outcome(EXIT_STOPPED))
-
-
-def _is_launched() -> bool:
-    """Whether `accelerate launch` started this process; with one process it leaves no rank in the environment."""
-    return any(name.startswith("ACCELERATE_") for name in os.environ)
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,7 @@ from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, le
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.engine.launching import launch, report_outcome
+from vwmm.engine.launching import launch, listen, report_outcome
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
@@ -38,16 +38,22 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     run, config, _, _ = _read(arguments)
     environment = _environment(run)
-    num_processes = 1 if config.train.exact else int(environment.get("num_processes", 1))
+    num_processes = 1 if config.train.exact else environment["num_processes"]
     if num_processes == 1:
-        return execute(arguments)
+        return compute(arguments)
     is_on_cpu = str(environment.get("devices", ["cpu"])[0]) == "cpu"
     launch_file = "launch/cpu_two_processes.yaml" if is_on_cpu else "launch/multi_gpu.yaml"
     return launch(Path(__file__).resolve(), arguments, launch_file, num_processes=num_processes)
 
 
 def execute(arguments: list[str]) -> int:
-    """What each process does; returns its exit code."""
+    """What each process that was launched does; returns its exit code."""
+    listen()  # nothing is written, so a signal ends it at once
+    return compute(arguments)
+
+
+def compute(arguments: list[str]) -> int:
+    """Computes and compares; returns the exit code."""
     run, config, first, count = _read(arguments)
     from vwmm.data.checks import check_config
     from vwmm.engine.progress import start_log
@@ -84,15 +90,16 @@ def _read(arguments: list[str]) -> tuple[RunFolder, Config, int | None, int]:
 def _number(option: str, text: str | None, *, least: int) -> int | None:
     if text is None:
         return None
-    if not text.isdigit() or int(text) < least:
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
         raise UserError(f"argument {option}: expected a whole number of at least {least}, found {text}")
     return int(text)
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:
     try:
-        return dict(json.loads(run.environment.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        environment = dict(json.loads(run.environment.read_text(encoding="utf-8")))
+        return environment | {"num_processes": int(environment["num_processes"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{run.environment}: cannot be read: {error}") from error
 
 

@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from tests.conftest import Trained, run_command
+from vwmm.engine.checkpoint import Progress, State, write_checkpoint
 
 
 def test_a_run_computes_its_bits_again_from_a_checkpoint_and_from_its_start(trained: Trained, tmp_path: Path) -> None:
@@ -61,3 +63,26 @@ def test_what_cannot_be_verified_is_said(arguments: list[str], message: str, cop
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_best_checkpoint_that_is_damaged_or_has_other_weights_is_found(copied: Path, tmp_path: Path) -> None:
+    best = copied / "checkpoints" / "best"
+    other = (
+        copied
+        / "checkpoints"
+        / ("last" if json.loads((best / "meta.json").read_text())["progress"]["epoch"] == 1 else "step-00000004")
+    )
+    description = json.loads((best / "meta.json").read_text())
+    model, optimizer = (other / name for name in ("model.safetensors", "optimizer.safetensors"))
+    assert optimizer.exists()
+    state = State(load_file(model), Progress(**description["progress"]), {"classes": description["classes"]})
+    write_checkpoint(best, state)  # intact, but not what was learned
+    done = run_command("verify", copied, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "best, of epoch" in done.stdout
+    content = bytearray((best / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (best / "model.safetensors").write_bytes(content)
+    done = run_command("verify", copied, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "best is damaged: model.safetensors is not what was written" in done.stdout

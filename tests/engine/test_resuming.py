@@ -73,6 +73,12 @@ def test_a_damaged_best_checkpoint_is_learned_again(run: RunFolder) -> None:
     damage(run.best)
     found = find_state(run, None)
     assert found.path == run.last.with_name("step-00000001")
+    # What came after the lost best must not be taken for the newest state when there is a best again.
+    write_checkpoint(run.best, at(2, best=1))
+    assert find_state(run, None).path == run.last.with_name("step-00000001")
+    assert sorted(path.name for path in run.last.parent.glob("unused-*")) == [
+        "unused-last", "unused-step-00000002", "unused-step-00000004",
+    ]  # fmt: skip
 
 
 def test_a_crash_between_two_renames_of_the_best_loses_nothing(run: RunFolder) -> None:
@@ -89,6 +95,8 @@ def test_a_snapshot_that_is_newer_is_taken_and_one_of_an_unwritten_best_is_not(r
         assert find_state(run, place).path == place
         write_checkpoint(place, at(7, best=3), is_durable=False)
         assert find_state(run, place).path == run.last
+        assert not place.exists()
+        write_checkpoint(place, at(7, best=1), is_durable=False)
         damage(place)
         assert find_state(run, place).path == run.last
     finally:

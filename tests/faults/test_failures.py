@@ -10,8 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, Trained, run_command
-from tests.faults.rehearsing import ONE, SAVE_EVERY, TWO, assert_undisturbed, run_through, start, wait_for_silence
-from vwmm.config.run_folder import RunFolder
+from tests.faults.rehearsing import (
+    ONE,
+    SAVE_EVERY,
+    TWO,
+    Disturbance,
+    assert_undisturbed,
+    run_through,
+    start,
+    wait_for_silence,
+)
+from vwmm.config.errors import UserError
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder, choose_run_folder
 from vwmm.engine.checkpoint import read_meta
 
 
@@ -51,7 +62,7 @@ def test_a_process_that_hangs_is_named_and_both_are_gone_in_time(do: str, cohort
     )
     assert code == 1
     assert "vwmm: process 1 (pid" in text
-    assert "hangs in forward, step 6: no progress" in text if do == "hang" else "no sign of life" in text
+    assert ("hangs in forward, step 6: no progress" if do == "hang" else "stopped in forward, step 6") in text
     assert status["state"] == "failed"
     assert "process 1" in str(status["reason"])
     assert time.monotonic() - started < 100  # the default would be ten minutes
@@ -179,3 +190,37 @@ def test_a_mistake_in_a_rehearsal_is_said_before_anything_runs(cohort: Path, tmp
     assert done.returncode == 2, done.stderr
     assert "VWMM_FAULT: do=explode: expected do=kill|" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_process_alone_that_is_stopped_is_named_and_ended_by_the_command(cohort: Path, tmp_path: Path) -> None:
+    code, text, status = train(cohort, tmp_path, "step=6,phase=backward,do=stop", "run.hang_timeout_s=6", launch=ONE)
+    assert code == 1
+    assert "hangs: no sign of life, stopped in backward, step 6" in text
+    assert status["state"] == "failed"
+    assert "stopped in backward, step 6" in str(status["reason"])
+
+
+def test_predictions_that_are_lost_are_computed_again(
+    reference_of_one: Path, cohort: Path, cache: str, tmp_path: Path
+) -> None:
+    stop = Disturbance("phase=step,step=10,do=term")
+    first = start(cohort, tmp_path, cache, launch=ONE, fault=stop.fault)
+    first.communicate(timeout=120)
+    (tmp_path / "runs" / "x" / "predictions_val.csv").unlink()
+    outcome = run_through(cohort, tmp_path, [], cache, launch=ONE)
+    assert outcome.codes == [0], outcome.text
+    assert_undisturbed(tmp_path / "runs" / "x", reference_of_one)
+
+
+def test_a_run_without_its_configuration_is_not_begun_anew_without_a_word(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    shutil.copytree(trained.folder, run)
+    (run / "config.yaml").unlink()
+    (run / "status.json").write_text('{"state": "failed", "reason": "x"}')
+    done = run_command(
+        "train", "--launch", ONE, f"data.csv={trained.cwd}/none.csv", *TINY, "run.name=tiny", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    with pytest.raises(UserError, match=r"has checkpoints, but no config\.yaml"):
+        choose_run_folder(load_config([], [f"run.dir={tmp_path / 'runs'}", "run.name=tiny"]))
+    assert not (tmp_path / "runs" / "tiny-2").exists()

@@ -68,8 +68,10 @@ def parse_faults(text: str) -> list[Fault]:
             problems.append(f"{VARIABLE}: {part}: expected do={'|'.join(ACTIONS)}")
         elif fields.get("phase", "step") not in PHASES:
             problems.append(f"{VARIABLE}: {part}: expected phase={'|'.join(PHASES)}")
-        elif not all(number.isdigit() for number in numbers):
+        elif not all(number.isascii() and number.isdigit() for number in numbers):
             problems.append(f"{VARIABLE}: {part}: rank and step are numbers")
+        elif "once" in fields and not Path(fields["once"]).absolute().parent.is_dir():
+            problems.append(f"{VARIABLE}: {part}: the folder of once={fields['once']} does not exist")
         else:
             faults.append(
                 Fault(

@@ -117,6 +117,11 @@ def choose_run_folder(config: Config) -> RunFolder:
         newest, number = RunFolder(candidate), number + 1
     fresh = RunFolder(candidate)
     unfinished = newest if newest is not None and newest.state() != "done" and _is_ours(newest) else None
+    if unfinished is None and config.run.resume != "never" and newest is not None and _has_lost_its_config(newest):
+        raise UserError(
+            f"run {newest.path} is unfinished and has checkpoints, but no config.yaml: put that back to go on with it; "
+            "to begin anew beside it: run.resume=never, or another run.name"
+        )
     if config.run.resume == "never" or unfinished is None:
         if config.run.resume == "must":
             raise UserError(f"run.resume=must: there is no unfinished run {name!r} in {folder}")
@@ -130,6 +135,10 @@ def choose_run_folder(config: Config) -> RunFolder:
             + ["to begin anew beside it: run.resume=never, or another run.name; to go on with it: mend the differences"]
         )
     return unfinished
+
+
+def _has_lost_its_config(run: RunFolder) -> bool:
+    return run.state() != "done" and run.last.parent.is_dir() and not run.config.exists()
 
 
 def _is_ours(run: RunFolder) -> bool:
@@ -147,7 +156,10 @@ def read_saved_config(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected the configuration of a run")
+        raise UserError(
+            f"{path}: expected the configuration of a run: put it back to go on with the run; to begin anew beside it: "
+            "run.resume=never, or another run.name"
+        )
     return content
 
 

@@ -44,6 +44,12 @@ class StopRequest:
             if self._leave_early is not None:
                 self._leave_early()
 
+    def ask_after(self, minutes: float) -> None:
+        """Asks when that time is up, whatever is going on then."""
+        timer = threading.Timer(minutes * 60, self.ask, [f"train.max_minutes={minutes:g}"])
+        timer.daemon = True
+        timer.start()
+
     def install(self, leave_early: Callable[[], None], *, parent: int) -> None:
         """Listens from now on, and asks when the launcher dies.
 

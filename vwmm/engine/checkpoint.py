@@ -26,7 +26,7 @@ FORMAT = 2
 WEIGHTS, OPTIMIZER, STATISTICS, META = (
     "model.safetensors", "optimizer.safetensors", "statistics.safetensors", "meta.json"
 )  # fmt: skip
-LAST, OLDER, DAMAGED = "last", "step-", "damaged-"
+LAST, OLDER, DAMAGED, UNUSED = "last", "step-", "damaged-", "unused-"
 _CHUNK = 2**22
 
 
@@ -190,9 +190,9 @@ def find_checkpoint(folder: Path) -> Path | None:
     return next((path for path in (folder, *older_checkpoints(folder)) if (path / META).exists()), None)
 
 
-def set_aside(folder: Path) -> Path:
-    """Gives a damaged checkpoint a name under which it is never loaded."""
-    numbers = (f"{DAMAGED}{folder.name}" + (f"-{n}" if n > 1 else "") for n in range(1, 10**6))
+def set_aside(folder: Path, prefix: str = DAMAGED) -> Path:
+    """Gives a checkpoint a name under which it is never loaded."""
+    numbers = (f"{prefix}{folder.name}" + (f"-{n}" if n > 1 else "") for n in range(1, 10**6))
     name = next(path for number in numbers if not (path := folder.with_name(number)).exists())
     os.replace(folder, name)
     return name

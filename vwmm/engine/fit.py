@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,14 +13,14 @@ import torch
 
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError, StoppedEarly
-from vwmm.config.run_folder import RunFolder
+from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
 from vwmm.data.augment import augment_batch, draw_cases
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
-from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress
+from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress, load_weights
 from vwmm.engine.exact_sum import ExactSum
 from vwmm.engine.loops import Learner, StepResult, train_one_epoch
 from vwmm.engine.metrics_file import MetricsFile, cut_metrics
@@ -72,8 +73,8 @@ class Fit:
         )
         self.steps_per_epoch = num_steps(len(material.train), train.batch_size, train.micro_batch_size)
         self.progress = Progress()
-        self._deadline = None if train.max_minutes is None else runtime.started + train.max_minutes * 60
         self._last_record: dict[str, Any] | None = None
+        self._said_step = -1
         self.saver: Saver | None = None
         self.metrics_file: MetricsFile | None = None
 
@@ -90,7 +91,7 @@ class Fit:
             self.metrics_file = MetricsFile(self.run.metrics)
             self.saver = Saver(self.run, self.metrics_file, keep=self.config.run.keep, snapshot=self._snapshot_place())
             if found is not None and found.parent == self.run.last.parent:
-                self.saver.saved_step = self.progress.step
+                self.saver.saved = replace(self.progress)
         self.runtime.wait()
 
     def load(self, folder: Path) -> None:
@@ -126,10 +127,19 @@ class Fit:
         if self.saver is not None:
             self.saver.require(self.progress.step)
 
+    def restore_predictions(self) -> None:
+        """Computes predictions_val.csv again if it is lost; the run is done, and its model not needed any more."""
+        if self.runtime.any(self.runtime.is_main and not self.run.predictions.exists()):
+            load_weights(self.run.best, self.model)
+            table = self.validate().to_csv()
+            if self.runtime.is_main:
+                write_whole(self.run.predictions, table)
+
     def close(self) -> None:
-        """The run is done: what was kept in memory is no longer needed."""
+        """The run is done: what this start or an earlier one kept in memory is no longer needed."""
         if self.saver is not None:
-            self.saver.close(is_done=True)
+            self.saver.close()
+            shutil.rmtree(snapshot_place(self.run).parent, ignore_errors=True)
 
     def _run_epoch(self, epoch: int) -> tuple[dict[str, Any], Predictions]:
         recorder = self.train_part(epoch, self._after_step)
@@ -199,7 +209,7 @@ class Fit:
         if result.should_save or (every is not None and result.step % every == 0):
             recorder.flush()
             self._save()
-            self._say_running()
+        self._say_running()
 
     def _pass_over(self, recorder: StepRecorder, result: StepResult) -> None:
         """A step whose loss or gradient is no number: nothing was changed. Raises RunError if it is one too many."""
@@ -215,9 +225,9 @@ class Fit:
         self.progress.step, self.progress.skipped = result.step - 1, self.progress.skipped - 1
         recorder.flush()
         self._save()
-        self._say_running()
         if self.saver is not None:
             self.saver.wait()
+        self._say_running()
         self.runtime.wait()
         raise RunError(
             f"{text}. Weights and statistics are those before it. `vwmm check` looks for images that are no numbers; a "
@@ -227,27 +237,30 @@ class Fit:
 
     def _is_time_to_save(self) -> bool:
         """Asked of each process; the main process's clock decides."""
-        if self._deadline is not None and self.runtime.is_main and time.monotonic() > self._deadline:
-            STOP.ask(f"train.max_minutes={self.config.train.max_minutes:g}")
         return self.saver is not None and self.saver.is_due(self.config.run.save_every_minutes)
 
     def _stop(self, recorder: StepRecorder) -> NoReturn:
         """Saves what there is and leaves. Raises StoppedEarly."""
         recorder.flush()
+        self.runtime.watch.show()  # who was asked, and by what, is to be known to all
         self._save()
-        self._say_running()
         if self.saver is not None:
+            self.saver.wait()
+            self._say_running()
             self.saver.require(self.progress.step)
         self.runtime.wait()
         raise StoppedEarly(
-            f"stopped by {STOP.reason or 'a request to another process'} after step {self.progress.step}; "
+            f"stopped by {STOP.reason or self.runtime.watch.asked_of_others()} after step {self.progress.step}; "
             "the same command goes on from there"
         )
 
     def _say_running(self) -> None:
-        if self.runtime.is_main:
-            with contextlib.suppress(OSError):  # a full disk
-                self.run.write_status("running", epoch=self.progress.epoch, step=self.progress.step)
+        """status.json names the last checkpoint that is on the disk."""
+        if self.saver is None or self.saver.saved is None or self.saver.saved.step == self._said_step:
+            return
+        self._said_step = self.saver.saved.step
+        with contextlib.suppress(OSError):  # a full disk
+            self.run.write_status("running", epoch=self.saver.saved.epoch, step=self.saver.saved.step)
 
     def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
         """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""

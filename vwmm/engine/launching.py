@@ -16,12 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, is_speaker
 from vwmm.config.loading import find_shipped
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.stopping import SIGNALS, ask_when_parent_dies
+from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
+from vwmm.engine.pages import OUTCOME_VARIABLE, outcome_file, read_pages
 
-OUTCOME_VARIABLE = "VWMM_OUTCOME_FILE"
 _WORKER, _RUN = "worker-", "run"
 _POLL_S = 0.1
 # What is left of a failed run this long after its first word is ended.
@@ -58,7 +58,9 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, n
             _wait_for_workers(outcome.parent)
         code = _outcome(outcome)
         if code is None:
-            _mend_status(outcome.parent, process.returncode)
+            reason = "its process ended without a word: it was killed from outside (too little memory?)"
+            if _note_failure(outcome.parent, reason):
+                print(f"vwmm: {reason}; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
 
@@ -70,24 +72,27 @@ def _outcome(file: Path) -> int | None:
         return None
 
 
-def _mend_status(folder: Path, code: int) -> None:
-    """A run whose processes were killed cannot say so itself."""
+def _note_failure(folder: Path, reason: str) -> bool:
+    """For a run whose processes were killed and cannot say so themselves; whether they had not."""
     with contextlib.suppress(OSError):
         run = RunFolder(Path((folder / _RUN).read_text()))
         if run.state() == "running":
-            reason = f"killed: the launcher ended with exit code {code}"
             run.write_status("failed", reason, **run.position())
+            return True
+    return False
 
 
-def register_worker() -> None:
-    """Called by the script as early as it can take signals: `launch` passes them on to it."""
-    if (file := _outcome_file()) is not None:
+def listen() -> None:
+    """Called by the script as early as possible: from now on it takes signals, which `launch` passes on to it."""
+    is_launched = "LOCAL_RANK" in os.environ or any(name.startswith("ACCELERATE_") for name in os.environ)
+    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=os.getppid() if is_launched else 0)
+    if (file := outcome_file()) is not None:
         (file.parent / f"{_WORKER}{os.getpid()}").touch()
 
 
 def register_run(run: RunFolder) -> None:
     """Called by the script when its run folder is known."""
-    if (file := _outcome_file()) is not None:
+    if (file := outcome_file()) is not None:
         (file.parent / _RUN).write_text(str(run.path))
 
 
@@ -96,18 +101,13 @@ def report_outcome(code: int) -> int:
 
     To the launcher no outcome is a failure: it would add a traceback of its own to our message.
     """
-    file = _outcome_file()
+    file = outcome_file()
     if file is None:
         return code
     if is_speaker() or code != EXIT_DONE:
         with contextlib.suppress(OSError), file.open("x") as stream:
             stream.write(str(code))
     return EXIT_DONE
-
-
-def _outcome_file() -> Path | None:
-    file = os.environ.get(OUTCOME_VARIABLE)
-    return None if file is None else Path(file)
 
 
 def _before_launcher() -> None:
@@ -172,6 +172,7 @@ def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path, signa
     """
     passed_on: dict[Path, int] = {}
     failed_at: float | None = None
+    signs: dict[int, tuple[int, float]] = {}
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
@@ -180,10 +181,24 @@ def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path, signa
             for number in signals[passed_on.get(worker, 0) :]:
                 _send(int(worker.name.removeprefix(_WORKER)), number)
             passed_on[worker] = len(signals)
+        _end_silent(outcome, signs)
         if _outcome(outcome) not in (None, EXIT_DONE):
             failed_at = failed_at or time.monotonic()
         if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
             _end_group(process)
+
+
+def _end_silent(outcome: Path, signs: dict[int, tuple[int, float]]) -> None:
+    """A process that was stopped, and has no neighbours to notice it, is named and ended. `signs`: seen so far."""
+    now = time.monotonic()  # which stands still while the machine sleeps
+    for pid, page in read_pages(outcome.parent).items():
+        count, seen_at = signs.get(pid, (-1, now))
+        signs[pid] = (page.count, now if page.count != count else seen_at)
+        if 0 < page.timeout_s < now - signs[pid][1] and _is_alive(pid):
+            reason = f"process {pid} hangs: no sign of life, stopped in {page.place}, for {page.timeout_s:.0f} s"
+            print(f"vwmm: {reason} (run.hang_timeout_s); it is ended", file=sys.stderr, flush=True)
+            _note_failure(outcome.parent, reason)
+            _send(pid, signal.SIGKILL)
 
 
 def _wait_for_workers(folder: Path) -> None:

@@ -57,9 +57,9 @@ def cut_metrics(path: Path, *, epoch: int, step: int) -> list[int]:
     for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
-            key = (record["event"], record["step"] if record["event"] == "train" else record["epoch"])
+            key = (str(record["event"]), int(record["step" if record["event"] == "train" else "epoch"]))
             is_done = record["step"] <= step and (record["event"] == "train" or record["epoch"] <= epoch)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue  # the line that was being written when the process died
         if is_done:
             kept.setdefault(key, line)
@@ -74,6 +74,6 @@ def last_step(path: Path) -> int:
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             steps.append(int(json.loads(line)["step"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return max(steps)

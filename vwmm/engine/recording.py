@@ -172,12 +172,23 @@ def _write_head(
     images: Images,
     environment: dict[str, Any],
 ) -> None:
+    environment = environment | {"earlier_starts": _earlier_starts(run)}
     run.write_status("running", **({"epoch": 0, "step": 0} | run.position()))
     with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
         note_use(images.store.folder, run.path)
     write_whole(run.config, to_yaml(config))
     write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
     write_whole(run.split, split_table(cohort, assigned, images.hashes(cohort)))
+
+
+def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:
+    """When, by how many processes and with which vwmm the run was computed before this start."""
+    try:
+        before = json.loads(run.environment.read_text(encoding="utf-8"))
+        told = {key: before[key] for key in ("started", "num_processes", "devices", "git_commit")}
+        return [*before.get("earlier_starts", []), told]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def check_same_cohort(run: RunFolder, table: str) -> None:

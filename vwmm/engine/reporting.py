@@ -57,6 +57,7 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
 def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
     """Says the result, writes report.html and the final status, and ends the trackers."""
     runtime.watch.at("report")
+    fit.restore_predictions()
     if runtime.is_main:
         best = read_meta(run.best)["validation"]
         write_report(run.path, examples=choose_examples(run, material.val))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoint import Progress, older_checkpoints, read_meta, read_progress, set_aside
+from vwmm.engine.checkpoint import UNUSED, Progress, older_checkpoints, read_meta, read_progress, set_aside
 from vwmm.engine.metrics_file import last_step
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - who may read and write there is checked
@@ -69,6 +70,11 @@ def find_state(run: RunFolder, snapshot: Path | None) -> Found:
     newest = max(usable, key=lambda pair: pair[1].step, default=None)  # the first of equals: the snapshot
     found.path = None if newest is None else newest[0]
     start = 0 if newest is None else newest[1].step
+    for path, state in good:
+        if path == snapshot and path != found.path:
+            shutil.rmtree(path, ignore_errors=True)
+        elif state.step > start:  # it would be taken for the newest one as soon as the best is there again
+            found.messages.append(f"{path} is of step {state.step}; set aside as {set_aside(path, UNUSED).name}")
     if found.messages:
         again = f"{reached - start} steps are done again" if reached > start else "no step is lost"
         found.messages.append(f"going on from step {start}: {again}")

@@ -1,7 +1,6 @@
 """What this process is part of: builds the Accelerator and says what really runs."""
 
 import os
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,8 +38,6 @@ class Runtime:
     """What is really used: `no`, `fp16` or `bf16`."""
     watch: Watch = field(default_factory=Watch)
     """Where this process and the others are."""
-    started: float = field(default_factory=time.monotonic)
-    """When it began, by `time.monotonic`."""
 
     @property
     def is_main(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
-from vwmm.engine.checkpoint import State, write_checkpoint
+from vwmm.engine.checkpoint import Progress, State, write_checkpoint
 from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.progress import LOG
 
@@ -18,8 +18,9 @@ class Saver:
     def __init__(self, run: RunFolder, metrics: MetricsFile, *, keep: int, snapshot: Path | None = None) -> None:
         """snapshot: where the state after each step is kept in memory; None: nowhere."""
         self.run, self.metrics, self.keep, self.snapshot = run, metrics, keep, snapshot
-        self.saved_step = -1
-        """The step of the last checkpoint that is on the disk."""
+        self.saved: Progress | None = None
+        """Where the run stood in the last checkpoint that is on the disk."""
+        self._has_failed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saving")
         self._writing: Future[None] | None = None
         self._last_at = time.monotonic()
@@ -58,18 +59,16 @@ class Saver:
     def require(self, step: int) -> None:
         """Raises RunError unless the state after this step is on the disk."""
         self.wait()
-        if self.saved_step != step:
-            kept = "there is none" if self.saved_step < 0 else f"the last one is of step {self.saved_step}"
+        if self.saved is None or self.saved.step != step:
+            kept = "there is none" if self.saved is None else f"the last one is of step {self.saved.step}"
             raise RunError(
                 f"the checkpoint of step {step} could not be written (see train.log); {kept}. Make room on the disk of "
                 f"{self.run.path}: the same command goes on from there"
             )
 
-    def close(self, *, is_done: bool) -> None:
-        """Ends the writing; a run that is done needs no snapshot any more."""
+    def close(self) -> None:
+        """Ends the writing."""
         self._pool.shutdown(wait=True)
-        if is_done:
-            self._forget_snapshot()
 
     def _forget_snapshot(self) -> None:
         if self.snapshot is not None:
@@ -84,11 +83,16 @@ class Saver:
             if predictions is not None:
                 write_whole(self.run.predictions, predictions)
             write_checkpoint(self.run.last, state, keep=self.keep)
-            self.saved_step = state.progress.step
+            self.saved = state.progress
+            if self._has_failed:
+                LOG.info("checkpoints are written again, from step %d on", state.progress.step)
+            self._has_failed = False
         except OSError as error:
-            LOG.info(
-                "the checkpoint of step %d could not be written (%s); %s, and training goes on",
-                state.progress.step,
-                error.strerror or error,
-                f"that of step {self.saved_step} is kept" if self.saved_step >= 0 else "the one before is kept",
-            )
+            if not self._has_failed:  # said once, until it is mended
+                LOG.info(
+                    "the checkpoint of step %d could not be written (%s); %s, and training goes on",
+                    state.progress.step,
+                    error.strerror or error,
+                    f"that of step {self.saved.step} is kept" if self.saved else "there is none yet",
+                )
+            self._has_failed = True

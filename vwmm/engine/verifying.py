@@ -32,15 +32,20 @@ class Report:
 
     lines: list[str] = field(default_factory=list)
     """For people."""
-    is_same: bool = True
-    """Whether every bit was the same."""
+    num_differences: int = 0
+    """How many values were other ones."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every bit was the same."""
+        return self.num_differences == 0
 
     def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any], keys: tuple[str, ...]) -> None:
         """Notes the values that differ."""
         for key in keys:
             if before.get(key) != now.get(key):
                 self.lines.append(f"{what}: {key} was {before.get(key)}, is {now.get(key)}")
-                self.is_same = False
+                self.num_differences += 1
 
 
 def verify_run(
@@ -66,7 +71,8 @@ def verify_run(
     if folder is not None:
         fit.load(folder)
     report, end = Report(), min(start + count, max(steps))
-    _compare_environment(runtime, run, report)
+    _compare_environment(runtime, run, report, is_exact=config.train.exact)
+    _compare_best(fit, run, epochs, report)
 
     def after_step(_: StepRecorder, result: StepResult) -> None:
         fit.progress.step = result.step
@@ -76,7 +82,8 @@ def verify_run(
         )
 
     weights_at = {read_progress(path).step: path for path in _checkpoints(run)}
-    while fit.progress.step < end and report.is_same:
+    are_steps_same, before_steps = True, report.num_differences
+    while fit.progress.step < end and are_steps_same:
         epoch = fit.progress.step // fit.steps_per_epoch + 1
         stops = [step for step in (*weights_at, end, epoch * fit.steps_per_epoch) if fit.progress.step < step <= end]
         fit.train_part(epoch, after_step, until=min(stops))
@@ -89,10 +96,28 @@ def verify_run(
         if step == epoch * fit.steps_per_epoch and epoch in epochs:
             values = {**fit.validate().metrics(), "weights": now}
             report.compare(f"validation after epoch {epoch}", epochs[epoch], values, _OF_VALIDATION)
+        are_steps_same = report.num_differences == before_steps
     where = "the start" if folder is None else f"checkpoint {folder.name}"
     verdict = "the same bits" if report.is_same else "NOT the same bits"
     report.lines.append(f"steps {start + 1} to {fit.progress.step}, from {where}: {verdict}")
     return report
+
+
+def _compare_best(fit: Fit, run: RunFolder, epochs: Mapping[int, Mapping[str, Any]], report: Report) -> None:
+    """Every checkpoint has to be intact, and the best one to have the weights that were hashed after its epoch."""
+    for path in (run.best, run.last, *older_checkpoints(run.last)):
+        if not path.exists():
+            continue
+        try:
+            meta = read_meta(path)
+        except UserError as error:
+            report.lines.append(str(error))
+            report.num_differences += 1
+            continue
+        if path == run.best:
+            epoch = int(meta["progress"]["epoch"])
+            values = {"weights": _digest_of(fit, path)}
+            report.compare(f"best, of epoch {epoch}", epochs.get(epoch, {}), values, ("weights",))
 
 
 def _checkpoints(run: RunFolder) -> list[Path]:
@@ -130,7 +155,7 @@ def _digest_of(fit: Fit, folder: Path) -> str:
     return digest(torch.nn.Parameter(tensors[name], requires_grad=False) for name in names)
 
 
-def _compare_environment(runtime: Runtime, run: RunFolder, report: Report) -> None:
+def _compare_environment(runtime: Runtime, run: RunFolder, report: Report, *, is_exact: bool) -> None:
     """Says what is different here: other bits have a reason then."""
     try:
         before = json.loads(run.environment.read_text(encoding="utf-8"))
@@ -140,6 +165,10 @@ def _compare_environment(runtime: Runtime, run: RunFolder, report: Report) -> No
     for key in ("num_processes", "devices", "mixed_precision", "threads_per_process", "versions"):
         if before.get(key) != now[key]:
             report.lines.append(f"note: {key} was {before.get(key)}, is {now[key]}")
+    numbers = {start.get("num_processes") for start in before.get("earlier_starts", [])} - {now["num_processes"]}
+    if numbers and not is_exact:
+        others = ", ".join(map(str, sorted(filter(None, numbers))))
+        report.lines.append(f"note: some starts of this run had {others} processes: their steps have other bits")
 
 
 def _read_metrics(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:

@@ -6,6 +6,7 @@ main thread is. It costs the main thread two assignments at each boundary, and n
 
 import contextlib
 import json
+import mmap
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 from vwmm.config.errors import EXIT_FAILED
 from vwmm.config.faults import FAULTS
 from vwmm.config.stopping import STOP
+from vwmm.engine import pages
+from vwmm.engine.launching import report_outcome
 
 _FAILURE = "failure"
 _MAX_INTERVAL_S = 1.0
@@ -69,10 +72,12 @@ class Watch:
         self._views = {other: _View(self._beat()) for other in range(num_processes)}
         self._interval_s = min(_MAX_INTERVAL_S, timeout_s / 20)
         self._is_leaving = threading.Event()
+        self._page: mmap.mmap | None = None
         self._publish()
 
     def start(self) -> None:
         """Begins to watch."""
+        self._page = pages.open_page(self.timeout_s)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def at(self, phase: str, *, step: int | None = None, case: str | None = None, waits: bool = False) -> bool:
@@ -85,11 +90,26 @@ class Watch:
         self._phase, self._case, self._waits = phase, case or "", waits
         self._place += 1
         self._moves += 1
+        self._note_place()
         return FAULTS.at(phase, step=step, case=case)
+
+    def show(self) -> None:
+        """Shows the others at once where this process is and what asked it to stop."""
+        with contextlib.suppress(RuntimeError):
+            self._publish()
+
+    def asked_of_others(self) -> str:
+        """What asked another process to stop, as far as it is known."""
+        with contextlib.suppress(RuntimeError):
+            self._look()
+        asked = [f"{view.beat.stop} to process {other}" for other, view in self._views.items() if view.beat.stop]
+        return asked[0] if asked else "a request to another process"
 
     def leave(self) -> None:
         """No more watching: this process has come to its end."""
         self._is_leaving.set()
+        if self._page is not None:
+            pages.close_page(self._page)
 
     def fail(self, message: str, before: Callable[[], object] = lambda: None) -> bool:
         """Says why the run fails, unless another process has said it first; returns whether this one did.
@@ -134,8 +154,15 @@ class Watch:
             STOP.reason, os.getpid(), os.uname().nodename,
         )  # fmt: skip
 
+    def _note_place(self) -> None:
+        """On a page that others on this machine can read, also when this process has been stopped."""
+        if self._page is not None:
+            pages.write_place(self._page, self._phase, self._step)
+
     def _publish(self) -> None:
         self._count += 1
+        if self._page is not None:
+            pages.write_count(self._page, self._count)
         if self._store is not None:
             self._store.set(f"beat/{self.process}", json.dumps(asdict(self._beat())))
 
@@ -174,7 +201,9 @@ class Watch:
         silent_s, stuck_s = view.ages()
         beat = view.beat
         is_silent = silent_s > stuck_s / 2
-        where = f": no sign of life, last seen in {beat.where()}," if is_silent else f" in {beat.where()}: no progress"
+        place = pages.read_place(beat.pid) if beat.host == os.uname().nodename else None
+        last = f"stopped in {place}" if place else f"last seen in {beat.where()}"
+        where = f": no sign of life, {last}," if is_silent else f" in {beat.where()}: no progress"
         self.fail(
             f"vwmm: process {named} (pid {beat.pid} on {beat.host}) hangs{where} for "
             f"{max(silent_s, stuck_s):.0f} s (run.hang_timeout_s={self.timeout_s:g}); all processes end"
@@ -188,7 +217,7 @@ class Watch:
         # The main thread may be inside a collective operation that will never return.
         if not self._is_leaving.is_set():
             sys.stderr.flush()
-            os._exit(EXIT_FAILED)
+            os._exit(report_outcome(EXIT_FAILED))
 
     def _claim(self, message: str) -> bool:
         if self._store is None:
