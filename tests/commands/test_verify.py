@@ -67,11 +67,8 @@ def test_what_cannot_be_verified_is_said(arguments: list[str], message: str, cop
 
 def test_a_best_checkpoint_that_is_damaged_or_has_other_weights_is_found(copied: Path, tmp_path: Path) -> None:
     best = copied / "checkpoints" / "best"
-    other = (
-        copied
-        / "checkpoints"
-        / ("last" if json.loads((best / "meta.json").read_text())["progress"]["epoch"] == 1 else "step-00000004")
-    )
+    epoch = json.loads((best / "meta.json").read_text())["progress"]["epoch"]
+    other = copied / "checkpoints" / ("last" if epoch == 1 else "step-00000004")
     description = json.loads((best / "meta.json").read_text())
     model, optimizer = (other / name for name in ("model.safetensors", "optimizer.safetensors"))
     assert optimizer.exists()

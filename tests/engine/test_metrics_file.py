@@ -38,6 +38,7 @@ def test_the_validation_of_an_epoch_that_is_not_complete_is_cut(tmp_path: Path) 
 def test_lines_that_are_no_records_or_doubles_are_cut_and_missing_steps_are_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     kept = [json.dumps(STEPS[0]), "[1]", '{"event": "train"}', "\x00\xff", json.dumps(STEPS[0]), json.dumps(STEPS[2])]
+    kept += ['{"event": "train", "epoch": 1, "step": Infinity}', '{"event": [1], "epoch": 1, "step": 2}']
     path.write_bytes("\n".join(kept).encode("latin-1"))
     assert cut_metrics(path, epoch=0, step=3) == [2]
     assert lines_of(path) == [STEPS[0], STEPS[2]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -78,6 +79,30 @@ class StepResult:
         return sum(map(len, self.slots))
 
 
+class Agreement:
+    """The losses of a step's slots, and what any process asks for: summed over the processes while they compute."""
+
+    def __init__(self, runtime: Runtime, num_slots: int, *, wants_save: bool) -> None:
+        self._shared = torch.zeros(num_slots + 2, device=runtime.device)
+        self.losses = self._shared[:num_slots]
+        """(S,) of each slot of this process its part of the step's loss; zero for the others'."""
+        self._is_shared = runtime.num_processes > 1
+        self._wants_save = wants_save
+        self._work: dist.Work | None = None
+
+    def begin(self) -> None:
+        """All of this process's losses are known; STOP is asked now, by all of them at the same point of the step."""
+        self._shared[-2:] = torch.tensor([float(STOP.is_asked), float(self._wants_save)])
+        if self._is_shared:
+            self._work = dist.all_reduce(self._shared, async_op=True)
+
+    def end(self) -> torch.Tensor:
+        """(S + 2,) the sum: each loss, how many were asked to stop, how many want a checkpoint."""
+        if self._work is not None:
+            self._work.wait()
+        return self._shared
+
+
 def train_one_epoch(
     runtime: Runtime,
     learner: Learner,
@@ -106,13 +131,12 @@ def train_one_epoch(
     try:
         for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
             rate = set_rate(step)
-            losses, is_poisoned = _compute(runtime, learner, dataset, batches, step, slots, numbers, present, augment)
+            agreement = Agreement(runtime, len(slots), wants_save=is_time_to_save())
+            _compute(runtime, learner, dataset, batches, step, slots, numbers, present, augment, agreement)
             watch.at("reduce", step=step, waits=True)
             if learner.exact_sum is not None:
                 learner.exact_sum.finish(len(slots))
-            if is_poisoned:
-                _poison(learner)
-            result = _agree(runtime, learner, step, slots, rate, losses, wants_save=is_time_to_save())
+            result = _agree(runtime, learner, step, slots, rate, agreement)
             watch.at("update", step=step)
             if result.is_good:
                 learner.optimizer.step()
@@ -139,15 +163,13 @@ def _compute(
     numbers: list[int],
     present: np.ndarray,
     augment: Callable[[Batch], dict[str, torch.Tensor]],
-) -> tuple[torch.Tensor, bool]:
-    """Forward and backward of this process's slots of a step: (S,) the losses of its own, zero for the others; and
-    whether a rehearsed fault is to make the gradient NaN."""
+    agreement: Agreement,
+) -> None:
+    """Forward and backward of this process's slots of a step; its losses are agreed on while the last one computes."""
     watch, statistics = runtime.watch, learner.statistics
     labels = [dataset.labels[index] for slot in slots for index in slot]
     divisor = batch_weight(labels, learner.weights)
-    losses = torch.zeros(len(slots), device=runtime.device)
     statistics.begin_step([_has_images(present, slot) for slot in slots])
-    is_poisoned = False
     # With fewer slots than processes (a ragged last batch) an empty one takes part in the reduction.
     own = numbers or ([NO_SLOT] if learner.exact_sum is None else [])
     waiting = list(range(len(slots)))
@@ -164,16 +186,21 @@ def _compute(
             loss = _forward(learner, batch, present, divisor, _key(learner.seed, step, max(number, 0)), runtime.device)
             if watch.at("forward", step=step):
                 loss = loss * torch.nan
-            is_poisoned |= watch.at("backward", step=step, waits=is_last and runtime.num_processes > 1)
+            if number != NO_SLOT:
+                agreement.losses[number] = loss.detach()
+            if is_last:
+                agreement.begin()
+            if watch.at("backward", step=step, waits=is_last and runtime.num_processes > 1):
+                loss = loss * torch.nan
             runtime.accelerator.backward(loss)
         if number != NO_SLOT:
-            losses[number] = loss.detach()
             statistics.end_slot(number)
             if learner.exact_sum is not None:
                 learner.exact_sum.take()
     for other in waiting:
         statistics.pass_over(other)
-    return losses, is_poisoned
+    if not own:
+        agreement.begin()
 
 
 def _forward(
@@ -192,23 +219,17 @@ def _agree(
     step: int,
     slots: list[list[int]],
     rate: float,
-    losses: torch.Tensor,
-    *,
-    wants_save: bool,
+    agreement: Agreement,
 ) -> StepResult:
-    """What all processes know of a step before anything is changed: one small reduction, the one synchronisation."""
+    """What all processes know of a step before anything is changed: the one synchronisation."""
     scaler = runtime.accelerator.scaler
     if scaler is not None:
         runtime.accelerator.unscale_gradients()
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
-    norm = get_total_norm(gradients).to(runtime.device)
+    norm = get_total_norm(gradients).to(runtime.device)  # of the sum, which every process has
+    *parts, num_stop, num_save, grad_norm = torch.cat([agreement.end(), norm[None]]).tolist()
     # A scaled gradient that overflows is fp16's daily business, which its scaler sees to.
-    is_bad = torch.zeros_like(norm) if scaler is not None else (~torch.isfinite(norm)).float()
-    asked = torch.tensor([float(STOP.is_asked), float(wants_save)], device=runtime.device)
-    shared = torch.cat([losses, is_bad[None], asked])  # (S + 3,)
-    if runtime.num_processes > 1:
-        shared = runtime.accelerator.reduce(shared, reduction="sum")
-    *parts, num_bad, num_stop, num_save, own_norm = torch.cat([shared, norm[None]]).tolist()
+    is_finite = scaler is not None or math.isfinite(grad_norm)
     if learner.max_grad_norm is not None:
         clip_grads_with_norm_(learner.model.parameters(), learner.max_grad_norm, norm)
     return StepResult(
@@ -216,18 +237,11 @@ def _agree(
         slots=slots,
         rate=rate,
         losses=parts,
-        grad_norm=own_norm,
-        is_good=num_bad == 0 and all(map(math.isfinite, parts)),
+        grad_norm=grad_norm,
+        is_good=is_finite and all(map(math.isfinite, parts)),
         should_stop=num_stop > 0,
         should_save=num_save > 0,
     )
-
-
-def _poison(learner: Learner) -> None:
-    for parameter in learner.model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.fill_(torch.nan)
-            return
 
 
 def predict_all(
