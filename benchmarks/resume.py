@@ -42,7 +42,7 @@ OVERRIDES = [
     "train.micro_batch_size=2",
     "train.epochs=1000",
 ]
-NUM_CASES = 64
+NUM_CASES = 160
 
 
 def make_fit(folder: Path, runtime: Runtime) -> Fit:

@@ -92,7 +92,10 @@ class Agreement:
 
     def begin(self) -> None:
         """All of this process's losses are known; STOP is asked now, by all of them at the same point of the step."""
-        self._shared[-2:] = torch.tensor([float(STOP.is_asked), float(self._wants_save)])
+        if STOP.is_asked:
+            self._shared[-2] = 1
+        if self._wants_save:
+            self._shared[-1] = 1
         if self._is_shared:
             self._work = dist.all_reduce(self._shared, async_op=True)
 
@@ -127,6 +130,7 @@ def train_one_epoch(
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
     batches = load_batches(dataset, wanted, runtime.device, num_threads=num_workers)
     watch = runtime.watch
+    parameters = list(learner.model.parameters())  # to walk the modules takes a millisecond
     learner.model.train()
     try:
         for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
@@ -136,7 +140,7 @@ def train_one_epoch(
             watch.at("reduce", step=step, waits=True)
             if learner.exact_sum is not None:
                 learner.exact_sum.finish(len(slots))
-            result = _agree(runtime, learner, step, slots, rate, agreement)
+            result = _agree(runtime, learner.max_grad_norm, parameters, step, slots, rate, agreement)
             watch.at("update", step=step)
             if result.is_good:
                 learner.optimizer.step()
@@ -215,7 +219,8 @@ def _forward(
 
 def _agree(
     runtime: Runtime,
-    learner: Learner,
+    max_grad_norm: float | None,
+    parameters: list[nn.Parameter],
     step: int,
     slots: list[list[int]],
     rate: float,
@@ -225,13 +230,13 @@ def _agree(
     scaler = runtime.accelerator.scaler
     if scaler is not None:
         runtime.accelerator.unscale_gradients()
-    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = get_total_norm(gradients).to(runtime.device)  # of the sum, which every process has
     *parts, num_stop, num_save, grad_norm = torch.cat([agreement.end(), norm[None]]).tolist()
     # A scaled gradient that overflows is fp16's daily business, which its scaler sees to.
     is_finite = scaler is not None or math.isfinite(grad_norm)
-    if learner.max_grad_norm is not None:
-        clip_grads_with_norm_(learner.model.parameters(), learner.max_grad_norm, norm)
+    if max_grad_norm is not None:
+        clip_grads_with_norm_(parameters, max_grad_norm, norm)
     return StepResult(
         step=step,
         slots=slots,
