@@ -5,7 +5,7 @@ looked at, places noted for the watch, metrics written, stops and checkpoints as
 the same slots with the same augmentation and dropout. Both train the same thin model in turns, on one process and on
 two; the ratio is that of the medians. Then: how long training waits for a checkpoint, and for a step's snapshot.
 
-    python benchmarks/resume.py [--rounds 15]
+    python benchmarks/resume.py [--rounds 9] [--full]
 """
 
 import argparse
@@ -43,13 +43,16 @@ OVERRIDES = [
     "train.epochs=1000",
 ]
 NUM_CASES = 160
+# The default model and images: a step of 4 cases takes seconds on a CPU.
+FULL = ["train.batch_size=4", "train.micro_batch_size=2", "train.epochs=1000"]
+NUM_FULL_CASES = 8
 
 
-def make_fit(folder: Path, runtime: Runtime) -> Fit:
+def make_fit(folder: Path, runtime: Runtime, overrides: list[str], num_cases: int) -> Fit:
     """A run in a folder of its own, about to begin."""
-    config = load_config([], [*OVERRIDES, f"run.dir={folder}"])
+    config = load_config([], [*overrides, f"run.dir={folder}"])
     shared = folder / f"cache-{runtime.process}"
-    dataset = make_dataset(shared, OVERRIDES, NUM_CASES)
+    dataset = make_dataset(shared, overrides, num_cases)
     run = RunFolder(folder / "run")
     run.path.mkdir(exist_ok=True)
     fit = Fit(runtime, config, Material(dataset, dataset, ("0", "1", "2")), run)
@@ -78,13 +81,13 @@ def train_bare(fit: Fit, epoch: int) -> None:
         learner.optimizer.zero_grad()
 
 
-def measure(rounds: int) -> None:
+def measure(rounds: int, overrides: list[str], num_cases: int) -> None:
     """Both sides in turns, and the time for a checkpoint, on the processes that there are."""
-    runtime = start_runtime(load_config([], OVERRIDES).train, load_config([], OVERRIDES).tracking)
+    runtime = start_runtime(load_config([], overrides).train, load_config([], overrides).tracking)
     runtime.watch.start()
     with tempfile.TemporaryDirectory() as own:
         folder = Path(runtime.decide(lambda: own))
-        fit, epoch = make_fit(folder, runtime), 0
+        fit, epoch = make_fit(folder, runtime, overrides, num_cases), 0
 
         def guarded() -> None:
             nonlocal epoch
@@ -137,9 +140,14 @@ def _tensors(fit: Fit) -> list[torch.Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    measure(rounds)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--full", action="store_true", help="the default model and images, on one process: minutes")
+    given = parser.parse_args()
+    rounds = given.rounds
+    if given.full:
+        measure(rounds, FULL, NUM_FULL_CASES)
+        return
+    measure(rounds, OVERRIDES, NUM_CASES)
     if "WORLD_SIZE" not in os.environ:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
         file = str(ROOT / "launch" / "cpu_two_processes.yaml")
