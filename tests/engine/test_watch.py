@@ -88,3 +88,17 @@ def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
     assert "process 0" in done.stderr
     assert "hangs in forward, step 3: no progress" in done.stderr
     assert time.monotonic() - started < 40
+
+
+def test_a_process_that_nobody_listens_to_any_more_ends_as_well() -> None:
+    code = (
+        "import time\nfrom vwmm.engine.watch import Watch\nfrom vwmm.engine.progress import LOG, start_log\n"
+        "start_log(is_speaker=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
+        "watch = Watch(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stderr.close()
+    assert process.wait(50) == 1

@@ -83,7 +83,8 @@ class StopRequest:
         if number == signal.SIGINT:
             now = time.monotonic()
             if self._interrupted_at is not None and now - self._interrupted_at > _TWICE_AFTER_S:
-                print("vwmm: interrupted twice: stopped at once", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):  # nobody may be left who reads it
+                    print("vwmm: interrupted twice: stopped at once", file=sys.stderr, flush=True)
                 os._exit(EXIT_FAILED)
             self._interrupted_at = self._interrupted_at or now
         self.ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)

@@ -1,5 +1,6 @@
 """What a person sees while it works: a bar in a terminal, plain lines in a log, from one process only."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -16,7 +17,8 @@ class _BarFriendlyHandler(logging.Handler):
     """Writes to stderr without breaking a bar that is being drawn there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # a run goes on, and saves, also when nobody reads this any more
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def start_log(*, is_speaker: bool) -> None:

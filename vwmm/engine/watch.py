@@ -119,7 +119,8 @@ class Watch:
         if not self._claim(message):
             return False
         before()
-        print(message, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody may be left who reads it
+            print(message, file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             self.on_failure(message)
         return True
@@ -216,7 +217,6 @@ class Watch:
     def _end(self) -> None:
         # The main thread may be inside a collective operation that will never return.
         if not self._is_leaving.is_set():
-            sys.stderr.flush()
             os._exit(report_outcome(EXIT_FAILED))
 
     def _claim(self, message: str) -> bool:
