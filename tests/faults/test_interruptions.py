@@ -19,6 +19,7 @@ from tests.faults.rehearsing import (
     draw_kill,
     draw_signal,
     run_through,
+    start,
 )
 from vwmm.config.stopping import SIGNALS
 
@@ -107,9 +108,11 @@ def test_more_than_two_processes_go_on_with_their_bits_too(
 
 
 def test_time_that_is_up_is_a_stop_like_any_other(reference: Path, cohort: Path, cache: str, tmp_path: Path) -> None:
-    outcome = run_through(cohort, tmp_path, [], "train.max_minutes=0.02", cache, launch=TWO)
-    assert outcome.codes[0] == 75
-    assert "train.max_minutes=0.02" in outcome.text
+    first = start(cohort, tmp_path, "train.max_minutes=0.005", cache, launch=TWO)
+    text, _ = first.communicate(timeout=120)
+    assert first.returncode == 75
+    assert "stopped by train.max_minutes=0.005" in text
+    run_through(cohort, tmp_path, [], cache, launch=TWO)  # with another limit: none
     assert_undisturbed(tmp_path / "runs" / "x", reference)
 
 
