@@ -142,6 +142,8 @@ class Fit:
             shutil.rmtree(snapshot_place(self.run).parent, ignore_errors=True)
 
     def _run_epoch(self, epoch: int) -> tuple[dict[str, Any], Predictions]:
+        if self.runtime.any(STOP.is_asked):
+            self._stop()
         recorder = self.train_part(epoch, self._after_step)
         try:
             predictions = self.validate()
@@ -239,9 +241,10 @@ class Fit:
         """Asked of each process; the main process's clock decides."""
         return self.saver is not None and self.saver.is_due(self.config.run.save_every_minutes)
 
-    def _stop(self, recorder: StepRecorder) -> NoReturn:
+    def _stop(self, recorder: StepRecorder | None = None) -> NoReturn:
         """Saves what there is and leaves. Raises StoppedEarly."""
-        recorder.flush()
+        if recorder is not None:
+            recorder.flush()
         self.runtime.watch.show()  # who was asked, and by what, is to be known to all
         self._save()
         if self.saver is not None:
