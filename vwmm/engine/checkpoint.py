@@ -52,6 +52,8 @@ class Progress:
     """How many cases that sum is over."""
     skipped: int = 0
     """Steps that were passed over because their loss or gradient was no number."""
+    last_record: dict[str, Any] = field(default_factory=dict)
+    """The last step's line of metrics.jsonl, which is written after its state has been kept in memory."""
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the loss scaling of fp16."""
 

@@ -86,9 +86,11 @@ class Fit:
             LOG.info("resuming after epoch %d, step %d", self.progress.epoch, self.progress.step)
         if self.runtime.is_main:
             missing = cut_metrics(self.run.metrics, epoch=self.progress.epoch, step=self.progress.step)
-            if missing:
-                LOG.info("metrics.jsonl has lost the lines of %d steps, the first of step %d", len(missing), missing[0])
             self.metrics_file = MetricsFile(self.run.metrics)
+            if missing == [self.progress.step] and self.progress.last_record:  # killed between its state and its line
+                self.metrics_file.write([{**self.progress.last_record, "cases_per_s": None}])
+            elif missing:
+                LOG.info("metrics.jsonl has lost the lines of %d steps, the first of step %d", len(missing), missing[0])
             self.saver = Saver(self.run, self.metrics_file, keep=self.config.run.keep, snapshot=self._snapshot_place())
             if found is not None and found.parent == self.run.last.parent:
                 self.saver.saved = replace(self.progress)
@@ -203,8 +205,8 @@ class Fit:
             self._pass_over(recorder, result)
         recorder.note(result)
         if self.config.run.snapshots:
-            recorder.flush()
             self._keep_in_memory()
+            recorder.flush()
         if result.should_stop:
             self._stop(recorder)
         every = self.config.run.save_every_steps

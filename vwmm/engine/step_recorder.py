@@ -45,6 +45,7 @@ class StepRecorder:
         if not result.is_good:
             record["skipped"] = True
         self._waiting.append(record)
+        self.position.last_record = record
         if result.is_good:
             self.position.loss_sum += result.loss * result.num_cases
             self.position.loss_cases += result.num_cases
