@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import training_loop
 from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
@@ -31,17 +32,7 @@ from vwmm.engine.loops import _forward, _key
 from vwmm.engine.runtime import Runtime, start_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
-OVERRIDES = [
-    "modalities.vw_mri.size=[32,32,32]",
-    "modalities.mri.size=[32,32]",
-    "modalities.ct.size=[32,32]",
-    "model.backbone=densenet_thin",
-    "model.hidden=[64]",
-    "model.dropout=0.2",
-    "train.batch_size=8",
-    "train.micro_batch_size=2",
-    "train.epochs=1000",
-]
+OVERRIDES = [*training_loop.OVERRIDES, "model.dropout=0.2", "train.micro_batch_size=2", "train.epochs=1000"]
 NUM_CASES = 160
 # The default model and images: a step of 4 cases takes seconds on a CPU.
 FULL = ["train.batch_size=4", "train.micro_batch_size=2", "train.epochs=1000"]

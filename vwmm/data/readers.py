@@ -128,7 +128,7 @@ def _picture_shape(path: Path) -> tuple[int, ...]:
 
 
 def _open_array(path: Path) -> np.ndarray:
-    """A memory map, which is never made by running a pickle."""
+    """A memory map of a .npy file; raises ValueError where its items are Python objects, which would be unpickled."""
     array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     check_shape(array.shape)
     check_dtype(array.dtype)

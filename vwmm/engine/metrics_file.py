@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def cut_metrics(path: Path, *, epoch: int, step: int) -> list[int]:
         if is_done:
             kept.setdefault(key, line)
     write_whole(path, "".join(f"{line}\n" for line in kept.values()))
-    steps = Counter(number for event, number in kept if event == "train")
+    steps = {number for event, number in kept if event == "train"}
     return [number for number in range(1, step + 1) if number not in steps]
 
 

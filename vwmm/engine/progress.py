@@ -29,9 +29,16 @@ def start_log(*, is_speaker: bool) -> None:
     LOG.addHandler(_BarFriendlyHandler() if is_speaker else logging.NullHandler())
 
 
+class _LogFile(logging.FileHandler):
+    """train.log; on a full disk lines are lost, and nothing is said of it in their place."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Instead of a traceback on stderr for each line."""
+
+
 def log_to_file(path: Path) -> logging.Handler:
     """The same lines with their time, into train.log, until the handler is removed."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
     LOG.addHandler(handler)
     return handler

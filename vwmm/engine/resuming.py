@@ -51,7 +51,7 @@ def find_state(run: RunFolder, snapshot: Path | None) -> Found:
     A best checkpoint that is damaged is learned again: then only states from before it will do.
     """
     found = Found(None)
-    reached = max(last_step(run.metrics), 0)
+    reached = last_step(run.metrics)
     best_epoch = _intact_best(run, found.messages)
     candidates = [run.last, *older_checkpoints(run.last)]
     if snapshot is not None and snapshot.exists() and _is_own(snapshot.parent):
