@@ -24,6 +24,7 @@ from benchmarks import training_loop
 from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
+from vwmm.data.augment import augmentation
 from vwmm.data.batches import load_batches
 from vwmm.data.order import plan_epoch, slots_of
 from vwmm.engine.checkpoint import copy_state
@@ -58,7 +59,8 @@ def train_bare(fit: Fit, epoch: int) -> None:
     steps = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=0, epoch=epoch)
     mine = [slots_of(len(s), process=runtime.process, num_processes=runtime.num_processes) for s in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
-    batches, augment = load_batches(dataset, wanted, runtime.device, num_threads=1), fit._augment_in(epoch)
+    batches = load_batches(dataset, wanted, runtime.device, num_threads=1)
+    augment = augmentation(dataset, fit.config.modalities, fit.config.augment, seed=0, epoch=epoch)
     learner.model.train()
     for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), 1):
         num_cases = sum(map(len, slots))

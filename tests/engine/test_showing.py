@@ -14,10 +14,10 @@ from tests.data.making import make_case, make_store, numbers, write_dicom, write
 from vwmm.analysis.case_sheet import Row
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
+from vwmm.data.augment import augmentation
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.manifest import Case
 from vwmm.engine import showing
-from vwmm.engine.fit import Fit, Material
 from vwmm.engine.showing import show_case
 
 LPS = np.diag([-0.5, -0.5, 2.0, 1.0])
@@ -72,7 +72,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Row]:
 
 
 def training_batch(config: Config, cases: list[Case], epoch: int, folder: Path) -> dict[str, torch.Tensor]:
-    """The images that `Fit` gives the network in an epoch, of all cases in one batch."""
+    """The images that training gives the network in an epoch, of all cases in one batch."""
     store = make_store(folder / "cache")
     entries = {
         (case.name, name): store.entry(path, store.recipe(config.modalities[name]))
@@ -81,9 +81,8 @@ def training_batch(config: Config, cases: list[Case], epoch: int, folder: Path) 
         if path is not None
     }
     dataset = CaseDataset(cases, config.modalities, entries, [0] * len(cases), store)
-    fit = Fit.__new__(Fit)  # without a model, an optimizer and a run folder, which augmentation does not need
-    fit.config, fit.material = config, Material(dataset, dataset, ("a", "b"))
-    return fit._augment_in(epoch)(dataset[list(range(len(cases)))])
+    augment = augmentation(dataset, config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
+    return augment(dataset[list(range(len(cases)))])
 
 
 def test_the_augmented_pictures_are_what_training_makes_of_the_case_in_its_first_epochs(

@@ -6,7 +6,7 @@ coarsens the coordinates, so each image is resampled once; bias field, gamma, in
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from vwmm.config.schema import Augmentation, Modality
+from vwmm.data.dataset import Batch, CaseDataset
 
 _AUGMENT = 4  # keeps these draws apart from others that use the same seed
 
@@ -102,6 +103,26 @@ def draw_cases(
         for number, (modality, fields) in enumerate(modalities.items())
         if augment[modality].enabled
     }
+
+
+def augmentation(
+    dataset: CaseDataset,
+    modalities: Mapping[str, Modality],
+    augment: Mapping[str, Augmentation],
+    *,
+    seed: int,
+    epoch: int,
+) -> Callable[[Batch], dict[str, torch.Tensor]]:
+    """What an epoch makes of a dataset's batches: their images, changed as (seed, epoch, case) say."""
+    present = dataset.present()
+
+    def apply(batch: Batch) -> dict[str, torch.Tensor]:
+        indices = batch.indices.tolist()
+        names = [dataset.cases[index].name for index in indices]
+        draws = draw_cases(names, modalities, augment, seed=seed, epoch=epoch)
+        return augment_batch(batch.images, present[indices], draws)  # the batch's own mask is on the device
+
+    return apply
 
 
 def augment_batch(

@@ -9,33 +9,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError, StoppedEarly
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
-from vwmm.data.augment import augment_batch, draw_cases
-from vwmm.data.dataset import Batch, CaseDataset
+from vwmm.data.augment import augmentation
+from vwmm.data.dataset import CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
-from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress, load_weights
-from vwmm.engine.exact_sum import ExactSum
-from vwmm.engine.loops import Learner, StepResult, train_one_epoch
+from vwmm.engine.loops import StepResult, train_one_epoch
 from vwmm.engine.metrics_file import MetricsFile, cut_metrics
-from vwmm.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from vwmm.engine.optim import learning_rate, set_learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
 from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.runtime import Runtime
-from vwmm.engine.saving import Saver
+from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking import log_values
 from vwmm.engine.validating import describe_epoch, is_better, predict_cases, validation_values
-from vwmm.engine.wrapping import prepare_training
+from vwmm.engine.wrapping import build_learner
 from vwmm.models.fusion import FusionModel, build_model
-from vwmm.models.losses import class_weights
 
 
 @dataclass(frozen=True)
@@ -57,20 +52,10 @@ class Fit:
         self.runtime, self.config, self.material, self.run = runtime, config, material, run
         train = config.train
         self.model: FusionModel = build_model(config.model, config.modalities, len(material.classes), seed=train.seed)
-        optimizer = build_optimizer(self.model.parameters(), train)
-        prepared, self.optimizer = prepare_training(
-            runtime, self.model, optimizer, {n: m.size for n, m in config.modalities.items()}, exact=train.exact
+        self.learner = build_learner(
+            runtime, self.model, train, config.modalities, material.train.labels, len(material.classes)
         )
-        self.learner = Learner(
-            model=prepared,
-            optimizer=self.optimizer,
-            statistics=RunningStatistics(dict(self.model.branches.items()), runtime.accelerator, exact=train.exact),
-            weights=class_weights(train.class_weights, material.train.labels, len(material.classes)),
-            label_smoothing=train.label_smoothing,
-            max_grad_norm=train.max_grad_norm,
-            seed=train.seed,
-            exact_sum=ExactSum(list(self.model.parameters())) if train.exact else None,
-        )
+        self.optimizer = self.learner.optimizer
         self.steps_per_epoch = num_steps(len(material.train), train.batch_size, train.micro_batch_size)
         self.progress = Progress()
         self._last_record: dict[str, Any] | None = None
@@ -188,7 +173,9 @@ class Fit:
                 material.train,
                 left,
                 present=present,
-                augment=self._augment_in(epoch),
+                augment=augmentation(
+                    material.train, self.config.modalities, self.config.augment, seed=train.seed, epoch=epoch
+                ),
                 first_step=self.progress.step + 1,
                 set_rate=self._set_rate,
                 after_step=lambda result: after_step(recorder, result),
@@ -267,18 +254,6 @@ class Fit:
         with contextlib.suppress(OSError):  # a full disk
             self.run.write_status("running", epoch=self.saver.saved.epoch, step=self.saver.saved.step)
 
-    def _augment_in(self, epoch: int) -> Callable[[Batch], dict[str, torch.Tensor]]:
-        """The augmentation of an epoch: each draw follows from (seed, epoch, case)."""
-        config, cases, present = self.config, self.material.train.cases, self.material.train.present()
-
-        def augment(batch: Batch) -> dict[str, torch.Tensor]:
-            indices = batch.indices.tolist()
-            names = [cases[index].name for index in indices]
-            draws = draw_cases(names, config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
-            return augment_batch(batch.images, present[indices], draws)  # the batch's own mask is on the device
-
-        return augment
-
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch * self.config.train.epochs, self.config.train)
 
@@ -335,21 +310,10 @@ class Fit:
             return None
         if self.runtime.accelerator.scaler is not None:
             self.progress.scaler = self.runtime.accelerator.scaler.state_dict()
-        state = copy_state(
-            self.model, self.progress, self._description(), optimizer=self.optimizer.optimizer, parts=parts
+        description = describe_model(
+            self.config, self.material.classes, self.runtime.mixed_precision, self._last_record or {}
         )
+        state = copy_state(self.model, self.progress, description, optimizer=self.optimizer.optimizer, parts=parts)
         return (
             state if parts is None else replace(state, weights=self.learner.statistics.made_whole(state.weights, parts))
         )
-
-    def _description(self) -> dict[str, Any]:
-        """What is needed to use the weights elsewhere."""
-        record = self._last_record or {}
-        return {
-            "classes": list(self.material.classes),
-            "modalities": {name: m.model_dump(mode="json") for name, m in self.config.modalities.items()},
-            "model": self.config.model.model_dump(mode="json"),
-            "mixed_precision": self.runtime.mixed_precision,
-            "eval_batch_size": self.config.train.eval_batch_size,
-            "validation": {key: value for key, value in record.items() if key != "event"},
-        }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.distributed as dist
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -31,8 +32,8 @@ class Learner:
 
     model: nn.Module
     """As prepared by Accelerate."""
-    optimizer: torch.optim.Optimizer
-    """As prepared by Accelerate."""
+    optimizer: AcceleratedOptimizer
+    """As prepared by Accelerate; torch's is its `optimizer`."""
     statistics: RunningStatistics
     """Batch norm's running statistics."""
     weights: list[float] | None

@@ -2,11 +2,14 @@
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.schema import Config
 from vwmm.engine.checkpoint import Progress, State, write_checkpoint
 from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.progress import LOG
@@ -96,3 +99,17 @@ class Saver:
                     f"that of step {self.saved.step} is kept" if self.saved else "there is none yet",
                 )
             self._has_failed = True
+
+
+def describe_model(
+    config: Config, classes: Sequence[str], mixed_precision: str, record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is needed to use the weights elsewhere; `record`: of the last validation, if there was one."""
+    return {
+        "classes": list(classes),
+        "modalities": {name: modality.model_dump(mode="json") for name, modality in config.modalities.items()},
+        "model": config.model.model_dump(mode="json"),
+        "mixed_precision": mixed_precision,
+        "eval_batch_size": config.train.eval_batch_size,
+        "validation": {key: value for key, value in record.items() if key != "event"},
+    }

@@ -1,17 +1,47 @@
-"""Model and optimizer in Accelerate's hands."""
+"""What is trained and with what, in Accelerate's hands."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from vwmm.engine.optim import sum_gradients
+from vwmm.config.schema import Modality, Train
+from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.engine.exact_sum import ExactSum
+from vwmm.engine.loops import Learner
+from vwmm.engine.optim import build_optimizer, sum_gradients
 from vwmm.engine.runtime import Runtime
 from vwmm.models.fusion import FusionModel
+from vwmm.models.losses import class_weights
 
 
-def prepare_training(
+def build_learner(
+    runtime: Runtime,
+    model: FusionModel,
+    train: Train,
+    modalities: Mapping[str, Modality],
+    labels: Sequence[int],
+    num_classes: int,
+) -> Learner:
+    """The model with all that a step needs; `labels`: of the training cases, for the weights of the classes."""
+    optimizer = build_optimizer(model.parameters(), train)
+    sizes = {name: modality.size for name, modality in modalities.items()}
+    prepared, prepared_optimizer = _prepare(runtime, model, optimizer, sizes, exact=train.exact)
+    return Learner(
+        model=prepared,
+        optimizer=prepared_optimizer,
+        # After the model has been moved to its device: the layers' buffers become parts of one tensor.
+        statistics=RunningStatistics(dict(model.branches.items()), runtime.accelerator, exact=train.exact),
+        weights=class_weights(train.class_weights, labels, num_classes),
+        label_smoothing=train.label_smoothing,
+        max_grad_norm=train.max_grad_norm,
+        seed=train.seed,
+        exact_sum=ExactSum(list(model.parameters())) if train.exact else None,
+    )
+
+
+def _prepare(
     runtime: Runtime,
     model: FusionModel,
     optimizer: torch.optim.Optimizer,
