@@ -40,6 +40,13 @@ def test_a_loss_that_was_another_one_is_found_and_the_exit_code_says_so(copied: 
     assert done.stdout.splitlines()[-1].endswith("NOT the same bits")
 
 
+def test_lines_that_are_no_records_are_passed_over(copied: Path, tmp_path: Path) -> None:
+    with (copied / "metrics.jsonl").open("a") as stream:
+        stream.write('{"event": "train", "epoch": 1, "step": Infinity}\n[]\n{"event": "tra')
+    done = run_command("verify", copied, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_weights_that_were_other_ones_are_found(copied: Path, tmp_path: Path) -> None:
     lines = (copied / "metrics.jsonl").read_text().replace('"weights": "', '"weights": "0')
     (copied / "metrics.jsonl").write_text(lines)

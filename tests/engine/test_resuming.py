@@ -99,6 +99,10 @@ def test_a_snapshot_that_is_newer_is_taken_and_one_of_an_unwritten_best_is_not(r
         write_checkpoint(place, at(7, best=1), is_durable=False)
         damage(place)
         assert find_state(run, place).path == run.last
+        # Of the same step: the checkpoint that knows the epoch's validation, not the snapshot before it.
+        state = at(6, best=1)
+        write_checkpoint(place, replace(state, progress=replace(state.progress, epoch=2)), is_durable=False)
+        assert find_state(run, place).path == run.last
     finally:
         shutil.rmtree(place.parent)
 

@@ -135,3 +135,13 @@ def test_a_run_of_two_processes_is_verified_by_two(reference: Path, tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same bits" in done.stdout
     assert "note:" not in done.stdout  # as many processes, the same machine
+
+
+def test_a_step_that_was_passed_over_is_verified_like_any_other(cohort: Path, cache: str, tmp_path: Path) -> None:
+    fault = "step=6,phase=backward,do=nan"
+    first = start(cohort, tmp_path, "train.max_skipped_steps=1", cache, launch=ONE, fault=fault)
+    text, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, text
+    done = run_command("verify", tmp_path / "runs" / "x", "--from", "0", cwd=tmp_path, VWMM_FAULT=fault)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same bits" in done.stdout

@@ -57,6 +57,12 @@ def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS
     return "\n".join(lines)
 
 
+def say(text: str) -> None:
+    """A line for people on stderr; whether anybody is left who reads it changes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def is_speaker() -> bool:
     """Whether this process speaks for all those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"

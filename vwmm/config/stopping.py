@@ -9,12 +9,11 @@ import ctypes
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 
-from vwmm.config.errors import EXIT_FAILED
+from vwmm.config.errors import EXIT_FAILED, say
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # A terminal's Ctrl-C reaches a process twice where its launcher passes it on as well.
@@ -83,8 +82,7 @@ class StopRequest:
         if number == signal.SIGINT:
             now = time.monotonic()
             if self._interrupted_at is not None and now - self._interrupted_at > _TWICE_AFTER_S:
-                with contextlib.suppress(OSError):  # nobody may be left who reads it
-                    print("vwmm: interrupted twice: stopped at once", file=sys.stderr, flush=True)
+                say("vwmm: interrupted twice: stopped at once")
                 os._exit(EXIT_FAILED)
             self._interrupted_at = self._interrupted_at or now
         self.ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)

@@ -314,6 +314,6 @@ class Fit:
             self.config, self.material.classes, self.runtime.mixed_precision, self._last_record or {}
         )
         state = copy_state(self.model, self.progress, description, optimizer=self.optimizer.optimizer, parts=parts)
-        return (
-            state if parts is None else replace(state, weights=self.learner.statistics.made_whole(state.weights, parts))
-        )
+        if parts is None:
+            return state
+        return replace(state, weights=self.learner.statistics.made_whole(state.weights, parts))

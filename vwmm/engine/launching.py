@@ -16,11 +16,11 @@ from pathlib import Path
 
 import yaml
 
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, is_speaker
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, is_speaker, say
 from vwmm.config.loading import find_shipped
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
-from vwmm.engine.pages import OUTCOME_VARIABLE, outcome_file, read_pages
+from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 
 _WORKER, _RUN = "worker-", "run"
 _POLL_S = 0.1
@@ -60,7 +60,7 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, n
         if code is None:
             reason = "its process ended without a word: it was killed from outside (too little memory?)"
             if _note_failure(outcome.parent, reason):
-                print(f"vwmm: {reason}; the same command goes on from the last checkpoint", file=sys.stderr, flush=True)
+                say(f"vwmm: {reason}; the same command goes on from the last checkpoint")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
 
@@ -194,9 +194,9 @@ def _end_silent(outcome: Path, signs: dict[int, tuple[int, float]]) -> None:
     for pid, page in read_pages(outcome.parent).items():
         count, seen_at = signs.get(pid, (-1, now))
         signs[pid] = (page.count, now if page.count != count else seen_at)
-        if 0 < page.timeout_s < now - signs[pid][1] and _is_alive(pid):
+        if 0 < page.timeout_s < now - signs[pid][1] and is_alive(pid):
             reason = f"process {pid} hangs: no sign of life, stopped in {page.place}, for {page.timeout_s:.0f} s"
-            print(f"vwmm: {reason} (run.hang_timeout_s); it is ended", file=sys.stderr, flush=True)
+            say(f"vwmm: {reason} (run.hang_timeout_s); it is ended")
             _note_failure(outcome.parent, reason)
             _send(pid, signal.SIGKILL)
 
@@ -204,17 +204,10 @@ def _end_silent(outcome: Path, signs: dict[int, tuple[int, float]]) -> None:
 def _wait_for_workers(folder: Path) -> None:
     """A launcher that was killed leaves processes behind, which save and end by themselves."""
     end = time.monotonic() + _GRACE_S
-    while any(_is_alive(int(worker.name.removeprefix(_WORKER))) for worker in folder.glob(f"{_WORKER}*")):
+    while any(is_alive(int(worker.name.removeprefix(_WORKER))) for worker in folder.glob(f"{_WORKER}*")):
         if time.monotonic() > end:
             return
         time.sleep(_POLL_S)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
 
 
 def _send(pid: int, number: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,13 @@ class StepResult:
     def loss(self) -> float:
         """The mean loss of its cases, added up in the order of the slots."""
         return sum(self.losses)
+
+    def values(self) -> dict[str, Any]:
+        """What metrics.jsonl has of it; a value that is no number does not exist there."""
+        return {
+            "loss": self.loss if self.is_good else None,
+            "grad_norm": self.grad_norm if math.isfinite(self.grad_norm) else None,
+        }
 
     @property
     def num_cases(self) -> int:

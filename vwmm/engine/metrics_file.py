@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,32 +48,34 @@ def _write_all(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
+def read_records(path: Path) -> Iterator[tuple[tuple[str, int], dict[str, Any], str]]:
+    """Each record with its identity, (event, number of its step or epoch), and its line; what is no record is left out.
+
+    The last line may be half a line: it was being written when the process died.
+    """
+    for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+            key = (str(record["event"]), int(record["step" if record["event"] == "train" else "epoch"]))
+            int(record["step"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue
+        yield key, record, line
+
+
 def cut_metrics(path: Path, *, epoch: int, step: int) -> list[int]:
     """Leaves what was logged up to a checkpoint, each step and epoch once; returns the steps that are missing.
 
     Steps that are done again are thus not there twice.
     """
     kept: dict[tuple[str, int], str] = {}
-    for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            key = (str(record["event"]), int(record["step" if record["event"] == "train" else "epoch"]))
-            is_done = record["step"] <= step and (record["event"] == "train" or record["epoch"] <= epoch)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue  # the line that was being written when the process died
-        if is_done:
+    for key, record, line in read_records(path):
+        if record["step"] <= step and (key[0] == "train" or key[1] <= epoch):
             kept.setdefault(key, line)
     write_whole(path, "".join(f"{line}\n" for line in kept.values()))
-    steps = {number for event, number in kept if event == "train"}
-    return [number for number in range(1, step + 1) if number not in steps]
+    return [number for number in range(1, step + 1) if ("train", number) not in kept]
 
 
 def last_step(path: Path) -> int:
     """The last step that was logged; 0 where there is none."""
-    steps = [0]
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            steps.append(int(json.loads(line)["step"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue
-    return max(steps)
+    return max((int(record["step"]) for _, record, _ in read_records(path)), default=0)

@@ -33,6 +33,14 @@ def outcome_file() -> Path | None:
     return None if file is None else Path(file)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives; one that has ended and that its parent has not noticed yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def open_page(timeout_s: float) -> mmap.mmap | None:
     """This process's page; None where no `vwmm train` waits for it."""
     file = outcome_file()

@@ -67,7 +67,7 @@ def find_state(run: RunFolder, snapshot: Path | None) -> Found:
             aside = set_aside(path)
             found.messages.append(f"{error}; set aside as {aside.name}")
     usable = [(path, state) for path, state in good if (state.best_epoch or 0) <= best_epoch]
-    newest = max(usable, key=lambda pair: pair[1].step, default=None)  # the first of equals: the snapshot
+    newest = max(usable, key=lambda pair: (pair[1].step, pair[1].epoch), default=None)
     found.path = None if newest is None else newest[0]
     start = 0 if newest is None else newest[1].step
     for path, state in good:

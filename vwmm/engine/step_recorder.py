@@ -1,6 +1,5 @@
 """What came of each step: collected, and written now and then."""
 
-import math
 import time
 from typing import Any
 
@@ -38,9 +37,8 @@ class StepRecorder:
             "event": "train",
             "epoch": self.epoch,
             "step": result.step,
-            "loss": result.loss if result.is_good else None,
             "lr": result.rate,
-            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+            **result.values(),
         }
         if not result.is_good:
             record["skipped"] = True

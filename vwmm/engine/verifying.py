@@ -14,16 +14,14 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
 from vwmm.data.splits import cases_of, split_table
-from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta, read_progress
+from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult
+from vwmm.engine.metrics_file import read_records
 from vwmm.engine.preparing import build_dataset, prepare_images
 from vwmm.engine.recording import check_same_cohort, versions
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.step_recorder import StepRecorder
-
-_COMPARED = ("loss", "grad_norm")
-_OF_VALIDATION = ("loss", "accuracy", "balanced_accuracy", "auroc", "weights")
 
 
 @dataclass
@@ -40,11 +38,11 @@ class Report:
         """Whether every bit was the same."""
         return self.num_differences == 0
 
-    def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-        """Notes the values that differ."""
-        for key in keys:
-            if before.get(key) != now.get(key):
-                self.lines.append(f"{what}: {key} was {before.get(key)}, is {now.get(key)}")
+    def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Notes which of the values that there are now were other ones before."""
+        for key, value in now.items():
+            if before.get(key) != value:
+                self.lines.append(f"{what}: {key} was {before.get(key)}, is {value}")
                 self.num_differences += 1
 
 
@@ -66,22 +64,19 @@ def verify_run(
         for part in ("train", "val")
     )
     fit = Fit(runtime, config, Material(training, validation, cohort.classes), run)
-    steps, epochs = _read_metrics(run.metrics)
-    start, folder = runtime.decide(lambda: _choose_start(run, first, max(steps, default=0)))
+    report, recorded = Report(), {key: record for key, record, _ in read_records(run.metrics)}
+    last = max((number for event, number in recorded if event == "train"), default=0)
+    weights_at = _compare_checkpoints(fit, run, recorded, report)
+    start, folder = runtime.decide(lambda: _choose_start(run, weights_at, first, last))
     if folder is not None:
         fit.load(folder)
-    report, end = Report(), min(start + count, max(steps))
+    end = min(start + count, last)
     _compare_environment(runtime, run, report, is_exact=config.train.exact)
-    _compare_best(fit, run, epochs, report)
 
     def after_step(_: StepRecorder, result: StepResult) -> None:
         fit.progress.step = result.step
-        loss = result.loss if result.is_good else None
-        report.compare(
-            f"step {result.step}", steps.get(result.step, {}), {"loss": loss, "grad_norm": result.grad_norm}, _COMPARED
-        )
+        report.compare(f"step {result.step}", recorded.get(("train", result.step), {}), result.values())
 
-    weights_at = {read_progress(path).step: path for path in _checkpoints(run)}
     are_steps_same, before_steps = True, report.num_differences
     while fit.progress.step < end and are_steps_same:
         epoch = fit.progress.step // fit.steps_per_epoch + 1
@@ -90,12 +85,10 @@ def verify_run(
         step, now = fit.progress.step, digest(fit.model.parameters())
         if step in weights_at:
             before = _digest_of(fit, weights_at[step])
-            report.compare(
-                f"weights after step {step} ({weights_at[step].name})", {"hash": before}, {"hash": now}, ("hash",)
-            )
-        if step == epoch * fit.steps_per_epoch and epoch in epochs:
+            report.compare(f"step {step}, {weights_at[step].name}", {"weights": before}, {"weights": now})
+        if step == epoch * fit.steps_per_epoch and ("validation", epoch) in recorded:
             values = {**fit.validate().metrics(), "weights": now}
-            report.compare(f"validation after epoch {epoch}", epochs[epoch], values, _OF_VALIDATION)
+            report.compare(f"validation after epoch {epoch}", recorded["validation", epoch], values)
         are_steps_same = report.num_differences == before_steps
     where = "the start" if folder is None else f"checkpoint {folder.name}"
     verdict = "the same bits" if report.is_same else "NOT the same bits"
@@ -103,40 +96,32 @@ def verify_run(
     return report
 
 
-def _compare_best(fit: Fit, run: RunFolder, epochs: Mapping[int, Mapping[str, Any]], report: Report) -> None:
-    """Every checkpoint has to be intact, and the best one to have the weights that were hashed after its epoch."""
+def _compare_checkpoints(
+    fit: Fit, run: RunFolder, recorded: Mapping[tuple[str, int], Mapping[str, Any]], report: Report
+) -> dict[int, Path]:
+    """Those to go on from, by their step. Each has to be intact, and the best one to have the weights of its epoch."""
+    found = {}
     for path in (run.best, run.last, *older_checkpoints(run.last)):
         if not path.exists():
             continue
         try:
-            meta = read_meta(path)
+            progress = read_meta(path)["progress"]
         except UserError as error:
             report.lines.append(str(error))
             report.num_differences += 1
             continue
         if path == run.best:
-            epoch = int(meta["progress"]["epoch"])
-            values = {"weights": _digest_of(fit, path)}
-            report.compare(f"best, of epoch {epoch}", epochs.get(epoch, {}), values, ("weights",))
-
-
-def _checkpoints(run: RunFolder) -> list[Path]:
-    """Those that are intact."""
-    found = []
-    for path in (run.last, *older_checkpoints(run.last)):
-        try:
-            read_meta(path)
-        except UserError:
-            continue
-        found.append(path)
+            before = recorded.get(("validation", int(progress["epoch"])), {})
+            report.compare(f"best, of epoch {progress['epoch']}", before, {"weights": _digest_of(fit, path)})
+        else:
+            found[int(progress["step"])] = path
     return found
 
 
-def _choose_start(run: RunFolder, first: int | None, last: int) -> tuple[int, Path | None]:
+def _choose_start(run: RunFolder, steps: Mapping[int, Path], first: int | None, last: int) -> tuple[int, Path | None]:
     """The step after which it begins, and the checkpoint of that step; none for step 0."""
     if last == 0:
         raise UserError(f"{run.metrics}: no step is recorded, so there is nothing to compare with")
-    steps = {read_progress(path).step: path for path in _checkpoints(run)}
     known = sorted({0, *steps})
     if first is None:
         first = max(step for step in known if step < last)
@@ -169,18 +154,3 @@ def _compare_environment(runtime: Runtime, run: RunFolder, report: Report, *, is
     if numbers and not is_exact:
         others = ", ".join(map(str, sorted(filter(None, numbers))))
         report.lines.append(f"note: some starts of this run had {others} processes: their steps have other bits")
-
-
-def _read_metrics(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
-    """The records of steps and of epochs, by number."""
-    steps: dict[int, dict[str, Any]] = {}
-    epochs: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            (steps if record["event"] == "train" else epochs)[
-                int(record["step" if record["event"] == "train" else "epoch"])
-            ] = record
-        except (ValueError, KeyError, TypeError):
-            continue
-    return steps, epochs

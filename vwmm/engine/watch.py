@@ -1,7 +1,8 @@
 """Where each process is: who failed first, who hangs and in which phase, and who has gone.
 
 A thread of each process shows the others, through the store by which they found each other, that it lives and where its
-main thread is. It costs the main thread two assignments at each boundary, and no communication of its own.
+main thread is. At a boundary the main thread notes its place, also on a page of memory that this machine's processes
+can read; it communicates nothing.
 """
 
 import contextlib
@@ -9,14 +10,13 @@ import json
 import mmap
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vwmm.config.errors import EXIT_FAILED
+from vwmm.config.errors import EXIT_FAILED, say
 from vwmm.config.faults import FAULTS
 from vwmm.config.stopping import STOP
 from vwmm.engine import pages
@@ -119,8 +119,7 @@ class Watch:
         if not self._claim(message):
             return False
         before()
-        with contextlib.suppress(OSError):  # nobody may be left who reads it
-            print(message, file=sys.stderr, flush=True)
+        say(message)
         with contextlib.suppress(OSError):
             self.on_failure(message)
         return True
@@ -134,7 +133,7 @@ class Watch:
         while self.num_processes > 1 and time.monotonic() < end:
             if self._failure_of_another() is not None:
                 return ""
-            gone = [view.beat for view in self._views.values() if view.beat.pid and _has_gone(view.beat)]
+            gone = [view.beat for view in self._views.values() if _has_gone(view.beat)]
             if gone:
                 number = next(n for n, view in self._views.items() if view.beat is gone[0])
                 return (
@@ -277,11 +276,5 @@ def hanging(states: dict[int, State], limit_s: float) -> int | None:
 
 
 def _has_gone(beat: Beat) -> bool:
-    """Whether a process of this machine is dead, or a zombie that its launcher has not noticed yet."""
-    if beat.host != os.uname().nodename or beat.pid == os.getpid():
-        return False
-    try:
-        with open(f"/proc/{beat.pid}/stat") as stream:
-            return stream.read().rpartition(")")[2].split()[0] in ("Z", "X")
-    except OSError:
-        return True
+    """Whether a process is known to be dead; of another machine's that cannot be seen from here."""
+    return beat.host == os.uname().nodename and not pages.is_alive(beat.pid)
