@@ -58,5 +58,9 @@ def test_zeros_and_a_slot_without_gradients_are_zeros() -> None:
     collected.finish(1)
     assert parameter.grad is not None
     assert torch.equal(parameter.grad, torch.zeros(2))
-    collected.finish(1)  # a process without a slot of its own
+    parameter.grad = torch.ones(2)
+    collected.take()
+    collected.finish(1)
+    assert torch.equal(parameter.grad, torch.ones(2))
+    collected.finish(1)  # a process without a slot of its own in the next step
     assert torch.equal(parameter.grad, torch.zeros(2))
