@@ -91,7 +91,7 @@ def run_through(
         outcome.codes.append(process.returncode)
         outcome.text += text
         found = re.search(r"resuming after epoch \d+, step (\d+)", text)
-        if number and "run " in text and "training   3 epochs" in text:
+        if number and "  training   " in text:
             outcome.twice.append(reached - (int(found.group(1)) if found else 0))
         if json.loads((run / "status.json").read_text())["state"] == "done" if run.exists() else False:
             return outcome

@@ -1,6 +1,6 @@
 """Runs that are stopped or killed anywhere end as if nothing had happened: the same bits, each step once.
 
-VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few.
+VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few, and sixty exact steps instead of twelve.
 """
 
 import os
@@ -23,6 +23,7 @@ from tests.faults.rehearsing import (
 from vwmm.config.stopping import SIGNALS
 
 NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "2"))
+EXACT_EPOCHS = 15 if NUM_REHEARSALS >= 20 else 3  # of four steps
 SAVING = f"run.save_every_steps={SAVE_EVERY}"
 
 
@@ -78,7 +79,7 @@ def test_exact_training_has_the_same_bits_on_any_number_of_processes_and_when_it
     reference: Path, cohort: Path, cache: str, tmp_path: Path
 ) -> None:
     folders = {number: tmp_path / str(number) for number in (1, 2, 3, 4)}
-    exact = ["train.exact=true", cache]
+    exact = ["train.exact=true", cache, f"train.epochs={EXACT_EPOCHS}"]
     for number, folder in folders.items():
         folder.mkdir()
         outcome = run_through(cohort, folder, [], *exact, launch=launch_file(number, tmp_path))
