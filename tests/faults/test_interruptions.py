@@ -67,7 +67,9 @@ def test_stopped_runs_end_with_the_same_bits_and_no_step_is_done_twice(
 def test_with_snapshots_a_kill_costs_no_step(
     number: int, reference: Path, cohort: Path, cache: str, tmp_path: Path
 ) -> None:
-    disturbances = draw_kill(100 + number)
+    # First between a step and its snapshot, two steps after a checkpoint; then drawn ones.
+    certain = [Disturbance("rank=0,phase=copy,step=8,do=kill_all")]
+    disturbances = draw_kill(100 + number) if number else certain
     outcome = run_through(cohort, tmp_path, disturbances, "run.snapshots=true", cache, launch=TWO)
     print(f"snapshot {number}: {'; '.join(map(str, disturbances))}: codes {outcome.codes}, twice {outcome.twice}")
     assert_undisturbed(tmp_path / "runs" / "x", reference)
@@ -100,7 +102,8 @@ def test_more_than_two_processes_go_on_with_their_bits_too(
 ) -> None:
     """Where an element lies in its bucket decides in which order three values are added."""
     runs = []
-    for name, stops in (("whole", []), ("stopped", [Disturbance("rank=2,phase=forward,step=6,do=usr1")])):
+    faults = [Disturbance(f"rank=2,phase=forward,step={step},do=usr1") for step in (1, 3, 6, 9)]
+    for name, stops in (("whole", []), ("stopped", faults)):
         (tmp_path / name).mkdir()
         run_through(cohort, tmp_path / name, stops, cache, launch=launch_file(3, tmp_path))
         runs.append(tmp_path / name / "runs" / "x")

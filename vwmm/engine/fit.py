@@ -194,6 +194,7 @@ class Fit:
         if self.config.run.snapshots:
             self._keep_in_memory()
             recorder.flush()
+        recorder.flush_if_due()
         if result.should_stop:
             self._stop(recorder)
         every = self.config.run.save_every_steps
@@ -298,6 +299,7 @@ class Fit:
                 self.saver.save(state, best=replace(state, optimizer=None), predictions=best.to_csv())
 
     def _keep_in_memory(self) -> None:
+        self.runtime.watch.at("copy", step=self.progress.step)
         state = self._copy_state()
         if self.saver is not None and state is not None:
             self.saver.keep_in_memory(state)

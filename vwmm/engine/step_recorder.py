@@ -32,7 +32,7 @@ class StepRecorder:
         self._cases, self._new_cases = 0, 0
 
     def note(self, result: StepResult) -> None:
-        """Notes a step."""
+        """Notes a step; nothing is written before `flush`, so that a state can be kept first."""
         record = {
             "event": "train",
             "epoch": self.epoch,
@@ -49,6 +49,9 @@ class StepRecorder:
             self.position.loss_cases += result.num_cases
         self._new_cases += result.num_cases
         self.bar.advance(result.num_cases)
+
+    def flush_if_due(self) -> None:
+        """Writes once `log_every` steps wait."""
         if len(self._waiting) >= self.log_every:
             self.flush()
 
