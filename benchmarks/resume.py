@@ -61,17 +61,17 @@ def train_bare(fit: Fit, epoch: int) -> None:
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
     batches = load_batches(dataset, wanted, runtime.device, num_threads=1)
     augment = augmentation(dataset, fit.config.modalities, fit.config.augment, seed=0, epoch=epoch)
-    learner.model.train()
+    engine = learner.engine
+    engine.train()
     for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), 1):
         num_cases = sum(map(len, slots))
         for number in numbers:
             batch = next(batches)
             batch = replace(batch, images=augment(batch))
-            setattr(learner.model, "require_backward_grad_sync", number == numbers[-1])  # noqa: B010 - DDP's no_sync
-            loss = _forward(learner, batch, present, num_cases, _key(0, step, number), runtime.device)
-            runtime.accelerator.backward(loss)
-        learner.optimizer.step()
-        learner.optimizer.zero_grad()
+            with engine.slot(is_last=number == numbers[-1]):
+                loss = _forward(learner, batch, present, num_cases, _key(0, step, number), runtime.device)
+                engine.backward(loss)
+        engine.update(is_good=True)
 
 
 def measure(rounds: int, overrides: list[str], num_cases: int) -> None:
@@ -127,7 +127,7 @@ def measure_saving(fit: Fit) -> None:
 
 
 def _tensors(fit: Fit) -> list[torch.Tensor]:
-    state = copy_state(fit.model, fit.progress, {}, optimizer=fit.optimizer.optimizer)
+    state = copy_state(fit.model, fit.progress, {}, optimizer=fit.engine.state())
     return [*state.weights.values(), *(state.optimizer or {}).values()]
 
 

@@ -23,6 +23,7 @@ from vwmm.data.manifest import Case
 from vwmm.data.order import plan_epoch
 from vwmm.data.store import Entry, Store
 from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner, train_one_epoch
 from vwmm.engine.runtime import start_runtime
 from vwmm.models.fusion import build_model
@@ -67,12 +68,10 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
         prepared, prepared_optimizer = runtime.accelerator.prepare(model, optimizer)
         learner = Learner(
-            prepared,
-            prepared_optimizer,
+            DataParallel(runtime, model, prepared, prepared_optimizer, max_grad_norm=None),
             RunningStatistics(dict(model.branches.items()), runtime.accelerator),
             weights=None,
             label_smoothing=0.0,
-            max_grad_norm=None,
             seed=0,
         )
 

@@ -21,12 +21,14 @@ from vwmm.engine.checkpoint import (
     State,
     copy_state,
     find_checkpoint,
+    load_optimizer,
     load_parts,
-    load_progress,
     load_weights,
     older_checkpoints,
+    optimizer_tensors,
     read_meta,
     read_progress,
+    restore_optimizer,
     set_aside,
     write_checkpoint,
 )
@@ -49,17 +51,29 @@ def learn(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 def state_of(step: int = 0, *, seed: int = 0, parts: torch.Tensor | None = None) -> State:
     model, optimizer = network(seed)
     learn(model, optimizer)
-    return copy_state(model, Progress(epoch=step // 2, step=step), {"classes": ["a"]}, optimizer=optimizer, parts=parts)
+    return copy_state(
+        model,
+        Progress(epoch=step // 2, step=step),
+        {"classes": ["a"]},
+        optimizer=optimizer_tensors(model, optimizer),
+        parts=parts,
+    )
+
+
+def put_in(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    load_weights(folder, model)
+    restore_optimizer(model, optimizer, load_optimizer(folder))
+    return read_progress(folder)
 
 
 def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> None:
     model, optimizer = network(0)
     learn(model, optimizer)
     progress = Progress(epoch=1, step=1, best_value=0.1, loss_sum=0.1 + 0.2, scaler={"scale": 2.0})
-    write_checkpoint(tmp_path / "last", copy_state(model, progress, {}, optimizer=optimizer))
+    write_checkpoint(tmp_path / "last", copy_state(model, progress, {}, optimizer=optimizer_tensors(model, optimizer)))
     other, other_optimizer = network(1)
 
-    assert load_progress(tmp_path / "last", other, other_optimizer) == progress
+    assert put_in(tmp_path / "last", other, other_optimizer) == progress
 
     learn(model, optimizer)
     learn(other, other_optimizer)
@@ -70,7 +84,7 @@ def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> N
 def test_a_copied_state_does_not_follow_the_training(tmp_path: Path) -> None:
     model, optimizer = network(0)
     progress = Progress(step=1)
-    state = copy_state(model, progress, {}, optimizer=optimizer)
+    state = copy_state(model, progress, {}, optimizer=optimizer_tensors(model, optimizer))
     before = {name: tensor.clone() for name, tensor in state.weights.items()}
     learn(model, optimizer)
     progress.step = 2
@@ -211,8 +225,8 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(block
         assert found is not None
         read_meta(found)
         model, optimizer = network(9)
-        progress = load_progress(found, model, optimizer)
-        again = copy_state(model, progress, {"classes": ["a"]}, optimizer=optimizer)
+        progress = put_in(found, model, optimizer)
+        again = copy_state(model, progress, {"classes": ["a"]}, optimizer=optimizer_tensors(model, optimizer))
         assert xxhash.xxh3_128_hexdigest(_bytes_of(again)) in known
 
 
@@ -238,7 +252,7 @@ def test_code_in_a_checkpoint_is_not_run(file: str, tmp_path: Path) -> None:
     for read in (
         lambda: read_meta(tmp_path / "last"),
         lambda: load_weights(tmp_path / "last", model),
-        lambda: load_progress(tmp_path / "last", model, optimizer),
+        lambda: put_in(tmp_path / "last", model, optimizer),
         lambda: load_parts(tmp_path / "last", 2),
         lambda: read_progress(tmp_path / "last"),
     ):

@@ -18,6 +18,8 @@ from vwmm.engine.metrics_file import last_step
 # Augmentation is on by default; dropout 0.2 and batch norm are in TINY; 29 training cases in steps of 8 are ragged.
 RECIPE = [*TINY, "train.epochs=3", "train.log_every=1"]
 NUM_STEPS = 12
+# How many seeded disturbances of each kind are rehearsed.
+NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "2"))
 ONE, TWO = "launch/cpu.yaml", "launch/cpu_two_processes.yaml"
 SAVE_EVERY = 3
 MAX_STARTS = 8

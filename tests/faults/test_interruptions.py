@@ -3,13 +3,13 @@
 VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few, and sixty exact steps instead of twelve.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, run_command
 from tests.faults.rehearsing import (
+    NUM_REHEARSALS,
     ONE,
     SAVE_EVERY,
     TWO,
@@ -22,7 +22,6 @@ from tests.faults.rehearsing import (
 )
 from vwmm.config.stopping import SIGNALS
 
-NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "2"))
 EXACT_EPOCHS = 15 if NUM_REHEARSALS >= 20 else 3  # of four steps
 SAVING = f"run.save_every_steps={SAVE_EVERY}"
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,13 @@ def copy_state(
     progress: Progress,
     description: Mapping[str, Any],
     *,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Mapping[str, torch.Tensor] | None = None,
     parts: torch.Tensor | None = None,
 ) -> State:
-    """The state as it is now."""
-    weights = {name: _copy(tensor) for name, tensor in model.state_dict().items()}
-    tensors = None if optimizer is None else _optimizer_tensors(model, optimizer)
+    """The state as it is now; `optimizer`: a copy of its state already."""
+    weights = {name: copy_tensor(tensor) for name, tensor in model.state_dict().items()}
     copied = Progress(**json.loads(json.dumps(asdict(progress))))
-    return State(weights, copied, dict(description), tensors, None if parts is None else _copy(parts))
+    return State(weights, copied, dict(description), optimizer, None if parts is None else copy_tensor(parts))
 
 
 def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: bool = True) -> None:
@@ -219,16 +218,13 @@ def load_parts(folder: Path, num_processes: int) -> torch.Tensor | None:
     return parts if len(parts) == num_processes else None
 
 
-def load_progress(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Weights, optimizer and position of a checkpoint that `read_meta` has found intact. Raises UserError."""
-    progress = read_progress(folder)
-    load_weights(folder, model)
+def load_optimizer(folder: Path) -> dict[str, torch.Tensor]:
+    """The optimizer's state, by `parameter/entry`, of a checkpoint that is intact. Raises UserError."""
     try:
-        tensors = load_file(folder / OPTIMIZER)
-        _restore_optimizer(model, optimizer, tensors)
-    except (OSError, SafetensorError, KeyError) as error:
+        tensors: dict[str, torch.Tensor] = load_file(folder / OPTIMIZER)
+    except (OSError, SafetensorError) as error:
         raise UserError(f"checkpoint {folder}: the optimizer's state cannot be read: {error}") from error
-    return progress
+    return tensors
 
 
 def read_progress(folder: Path) -> Progress:
@@ -248,31 +244,38 @@ def digest(parameters: Iterator[nn.Parameter]) -> str:
     return hashed.hexdigest()
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state by `parameter/entry`."""
+def optimizer_tensors(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+) -> dict[str, torch.Tensor]:
+    """A copy of the optimizer's state, by `parameter/entry`; `whole` brings together what is divided."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors = {}
     for parameter, state in optimizer.state.items():
         for entry, value in state.items():
             if value is not None:
-                tensors[f"{names[id(parameter)]}/{entry}"] = _copy(
-                    value if torch.is_tensor(value) else torch.tensor(value)
+                tensors[f"{names[id(parameter)]}/{entry}"] = copy_tensor(
+                    whole(value) if torch.is_tensor(value) else torch.tensor(value)
                 )
     return tensors
 
 
-def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Puts in what `optimizer_tensors` gave. Raises UserError where it is another model's."""
     parameters = dict(model.named_parameters())
     numbers = {id(p): n for n, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
+        if name not in parameters:
+            raise UserError(f"the optimizer's state in the checkpoint is another model's: it has {name}")
         state.setdefault(numbers[id(parameters[name])], {})[entry] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    """In this computer's memory, and its own."""
+def copy_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's copy in this computer's memory."""
     copied = tensor.detach().to("cpu", copy=True)
     return copied.contiguous()
 

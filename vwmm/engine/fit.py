@@ -17,10 +17,19 @@ from vwmm.config.stopping import STOP
 from vwmm.data.augment import augmentation
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.order import draw_present, num_steps, plan_epoch
-from vwmm.engine.checkpoint import Progress, State, copy_state, digest, load_parts, load_progress, load_weights
+from vwmm.engine.checkpoint import (
+    Progress,
+    State,
+    copy_state,
+    digest,
+    load_optimizer,
+    load_parts,
+    load_weights,
+    read_progress,
+)
 from vwmm.engine.loops import StepResult, train_one_epoch
 from vwmm.engine.metrics_file import MetricsFile, cut_metrics
-from vwmm.engine.optim import learning_rate, set_learning_rate
+from vwmm.engine.optim import learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
 from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
@@ -55,7 +64,7 @@ class Fit:
         self.learner = build_learner(
             runtime, self.model, train, config.modalities, material.train.labels, len(material.classes)
         )
-        self.optimizer = self.learner.optimizer
+        self.engine = self.learner.engine
         self.steps_per_epoch = num_steps(len(material.train), train.batch_size, train.micro_batch_size)
         self.progress = Progress()
         self._last_record: dict[str, Any] | None = None
@@ -83,12 +92,13 @@ class Fit:
 
     def load(self, folder: Path) -> None:
         """The state of a checkpoint that is intact."""
-        self.progress = load_progress(folder, self.model, self.optimizer.optimizer)
+        self.progress = read_progress(folder)
+        load_weights(folder, self.model)
+        self.engine.load(load_optimizer(folder))
         parts = load_parts(folder, self.runtime.num_processes)
         if parts is not None:
             self.learner.statistics.set_part(parts)
-        if self.progress.scaler and self.runtime.accelerator.scaler is not None:
-            self.runtime.accelerator.scaler.load_state_dict(self.progress.scaler)
+        self.engine.load_scaling(self.progress.scaler)
 
     def _snapshot_place(self) -> Path | None:
         if not self.config.run.snapshots:
@@ -118,7 +128,7 @@ class Fit:
         """Computes predictions_val.csv again if it is lost; the run is done, and its model not needed any more."""
         if self.runtime.any(self.runtime.is_main and not self.run.predictions.exists()):
             load_weights(self.run.best, self.model)
-            table = self.validate().to_csv()
+            table = self._predict().to_csv()
             if self.runtime.is_main:
                 write_whole(self.run.predictions, table)
 
@@ -144,7 +154,7 @@ class Fit:
             "train_loss": self.progress.loss_sum / max(1, self.progress.loss_cases),
             "lr": self._rate(self.progress.step),
             "cases_per_s": recorder.cases_per_s(),
-            "weights": digest(self.model.parameters()),
+            "weights": self.digest(),
         }
         self.progress.epoch, self.progress.loss_sum, self.progress.loss_cases = epoch, 0.0, 0
         if self.metrics_file is not None:
@@ -260,14 +270,23 @@ class Fit:
 
     def _set_rate(self, step: int) -> float:
         rate = self._rate(step)
-        set_learning_rate(self.optimizer, rate)
+        self.engine.set_rate(rate)
         return rate
+
+    def digest(self) -> str:
+        """The hash of the weights' bits; to be called by all processes."""
+        self.engine.bring_together()
+        return digest(self.model.parameters())
 
     def validate(self) -> Predictions:
         """Predictions for the validation cases."""
+        self.engine.bring_together()
+        return self._predict()
+
+    def _predict(self) -> Predictions:
         return predict_cases(
             self.runtime,
-            self.learner.model,
+            self.engine.network,
             self.material.val,
             self.material.classes,
             batch_size=self.config.train.eval_batch_size,
@@ -308,14 +327,15 @@ class Fit:
     def _copy_state(self) -> State | None:
         """On the main process; to be called by all."""
         parts = self.learner.statistics.gather_parts()
+        self.engine.bring_together()
+        tensors = self.engine.state()
         if not self.runtime.is_main:
             return None
-        if self.runtime.accelerator.scaler is not None:
-            self.progress.scaler = self.runtime.accelerator.scaler.state_dict()
+        self.progress.scaler = self.engine.scaling
         description = describe_model(
             self.config, self.material.classes, self.runtime.mixed_precision, self._last_record or {}
         )
-        state = copy_state(self.model, self.progress, description, optimizer=self.optimizer.optimizer, parts=parts)
+        state = copy_state(self.model, self.progress, description, optimizer=tensors, parts=parts)
         if parts is None:
             return state
         return replace(state, weights=self.learner.statistics.made_whole(state.weights, parts))

@@ -146,11 +146,15 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
     uses_cpu = isinstance(content, dict) and content.get("use_cpu") is True
-    if found and not uses_cpu and "ACCELERATE_USE_CPU" not in os.environ and not _has_gpu():
+    is_asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
+    if found and not uses_cpu and not is_asked and not _has_gpu():
         raise UserError(f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none")
     # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
     threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads} if uses_cpu else {}
+    if not uses_cpu and not is_asked:
+        return {}
+    # DeepSpeed's launcher would look for a GPU and warn that there is none.
+    return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads, "DS_ACCELERATOR": "cpu"}
 
 
 @contextlib.contextmanager

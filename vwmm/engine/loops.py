@@ -3,23 +3,20 @@
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vwmm.config.stopping import STOP
 from vwmm.data.batches import load_batches
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.order import evaluation_batches, slots_of
 from vwmm.engine.batch_norm import RunningStatistics
-from vwmm.engine.exact_sum import ExactSum
+from vwmm.engine.engines import Engine
 from vwmm.engine.runtime import Runtime
 from vwmm.models.losses import batch_weight, summed_cross_entropy
 
@@ -31,22 +28,18 @@ _DROPOUT = 2  # keeps dropout's draws apart from others that use the same seed
 class Learner:
     """What is trained, and with what."""
 
-    model: nn.Module
-    """As prepared by Accelerate."""
-    optimizer: AcceleratedOptimizer
-    """As prepared by Accelerate; torch's is its `optimizer`."""
+    engine: Engine
+    """Keeps the weights and changes them."""
     statistics: RunningStatistics
     """Batch norm's running statistics."""
     weights: list[float] | None
     """Weights of the classes."""
     label_smoothing: float
     """Share of each label that is spread over all classes."""
-    max_grad_norm: float | None
-    """Bound of the gradients' norm."""
     seed: int
     """Key of dropout."""
-    exact_sum: ExactSum | None = None
-    """Sums the gradients of the slots in no order; None: data-parallel training does, while it computes."""
+    exact: bool = False
+    """Whether the sum of the gradients depends on nobody's place: then a process without a slot needs no empty one."""
 
 
 @dataclass(frozen=True)
@@ -138,27 +131,22 @@ def train_one_epoch(
     mine = [slots_of(len(slots), process=runtime.process, num_processes=runtime.num_processes) for slots in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
     batches = load_batches(dataset, wanted, runtime.device, num_threads=num_workers)
-    watch = runtime.watch
-    parameters = list(learner.model.parameters())  # to walk the modules takes a millisecond
-    learner.model.train()
+    watch, engine = runtime.watch, learner.engine
+    engine.train()
     try:
         for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), first_step):
             rate = set_rate(step)
             agreement = Agreement(runtime, len(slots), wants_save=is_time_to_save())
             _compute(runtime, learner, dataset, batches, step, slots, numbers, present, augment, agreement)
             watch.at("reduce", step=step, waits=True)
-            if learner.exact_sum is not None:
-                learner.exact_sum.finish(len(slots))
-            result = _agree(runtime, learner.max_grad_norm, parameters, step, slots, rate, agreement)
+            engine.finish(len(slots))
+            result = _agree(runtime, engine, step, slots, rate, agreement)
             watch.at("update", step=step)
+            engine.update(is_good=result.is_good)
             if result.is_good:
-                learner.optimizer.step()
                 learner.statistics.end_step()
             else:
                 learner.statistics.go_back()
-                if runtime.accelerator.scaler is not None:
-                    runtime.accelerator.scaler.update()  # it has looked at these gradients, and may look again
-            learner.optimizer.zero_grad()
             watch.at("step", step=step)
             after_step(result)
     finally:
@@ -179,12 +167,12 @@ def _compute(
     agreement: Agreement,
 ) -> None:
     """Forward and backward of this process's slots of a step; its losses are agreed on while the last one computes."""
-    watch, statistics = runtime.watch, learner.statistics
+    watch, statistics, engine = runtime.watch, learner.statistics, learner.engine
     labels = [dataset.labels[index] for slot in slots for index in slot]
     divisor = batch_weight(labels, learner.weights)
     statistics.begin_step([_has_images(present, slot) for slot in slots])
     # With fewer slots than processes (a ragged last batch) an empty one takes part in the reduction.
-    own = numbers or ([NO_SLOT] if learner.exact_sum is None else [])
+    own = numbers or ([] if learner.exact else [NO_SLOT])
     waiting = list(range(len(slots)))
     for number in own:
         while number != NO_SLOT and (other := waiting.pop(0)) != number:
@@ -195,7 +183,7 @@ def _compute(
         is_last = number == own[-1]
         if number != NO_SLOT:
             statistics.begin_slot()
-        with nullcontext() if is_last or learner.exact_sum is not None else runtime.accelerator.no_sync(learner.model):
+        with engine.slot(is_last=is_last):
             loss = _forward(learner, batch, present, divisor, _key(learner.seed, step, max(number, 0)), runtime.device)
             if watch.at("forward", step=step):
                 loss = loss * torch.nan
@@ -205,11 +193,10 @@ def _compute(
                 agreement.begin()
             if watch.at("backward", step=step, waits=is_last and runtime.num_processes > 1):
                 loss = loss * torch.nan
-            runtime.accelerator.backward(loss)
+            engine.backward(loss)
         if number != NO_SLOT:
             statistics.end_slot(number)
-            if learner.exact_sum is not None:
-                learner.exact_sum.take()
+            engine.end_slot()
     for other in waiting:
         statistics.pass_over(other)
     if not own:
@@ -222,30 +209,18 @@ def _forward(
     """A slot's part of the step's loss."""
     mask = torch.from_numpy(present[batch.indices.numpy()]).to(device, non_blocking=True)
     weights = None if learner.weights is None else torch.tensor(learner.weights, device=device)
-    logits = learner.model(batch.images, mask, dropout_seed=key)
+    logits = learner.engine.forward(batch.images, mask, key)
     return summed_cross_entropy(logits, batch.labels, weights, learner.label_smoothing) / divisor
 
 
 def _agree(
-    runtime: Runtime,
-    max_grad_norm: float | None,
-    parameters: list[nn.Parameter],
-    step: int,
-    slots: list[list[int]],
-    rate: float,
-    agreement: Agreement,
+    runtime: Runtime, engine: Engine, step: int, slots: list[list[int]], rate: float, agreement: Agreement
 ) -> StepResult:
     """What all processes know of a step before anything is changed: the one synchronisation."""
-    scaler = runtime.accelerator.scaler
-    if scaler is not None:
-        runtime.accelerator.unscale_gradients()
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = get_total_norm(gradients).to(runtime.device)  # of the sum, which every process has
+    norm = engine.grad_norm()
     *parts, num_stop, num_save, grad_norm = torch.cat([agreement.end(), norm[None]]).tolist()
     # A scaled gradient that overflows is fp16's daily business, which its scaler sees to.
-    is_finite = scaler is not None or math.isfinite(grad_norm)
-    if max_grad_norm is not None:
-        clip_grads_with_norm_(parameters, max_grad_norm, norm)
+    is_finite = runtime.accelerator.scaler is not None or math.isfinite(grad_norm)
     return StepResult(
         step=step,
         slots=slots,
@@ -276,8 +251,7 @@ def predict_all(
     batches = evaluation_batches(len(dataset), batch_size)
     mine = batches[runtime.process :: runtime.num_processes]
     logits = torch.zeros((len(dataset), num_classes), dtype=torch.float32, device=runtime.device)
-    network = runtime.accelerator.unwrap_model(model)
-    network.eval()
+    network = model.eval()
     done = 0
     parts = _run_batches(runtime, network, dataset, mine)
     for indices, part in zip(mine, parts, strict=True):

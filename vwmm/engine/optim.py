@@ -10,11 +10,16 @@ from torch.nn.parallel import DistributedDataParallel
 from vwmm.config.schema import Train
 
 
-def build_optimizer(parameters: Iterable[torch.nn.Parameter], train: Train) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD of torch, with its fused implementation."""
+def build_optimizer(
+    parameters: Iterable[torch.nn.Parameter], train: Train, *, are_divided: bool = False
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD of torch, with its fused implementation.
+
+    are_divided: whether the parameters are DTensors, for which torch has no fused SGD.
+    """
     if train.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True
+            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=not are_divided
         )
     kind = torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)

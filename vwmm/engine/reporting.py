@@ -35,6 +35,7 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
     train = config.train
     processes = "1 process" if runtime.num_processes == 1 else f"{runtime.num_processes} processes"
     backend = f", {facts['backend']}" if facts["backend"] else ""
+    engine = f"{runtime.engine}; " if runtime.num_processes > 1 else ""
     images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     missing = _missing(material.train) + _missing(material.val)
@@ -43,7 +44,7 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
         [
             f"run {run.path}",
             f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
-            f"precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
+            f"{engine}precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
             f"  cohort     {len(material.train)} cases to train on, {len(material.val)} to validate on; "
             f"classes {', '.join(material.classes)}",
             f"  images     {', '.join(images)}; missing: {gaps}",

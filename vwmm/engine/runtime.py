@@ -20,6 +20,7 @@ from accelerate.utils import (
 from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Tracking, Train
 from vwmm.config.stopping import STOP
+from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
 from vwmm.engine.watch import Watch
 
 Item = TypeVar("Item")
@@ -38,6 +39,8 @@ class Runtime:
     """What is really used: `no`, `fp16` or `bf16`."""
     watch: Watch = field(default_factory=Watch)
     """Where this process and the others are."""
+    engine: EngineChoice = field(default_factory=EngineChoice)
+    """Who keeps the weights."""
 
     @property
     def is_main(self) -> bool:
@@ -72,7 +75,7 @@ class Runtime:
             "num_processes": self.num_processes,
             "devices": gather_object([name]),
             "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
-            "distributed_type": self.accelerator.distributed_type.value,
+            "engine": str(self.engine),
             "mixed_precision": self.mixed_precision,
             "threads_per_process": torch.get_num_threads(),
         }
@@ -150,8 +153,13 @@ def start_runtime(
             f"{train.micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
             f"or train.batch_size={asked * train.micro_batch_size} (which changes what is learned)"
         )
-    _refuse_engines()
+    engine = choose_engine(os.environ)
+    hide_engine(os.environ)
     precision = choose_precision(train.mixed_precision)
+    if not _has_gpu():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
+    if shares_steps and (problems := engine_problems(engine, train, precision, asked, has_gpu=_has_gpu())):
+        raise UserError(problems)
     accelerator = Accelerator(
         # Without a GPU Accelerate takes several processes for single ones, unless it is told.
         cpu=_asked_for_cpu() or not torch.accelerator.is_available(),
@@ -172,7 +180,7 @@ def start_runtime(
     watch = Watch(
         process=accelerator.process_index, num_processes=asked, store=_own_store(asked), timeout_s=hang_timeout_s
     )
-    return Runtime(accelerator, precision, watch)
+    return Runtime(accelerator, precision, watch, engine)
 
 
 def _own_store(num_processes: int) -> Any:
@@ -214,13 +222,3 @@ def _has_gpu() -> bool:
 
 def _asked_for_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU")
-
-
-def _refuse_engines() -> None:
-    """DeepSpeed and FSDP would be ignored without a word on a CPU, and are not supported yet on a GPU."""
-    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
-        if parse_flag_from_env(variable):
-            raise UserError(
-                f"{name} is not supported by this version of vwmm; "
-                "use one process (launch/one_gpu.yaml) or data-parallel training (launch/multi_gpu.yaml)"
-            )

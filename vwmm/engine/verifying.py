@@ -82,7 +82,7 @@ def verify_run(
         epoch = fit.progress.step // fit.steps_per_epoch + 1
         stops = [step for step in (*weights_at, end, epoch * fit.steps_per_epoch) if fit.progress.step < step <= end]
         fit.train_part(epoch, after_step, until=min(stops))
-        step, now = fit.progress.step, digest(fit.model.parameters())
+        step, now = fit.progress.step, fit.digest()
         if step in weights_at:
             before = _digest_of(fit, weights_at[step])
             report.compare(f"step {step}, {weights_at[step].name}", {"weights": before}, {"weights": now})

@@ -1,17 +1,17 @@
-"""What is trained and with what, in Accelerate's hands."""
+"""What is trained and with what."""
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from vwmm.config.schema import Modality, Train
 from vwmm.engine.batch_norm import RunningStatistics
-from vwmm.engine.exact_sum import ExactSum
+from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner
 from vwmm.engine.optim import build_optimizer, sum_gradients
 from vwmm.engine.runtime import Runtime
+from vwmm.engine.sharding import build_sharded
 from vwmm.models.fusion import FusionModel
 from vwmm.models.losses import class_weights
 
@@ -25,41 +25,35 @@ def build_learner(
     num_classes: int,
 ) -> Learner:
     """The model with all that a step needs; `labels`: of the training cases, for the weights of the classes."""
-    optimizer = build_optimizer(model.parameters(), train)
     sizes = {name: modality.size for name, modality in modalities.items()}
-    prepared, prepared_optimizer = _prepare(runtime, model, optimizer, sizes, exact=train.exact)
+    model.to(runtime.device)
+    prepared = None if runtime.engine.is_sharded else _data_parallel(runtime, model, train, sizes)
+    # After the model has been moved to its device: the layers' buffers become parts of one tensor.
+    statistics = RunningStatistics(dict(model.branches.items()), runtime.accelerator, exact=train.exact)
     return Learner(
-        model=prepared,
-        optimizer=prepared_optimizer,
-        # After the model has been moved to its device: the layers' buffers become parts of one tensor.
-        statistics=RunningStatistics(dict(model.branches.items()), runtime.accelerator, exact=train.exact),
+        engine=prepared or build_sharded(runtime, model, train),
+        statistics=statistics,
         weights=class_weights(train.class_weights, labels, num_classes),
         label_smoothing=train.label_smoothing,
-        max_grad_norm=train.max_grad_norm,
         seed=train.seed,
-        exact_sum=ExactSum(list(model.parameters())) if train.exact else None,
+        exact=train.exact,
     )
 
 
-def _prepare(
-    runtime: Runtime,
-    model: FusionModel,
-    optimizer: torch.optim.Optimizer,
-    sizes: Mapping[str, list[int]],
-    *,
-    exact: bool,
-) -> tuple[torch.nn.Module, Any]:
-    """Model and optimizer, prepared; `sizes`: of each modality's images. An exact sum of gradients is ours to make."""
-    if exact:
+def _data_parallel(runtime: Runtime, model: FusionModel, train: Train, sizes: Mapping[str, list[int]]) -> DataParallel:
+    """In Accelerate's hands; `sizes`: of each modality's images. An exact sum of gradients is ours to make."""
+    optimizer = build_optimizer(model.parameters(), train)
+    if train.exact:
         prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
-        return prepared, runtime.accelerator.prepare_optimizer(optimizer)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
-        prepared, optimizer = runtime.accelerator.prepare(model, optimizer)
-    sum_gradients(prepared)
-    if runtime.num_processes > 2:
-        _settle_buckets(runtime, prepared, model, sizes)
-    return prepared, optimizer
+        optimizer = runtime.accelerator.prepare_optimizer(optimizer)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
+            prepared, optimizer = runtime.accelerator.prepare(model, optimizer)
+        sum_gradients(prepared)
+        if runtime.num_processes > 2:
+            _settle_buckets(runtime, prepared, model, sizes)
+    return DataParallel(runtime, model, prepared, optimizer, max_grad_norm=train.max_grad_norm, exact=train.exact)
 
 
 def _settle_buckets(

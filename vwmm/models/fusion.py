@@ -59,6 +59,8 @@ class FusionModel(nn.Module):
             {_key(name): nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
         )
         self.head = head
+        self.runs_every_branch = False
+        """Whether a branch whose images are all missing computes, too: on none, where processes share its weights."""
 
     def forward(
         self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int | None = None
@@ -83,6 +85,11 @@ class FusionModel(nn.Module):
             # case's features must not depend on what is missing in the others.
             whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
             return torch.where(present[:, None], self._run(branch, whole), missing)
+        if len(rows) == 0 and self.runs_every_branch:
+            branch.eval()  # the statistics of nothing are no numbers
+            nothing = branch(images[:0]).sum()
+            branch.train()
+            return missing + nothing
         if len(rows) == 0:
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())

@@ -1,0 +1,139 @@
+"""Which engine a launch file asks for, and what of it cannot be had.
+
+`accelerate launch` hands a launch file's section over in environment variables. The engines are driven directly:
+Accelerate would leave them out on a CPU without a word, and takes each backward pass for a step. So the variables are
+read here and then hidden from it.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from accelerate.utils import str_to_bool
+
+from vwmm.config.errors import UserError
+from vwmm.config.schema import Train
+
+_DEEPSPEED, _FSDP = "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Who keeps the weights and the optimizer's state, and sums the gradients."""
+
+    kind: Literal["data parallel", "deepspeed", "fsdp2"] = "data parallel"
+    """Torch's data-parallel training, DeepSpeed's ZeRO or torch's fully sharded data-parallel training."""
+    stage: int = 0
+    """Of ZeRO: 1 divides the optimizer's state among the processes, 2 the gradients, 3 the weights as well."""
+    offload_optimizer: bool = False
+    """Whether the optimizer's state lies, and is updated, in the computer's memory."""
+    offload_weights: bool = False
+    """Whether the weights lie there as well while they are not computed with."""
+    reshard_after_forward: bool = True
+    """Of FSDP2: whether a branch's weights are given up between its forward and its backward pass."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes divide something that data-parallel training copies."""
+        return self.kind != "data parallel"
+
+    def __str__(self) -> str:
+        if not self.is_sharded:
+            return "data parallel"
+        parts = [*["optimizer"] * self.offload_optimizer, *["weights"] * self.offload_weights]
+        offload = f", {' and '.join(parts)} in main memory" if parts else ""
+        return (f"DeepSpeed ZeRO-{self.stage}" if self.kind == "deepspeed" else "FSDP2") + offload
+
+
+def choose_engine(environment: Mapping[str, str]) -> EngineChoice:
+    """The engine that the launcher's variables ask for. Raises UserError, with all that cannot be honoured."""
+    if _holds(environment, _DEEPSPEED):
+        return _deepspeed(environment)
+    return _fsdp(environment) if _holds(environment, _FSDP) else EngineChoice()
+
+
+def hide_engine(environment: MutableMapping[str, str]) -> None:
+    """Accelerate is to join the processes, and nothing else."""
+    for name in (_DEEPSPEED, _FSDP):
+        environment.pop(name, None)
+
+
+def engine_problems(
+    engine: EngineChoice, train: Train, precision: str, num_processes: int, *, has_gpu: bool
+) -> list[str]:
+    """Why a recipe cannot be trained with an engine."""
+    if not engine.is_sharded:
+        return []
+    other = "use data-parallel training (launch/multi_gpu.yaml)"
+    problems = []
+    if num_processes < 2:
+        problems.append(f"{engine}: one process has nobody to divide with; use launch/one_gpu.yaml or launch/cpu.yaml")
+    if train.exact:
+        problems.append(f"train.exact=true: {engine} sums gradients in an order of its own; {other}")
+    if precision == "fp16":
+        problems.append(f"train.mixed_precision=fp16: not with {engine}; use bf16 or no, or {other}")
+    if not has_gpu and (engine.offload_optimizer or engine.offload_weights):
+        problems.append(f"{engine}: without a GPU everything is in main memory already; leave the offloading out")
+    if engine.kind == "deepspeed" and find_spec("deepspeed") is None:
+        problems.append(f"{engine}: deepspeed is not installed (pip install 'vwmm[deepspeed]')")
+    return problems
+
+
+def _deepspeed(environment: Mapping[str, str]) -> EngineChoice:
+    prefix = "ACCELERATE_DEEPSPEED_"
+    problems = []
+    stage = environment.get(f"{prefix}ZERO_STAGE", "2")
+    if stage not in ("1", "2", "3"):
+        problems.append(f"launch file, zero_stage: expected 1, 2 or 3, found {stage}")
+    if environment.get(f"{prefix}CONFIG_FILE", "none") not in ("", "none"):
+        problems.append(
+            "launch file, deepspeed_config_file: not read, since it could change the result; "
+            "zero_stage, offload_optimizer_device and offload_param_device are"
+        )
+    problems += _changed_recipe(environment)
+    devices = {}
+    for part in ("OPTIMIZER", "PARAM"):
+        key = f"offload_{part.lower()}_device"
+        devices[part] = environment.get(f"{prefix}{key.upper()}", "none")
+        if devices[part] not in ("none", "cpu"):
+            problems.append(f"launch file, {key}: expected none or cpu, found {devices[part]}")
+    if devices["PARAM"] == "cpu" and stage != "3":
+        problems.append(f"launch file, offload_param_device: only zero_stage 3 divides the weights, found {stage}")
+    if problems:
+        raise UserError(problems)
+    return EngineChoice("deepspeed", int(stage), devices["OPTIMIZER"] == "cpu", devices["PARAM"] == "cpu")
+
+
+def _fsdp(environment: Mapping[str, str]) -> EngineChoice:
+    problems = []
+    if environment.get("FSDP_VERSION", "1") != "2":
+        problems.append(f"launch file, fsdp_version: expected 2, found {environment.get('FSDP_VERSION', '1')}")
+    if _holds(environment, "FSDP_ACTIVATION_CHECKPOINTING"):
+        problems.append("launch file, fsdp_activation_checkpointing: not supported; a smaller train.micro_batch_size")
+    problems += _changed_recipe(environment)
+    if problems:
+        raise UserError(problems)
+    return EngineChoice(
+        "fsdp2",
+        offload_optimizer=_holds(environment, "FSDP_OFFLOAD_PARAMS"),
+        offload_weights=_holds(environment, "FSDP_OFFLOAD_PARAMS"),
+        reshard_after_forward=_holds(environment, "FSDP_RESHARD_AFTER_FORWARD", "true"),
+    )
+
+
+def _changed_recipe(environment: Mapping[str, str]) -> list[str]:
+    """What a launch file may not say, because the configuration does."""
+    found = []
+    if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") not in ("1", "auto"):
+        found.append("launch file, gradient_accumulation_steps: is train.batch_size / train.micro_batch_size already")
+    if environment.get("ACCELERATE_GRADIENT_CLIPPING", "none") not in ("none", "auto"):
+        found.append("launch file, gradient_clipping: say train.max_grad_norm instead, which changes the result")
+    return found
+
+
+def _holds(environment: Mapping[str, str], name: str, default: str = "false") -> bool:
+    try:
+        return bool(str_to_bool(environment.get(name, default)))
+    except ValueError as error:
+        raise UserError(f"{name}: expected true or false, found {environment[name]}") from error
