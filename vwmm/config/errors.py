@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ EXIT_INVALID = 2
 EXIT_STOPPED = 75
 
 MAX_PROBLEMS_SHOWN = 20
+_PATIENCE_S = 20.0
 
 
 class UserError(ValueError):
@@ -64,8 +66,8 @@ def say(text: str) -> None:
 
 
 def is_speaker() -> bool:
-    """Whether this process speaks for all those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process speaks for all those that launchers started, on this machine and on others."""
+    return os.environ.get("RANK", os.environ.get("VWMM_MACHINE_RANK", "0")) == "0"
 
 
 def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -102,6 +104,8 @@ def leave(code: int) -> NoReturn:
     work, and then never ended.
     """
     atexit._run_exitfuncs()
+    if code == EXIT_INVALID and os.environ.get("RANK", "0") != "0":
+        time.sleep(_PATIENCE_S)  # the launcher ends all processes with the first; the one that says why is to be it
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
             stream.flush()

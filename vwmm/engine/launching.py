@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, is_speaker, say
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.config.loading import find_shipped
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
@@ -39,6 +39,7 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, n
         "accelerate.commands.launch",
         *_launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
+        *_machine_options(os.environ),
         str(script),
         *arguments,
     ]
@@ -104,7 +105,7 @@ def report_outcome(code: int) -> int:
     file = outcome_file()
     if file is None:
         return code
-    if is_speaker() or code != EXIT_DONE:
+    if os.environ.get("LOCAL_RANK", "0") == "0" or code != EXIT_DONE:
         with contextlib.suppress(OSError), file.open("x") as stream:
             stream.write(str(code))
     return EXIT_DONE
@@ -130,6 +131,24 @@ def _launch_options(launch_file: str | None) -> list[str]:
     file = find_shipped(f"launch/{name}.yaml")
     assert file is not None, "launch files are part of vwmm"
     return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
+
+
+def _machine_options(environment: Mapping[str, str]) -> list[str]:
+    """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
+    if "VWMM_NUM_MACHINES" not in environment:
+        return []
+    names = {"num_processes": "VWMM_NUM_PROCESSES"}
+    if environment["VWMM_NUM_MACHINES"] != "1":
+        names |= {
+            "num_machines": "VWMM_NUM_MACHINES",
+            "machine_rank": "VWMM_MACHINE_RANK",
+            "main_process_ip": "VWMM_MAIN_ADDRESS",
+            "main_process_port": "VWMM_MAIN_PORT",
+        }
+    missing = [name for name in names.values() if name not in environment]
+    if missing:
+        raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
+    return [word for option, name in names.items() for word in (f"--{option}", environment[name])]
 
 
 def _has_gpu() -> bool:
