@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +90,10 @@ class Cluster:
         return job
 
     def logs(self) -> str:
-        """The last lines of the daemons' logs."""
+        """The last lines of what the daemons wrote."""
         return "\n".join(
             f"{file.name}:\n" + "\n".join(file.read_text(errors="replace").splitlines()[-15:])
-            for file in sorted(self.folder.glob("*.log"))
+            for file in sorted((*self.folder.glob("*.log"), *self.folder.glob("*.out")))
         )
 
 
@@ -125,11 +125,11 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             "munged", "--foreground", f"--socket={socket_file}", f"--key-file={folder}/munge.key",
             f"--log-file={folder}/munge.log", f"--pid-file={folder}/munge.pid", f"--seed-file={folder}/munge.seed",
         )  # fmt: skip
-        _wait_for(socket_file.exists, cluster)
+        _wait_for(socket_file.exists, cluster, processes)
         start("slurmctld", "-D", "-c")
         for node in NODES:
             start("slurmd", "-D", "-N", node)
-        _wait_for(lambda: _num_idle(cluster) == len(NODES), cluster)
+        _wait_for(lambda: _num_idle(cluster) == len(NODES), cluster, processes)
         yield cluster
     finally:
         with contextlib.suppress(Exception):
@@ -176,10 +176,11 @@ def _num_idle(cluster: Cluster) -> int:
         return 0
 
 
-def _wait_for(holds: object, cluster: Cluster) -> None:
-    assert callable(holds)
+def _wait_for(holds: Callable[[], bool], cluster: Cluster, processes: Sequence[subprocess.Popen[bytes]]) -> None:
     end = time.monotonic() + _TIMEOUT_S
     while not holds():
+        ended = [process.args for process in processes if process.poll() is not None]
+        assert not ended, f"{ended} ended:\n{cluster.logs()}"
         assert time.monotonic() < end, f"the cluster does not start:\n{cluster.logs()}"
         time.sleep(0.2)
 
