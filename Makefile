@@ -37,7 +37,7 @@ demo: $(STAMP)
 	@echo "ceiling  a model of one modality alone can reach 66.7 % on this cohort, by construction (docs/demo.md)"
 
 test: lint
-	$(VENV)/bin/python -m pytest -m "not gpu" -n 2 --dist loadfile $(TESTS)
+	$(VENV)/bin/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

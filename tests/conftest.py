@@ -29,6 +29,16 @@ TINY = [
 ]
 
 
+# Those with the longest tests come first: the last workers then do not wait for one file.
+LONGEST = ("tests/launch", "tests/faults", "tests/slurm", "tests/commands")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the files; within one the order stays."""
+    places = {item.nodeid: item.nodeid.split("::")[0] for item in items}
+    items.sort(key=lambda item: next((n for n, f in enumerate(LONGEST) if places[item.nodeid].startswith(f)), 9))
+
+
 def run_command(
     *arguments: str | Path, cwd: Path, launcher: Sequence[str] = (), timeout_s: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:

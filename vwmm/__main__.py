@@ -14,6 +14,7 @@ from vwmm.config.stopping import SIGNALS
 # command: (module, function, what it does)
 COMMANDS = {
     "train": ("vwmm.train", "main", "checks a configuration and its cohort, trains, and returns the true exit code"),
+    "cross_validate": ("vwmm.cross_validate", "main", "trains each of k folds, and pools what they predict"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
@@ -22,7 +23,7 @@ COMMANDS = {
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
 }
 # Those that a cluster may stop while they are still starting.
-LONG = ("train", "verify")
+LONG = ("train", "cross_validate", "verify")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,7 +54,7 @@ def _run(words: list[str]) -> int:
 def overview() -> str:
     """The commands, one line each."""
     lines = ["vwmm: distributed training for multimodal medical image classification", ""]
-    lines += [f"  vwmm {name:8} {what}" for name, (_, _, what) in COMMANDS.items()]
+    lines += [f"  vwmm {name:14} {what}" for name, (_, _, what) in COMMANDS.items()]
     return "\n".join([*lines, "", "`vwmm COMMAND --help` shows examples."])
 
 

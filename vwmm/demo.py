@@ -8,22 +8,16 @@ The same options make the same bytes; a folder that already holds their cohort i
 
 import argparse
 import csv
-import os
-import sys
 from collections import Counter
-from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from vwmm.config.errors import EXIT_DONE, UserError
 from vwmm.data import phantom
+from vwmm.data.demo_cohort import make_showing_progress
 
 DEFAULT_OUT = "data/demo"
-MAX_WORKERS = 4  # a full-size case takes a second and 0.3 GB
-PLAIN_LINES = 10  # lines of progress where stderr is no terminal
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print(f"{out} already holds this cohort, made with the same options; nothing was written.")
         cohort_path = out / "cohort.csv"
     else:
-        cohort_path = _make(out, options)
+        cohort_path = make_showing_progress(out, options)
     print(_summary(cohort_path))
     return EXIT_DONE
 
@@ -116,24 +110,6 @@ def _unknown_problems(unknown: list[str], known: list[str]) -> list[str]:
     return problems or [f"{word!r}: unexpected; a folder is given as --out DIR" for word in unknown]
 
 
-def _make(out: Path, options: phantom.Options) -> Path:
-    """Makes the cohort, with a bar on a terminal and a few plain lines elsewhere, on stderr."""
-    workers = min(os.cpu_count() or 1, MAX_WORKERS) if options.size == "full" else 1  # small ones take 30 ms each
-    with tqdm(total=options.cases, unit="case", desc="drawing", disable=not sys.stderr.isatty()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            if bar.disable:
-                _plain_progress(done, total)
-            bar.update(done - bar.n)
-
-        return phantom.make_cohort(out, **asdict(options), workers=workers, progress=progress)
-
-
-def _plain_progress(done: int, total: int) -> None:
-    if done * PLAIN_LINES // total > (done - 1) * PLAIN_LINES // total:
-        print(f"drawing: {done} of {total} cases", file=sys.stderr, flush=True)
-
-
 def _summary(cohort_path: Path) -> str:
     """What a person should know about the cohort, and what to type next."""
     with cohort_path.open(encoding="utf-8", newline="") as file:
@@ -149,8 +125,3 @@ The best accuracy that any model can reach on complete cases, by the modalities 
 
 Cohort: {cohort_path}
 Next:   vwmm train --config configs/demo.yaml data.csv={cohort_path}"""
-
-
-def make_default(out: Path) -> Path:
-    """The cohort of the default options in the folder `out`, for a training that finds it absent."""
-    return _make(out, phantom.Options())

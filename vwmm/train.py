@@ -18,14 +18,14 @@ if not __package__:
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
-from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
+from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
-from vwmm.data.checks import check_config, cohort_problems
+from vwmm.data.checks import check_config
+from vwmm.data.experiment import read_experiment
 from vwmm.engine.launching import launch, listen, report_outcome
 
-DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
     "KEY=VALUE": "sets one key: train.epochs=5 modalities.ct.window_hu=[-100,300]",
@@ -107,34 +107,12 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
         _say(help_text(__doc__, OPTIONS))
         return None, None, []
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
-    reading = read_config(files, line.overrides)
-    is_demo = uses_shipped(files, DEMO_CONFIG)
-    if reading.problems:
-        raise UserError(reading.problems + ([] if is_demo else cohort_problems(reading)))
-    assert reading.config is not None
-    if "--print-config" in line.options:
-        _say(to_yaml(reading.config).rstrip())
+    makes_config_only = "--print-config" in line.options
+    config = read_experiment(files, line.overrides, makes_demo=not makes_config_only)
+    if makes_config_only:
+        _say(to_yaml(config).rstrip())
         return None, None, []
-    if is_demo:
-        _make_demo_cohort(reading.config)
-    passed_on = [word for file in files for word in ("--config", file)] + line.overrides
-    return reading.config, line.options.get("--launch"), passed_on
-
-
-def _make_demo_cohort(config: Config) -> None:
-    """The demonstration makes its own cohort where it is absent; of several processes one, while the others wait."""
-    import fcntl
-
-    csv = Path(config.data.csv or "")
-    if csv.exists() or csv != DEMO_COHORT.absolute():
-        return  # another cohort was asked for: if it is absent, that is a mistake
-    csv.parent.parent.mkdir(parents=True, exist_ok=True)
-    with (csv.parent.parent / f".{csv.parent.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not csv.exists():
-            from vwmm.demo import make_default
-
-            make_default(csv.parent)
+    return config, line.options.get("--launch"), line.passed_on(files)
 
 
 def _say(text: str) -> None:

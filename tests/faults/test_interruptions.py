@@ -1,13 +1,13 @@
 """Runs that are stopped or killed anywhere end as if nothing had happened: the same bits, each step once.
 
-VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few, and sixty exact steps instead of twelve.
+VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few.
 """
 
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, run_command
+from tests.conftest import run_command
 from tests.faults.rehearsing import (
     NUM_REHEARSALS,
     ONE,
@@ -24,18 +24,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.stopping import SIGNALS
 from vwmm.engine.resuming import snapshot_place
 
-EXACT_EPOCHS = 15 if NUM_REHEARSALS >= 20 else 3  # of four steps
 SAVING = f"run.save_every_steps={SAVE_EVERY}"
-
-
-def launch_file(number: int, folder: Path) -> str:
-    """A launch file for that many processes."""
-    if number == 1:
-        return ONE
-    file = folder / f"cpu_{number}.yaml"
-    text = (ROOT / TWO).read_text().replace("num_processes: 2", f"num_processes: {number}")
-    file.write_text(text)
-    return str(file)
 
 
 @pytest.mark.parametrize("number", range(NUM_REHEARSALS))
@@ -76,39 +65,6 @@ def test_with_snapshots_a_kill_costs_no_step(
     assert_undisturbed(tmp_path / "runs" / "x", reference)
     assert all(twice == 0 for twice in outcome.twice)
     assert not snapshot_place(RunFolder(tmp_path / "runs" / "x")).parent.exists()
-
-
-def test_exact_training_has_the_same_bits_on_any_number_of_processes_and_when_it_changes(
-    reference: Path, cohort: Path, cache: str, tmp_path: Path
-) -> None:
-    folders = {number: tmp_path / str(number) for number in (1, 2, 3, 4)}
-    exact = ["train.exact=true", cache, f"train.epochs={EXACT_EPOCHS}"]
-    for number, folder in folders.items():
-        folder.mkdir()
-        outcome = run_through(cohort, folder, [], *exact, launch=launch_file(number, tmp_path))
-        assert outcome.codes == [0], outcome.text
-        assert_undisturbed(folder / "runs" / "x", folders[1] / "runs" / "x")
-
-    changing = tmp_path / "changing"
-    changing.mkdir()
-    stops = [Disturbance(f"rank=0,phase=step,step={step},do=term") for step in (3, 7)]
-    files = [launch_file(number, tmp_path) for number in (2, 1, 3)]
-    outcome = run_through(cohort, changing, stops, *exact, launch=files)
-    assert outcome.codes == [75, 75, 0], outcome.text
-    assert_undisturbed(changing / "runs" / "x", folders[1] / "runs" / "x")
-
-
-def test_more_than_two_processes_go_on_with_their_bits_too(
-    reference: Path, cohort: Path, cache: str, tmp_path: Path
-) -> None:
-    """Where an element lies in its bucket decides in which order three values are added."""
-    runs = []
-    faults = [Disturbance(f"rank=2,phase=forward,step={step},do=usr1") for step in (1, 3, 6, 9)]
-    for name, stops in (("whole", []), ("stopped", faults)):
-        (tmp_path / name).mkdir()
-        run_through(cohort, tmp_path / name, stops, cache, launch=launch_file(3, tmp_path))
-        runs.append(tmp_path / name / "runs" / "x")
-    assert_undisturbed(runs[1], runs[0])
 
 
 def test_time_that_is_up_is_a_stop_like_any_other(reference: Path, cohort: Path, cache: str, tmp_path: Path) -> None:

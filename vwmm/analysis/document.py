@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from vwmm.analysis import figures, tables
 from vwmm.analysis.figures import Example
-from vwmm.analysis.records import History, RunRecord, read_run
+from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
 from vwmm.analysis.svg import plain
 from vwmm.config.run_folder import write_whole
 
@@ -42,11 +42,6 @@ def write_report(run: Path, *, examples: Sequence[Example] = ()) -> Path:
 
 def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
     """The page as text; the same bits for the same record."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)
     page = {
         "name": record.name,
         "state": STATES.get(str(record.status.get("state")), "state unknown"),
@@ -54,16 +49,25 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "summary": summary(record),
         "notes": record.notes,
         "curves": _curves(record.history),
-        "examples": [_svg(figures.examples([example])) for example in examples],
+        "examples": [svg_of(figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
-        "has_many_classes": len(record.classes) > 8,
         "recipe": tables.recipe_rows(record),
         "environment": tables.environment_rows(record.environment),
         "config": yaml.safe_dump(tables.shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
         "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
     }  # fmt: skip
-    page |= _results(record) | _cohort(record)
-    return environment.get_template("report.html.jinja").render(page)
+    page |= results_of(record.predictions, record.classes, "best checkpoint") | _cohort(record)
+    return templates().get_template("report.html.jinja").render(page)
+
+
+def templates() -> Environment:
+    """The pages of this folder, which are filled in."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)
+    return environment
 
 
 def summary(record: RunRecord) -> str:
@@ -89,13 +93,16 @@ def summary(record: RunRecord) -> str:
     return f"In the best epoch so far ({epoch}) {accuracy}{count} were right; no interval without predictions."
 
 
-def _results(record: RunRecord) -> dict[str, Any]:
-    """What is known from the predictions; None where there are none."""
-    predictions, classes = record.predictions, record.classes
+def results_of(
+    predictions: RecordedPredictions | None, classes: Sequence[str], of_what: str, *, folds: np.ndarray | None = None
+) -> dict[str, Any]:
+    """What is known from the predictions; None where there are none. folds: (N,), each one's curve is drawn as well."""
+    known: dict[str, Any] = {"of_what": of_what, "has_many_classes": len(classes) > 8}
     if predictions is None or not len(predictions.labels):
-        return dict.fromkeys(("results", "class_rows", "presence_rows", "confusion", "roc", "counts"))
+        return known | dict.fromkeys(("results", "class_rows", "presence_rows", "confusion", "roc", "counts"))
     intervals = tables.class_auroc_intervals(predictions, len(classes))
-    return {
+    curves = figures.roc(predictions.labels, predictions.probabilities, classes, intervals=intervals, folds=folds)
+    return known | {
         "counts": (
             tables.counted(len(predictions.labels), "case"),
             tables.counted(len(np.unique(predictions.patients)), "patient"),
@@ -103,8 +110,8 @@ def _results(record: RunRecord) -> dict[str, Any]:
         "results": tables.result_rows(predictions, classes),
         "class_rows": tables.class_rows(predictions, classes, intervals),
         "presence_rows": tables.presence_rows(predictions),
-        "confusion": _svg(figures.confusion(tables.matrix_of(predictions, classes), classes)),
-        "roc": _svg(figures.roc(predictions.labels, predictions.probabilities, classes, intervals=intervals)),
+        "confusion": svg_of(figures.confusion(tables.matrix_of(predictions, classes), classes)),
+        "roc": svg_of(curves),
     }
 
 
@@ -116,8 +123,8 @@ def _cohort(record: RunRecord) -> dict[str, Any]:
     has_images = len(record.presence.columns) > 0
     return {
         "cohort": cohort,
-        "class_figure": _svg(figures.class_counts(record.split_table, record.classes)),
-        "presence_figure": _svg(figures.modality_presence(record.presence)) if has_images else None,
+        "class_figure": svg_of(figures.class_counts(record.split_table, record.classes)),
+        "presence_figure": svg_of(figures.modality_presence(record.presence)) if has_images else None,
     }
 
 
@@ -126,8 +133,9 @@ def _curves(history: History) -> list[Markup]:
     if history.validation.empty and history.train.empty:
         return []
     panels = ("loss",) if history.validation.empty else ("loss", "scores")
-    return [_svg(figures.learning_curves(history, panels=[panel])) for panel in panels]
+    return [svg_of(figures.learning_curves(history, panels=[panel])) for panel in panels]
 
 
-def _svg(figure: figures.Figure) -> Markup:
+def svg_of(figure: figures.Figure) -> Markup:
+    """A figure, as it stands in a page."""
     return Markup(figures.to_svg(figure))  # noqa: S704  (matplotlib's XML, written out again escaped)

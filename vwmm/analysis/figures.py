@@ -110,11 +110,13 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def roc(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, intervals: Sequence[Interval | None] = ()
-) -> Figure:
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *,
+    intervals: Sequence[Interval | None] = (), folds: np.ndarray | None = None,
+) -> Figure:  # fmt: skip
     """ROC curves with AUROC and interval in the legend: of class 1 for two classes, else of each against the rest.
 
-    labels: (N,) int64; probabilities: (N, K) float64; intervals: one per class, for the legend.
+    labels: (N,) int64; probabilities: (N, K) float64; intervals: one per class, for the legend; folds:
+    (N,), of two classes each fold's own curve is drawn as a thin line.
     """
     curves = [curve for curve in roc_curves(labels, probabilities) if len(classes) > 2 or curve.label == 1]
     entries = []
@@ -126,6 +128,11 @@ def roc(
     figure = new_figure(4.9, 5.4 + 0.26 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
+    names = np.unique(folds) if folds is not None and len(classes) == 2 else np.array([])
+    for number, fold in enumerate(names):
+        for curve in roc_curves(labels[folds == fold], probabilities[folds == fold])[1:]:
+            axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=QUIET, linewidth=0.7, alpha=0.7,
+                      label=f"each of {len(names)} folds" if number == 0 else None)  # fmt: skip
     for curve, entry in zip(curves, entries, strict=True):
         axes.plot(curve.false_positive_rate, curve.true_positive_rate, label=entry, linewidth=1.8,
                   **_look(curve.label))  # fmt: skip

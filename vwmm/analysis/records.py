@@ -87,7 +87,7 @@ def read_run(run: Path) -> RunRecord:
         history=read_history(run / "metrics.jsonl", config=config, status=status, notes=notes),
         split_table=split_table,
         presence=_presence(split_table, modalities),
-        predictions=None if predicted is None else _predictions(predicted, classes, modalities, notes),
+        predictions=None if predicted is None else read_predictions(predicted, classes, modalities, notes),
         notes=notes,
     )
 
@@ -206,9 +206,10 @@ def _presence(split_table: pd.DataFrame | None, modalities: list[str]) -> pd.Dat
                          split_table}, index=split_table.index)  # fmt: skip
 
 
-def _predictions(
+def read_predictions(
     table: pd.DataFrame, classes: list[str], modalities: list[str], notes: list[str]
 ) -> RecordedPredictions | None:
+    """The rows of a table, all text, that have a known class and finite probabilities; what is left out is noted."""
     absent = [name for name in ("patient", "label", *(f"p_{name}" for name in classes)) if name not in table]
     if absent or not classes:
         notes.append("predictions_val.csv lacks columns for the patient, the label or a class.")

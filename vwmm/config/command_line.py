@@ -19,6 +19,10 @@ class CommandLine:
     words: list[str] = field(default_factory=list)
     """What remains, such as a run and a cohort."""
 
+    def passed_on(self, files: Sequence[str]) -> list[str]:
+        """The arguments for another command that reads these files in the place of `files`."""
+        return [word for file in files for word in ("--config", file)] + self.overrides
+
 
 def parse_command_line(
     arguments: Sequence[str], *, options: Sequence[str] = (), flags: Sequence[str] = (), words: Sequence[str] = ()

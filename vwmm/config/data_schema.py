@@ -73,7 +73,10 @@ class Split(Record):
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
             problems.append(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
         if self.folds is not None and self.fold is None:
-            problems.append(f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1}")
+            problems.append(
+                f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1} (`vwmm cross_validate` "
+                "takes each in turn)"
+            )
         return without(problems, self)
 
 

@@ -128,13 +128,17 @@ def choose_run_folder(config: Config) -> RunFolder:
         return fresh
     if not unfinished.config.exists():
         return unfinished
-    differences = compare_configs(read_saved_config(unfinished.config), config.model_dump(mode="json"))
-    if differences:
+    if differences := differences_from(unfinished, config):
         raise UserError(
             [f"run {unfinished.path} is unfinished and has another configuration: {text}" for text in differences]
             + ["to begin anew beside it: run.resume=never, or another run.name; to go on with it: mend the differences"]
         )
     return unfinished
+
+
+def differences_from(run: RunFolder, config: Config) -> list[str]:
+    """`key: was X, is Y` for every key that can change a result and differs between a run's configuration and this."""
+    return compare_configs(read_saved_config(run.config), config.model_dump(mode="json"))
 
 
 def _has_lost_its_config(run: RunFolder) -> bool:

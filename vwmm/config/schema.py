@@ -164,6 +164,8 @@ class Tracking(Record):
     """Trackers to send values to; `metrics.jsonl` is always written."""
     project: Name = "vwmm"
     """The tracker's project."""
+    group: Name | None = None
+    """Under which W&B shows runs together; `vwmm cross_validate` sets it for its folds."""
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """W&B: `auto` goes online if there are a key and a network, else offline."""
 

@@ -37,6 +37,12 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     return assigned
 
 
+def fold_numbers(cohort: Cohort, split: Split) -> list[int]:
+    """The folds that there are: those of the CSV's column, else 0 to `split.folds` - 1."""
+    found = sorted({case.fold for case in cohort.cases if case.fold is not None})
+    return found or list(range(split.folds or 0))
+
+
 def cases_of(cohort: Cohort, assigned: Mapping[str, str], part: str) -> list[Case]:
     """The cases of one part, sorted by name."""
     return [case for case in cohort.cases if assigned[case.name] == part]

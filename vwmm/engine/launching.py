@@ -28,10 +28,18 @@ _POLL_S = 0.1
 _GRACE_S = 30.0
 
 
-def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, num_processes: int | None = None) -> int:
+def launch(
+    script: Path,
+    arguments: Sequence[str],
+    launch_file: str | None,
+    *,
+    num_processes: int | None = None,
+    turn: int = 0,
+) -> int:
     """Runs a script under `accelerate launch` and returns the script's own exit code.
 
-    num_processes: how many, instead of the launch file's number.
+    num_processes: how many, instead of the launch file's number. turn: of several launches one after another, which;
+    on several machines each has a port of its own, since some may still be leaving the one before.
     """
     command = [
         sys.executable,
@@ -39,7 +47,7 @@ def launch(script: Path, arguments: Sequence[str], launch_file: str | None, *, n
         "accelerate.commands.launch",
         *_launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
-        *_machine_options(os.environ),
+        *_machine_options(os.environ, turn),
         str(script),
         *arguments,
     ]
@@ -83,10 +91,63 @@ def _note_failure(folder: Path, reason: str) -> bool:
     return False
 
 
+def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
+    """Runs a script in the place of this process, which a launcher started, and returns its exit code.
+
+    The script is one of as many processes, with this one's rank, and gets this one's signals. turn: which of several
+    scripts one after another; none begins before all of the one before have ended.
+    """
+    with _meeting_point(turn) as variables, _collected_signals() as signals:
+        process = subprocess.Popen([sys.executable, str(script), *arguments], env={**os.environ, **variables})
+        passed_on = 0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_POLL_S)
+                return code if code >= 0 else EXIT_FAILED
+            for number in signals[passed_on:]:
+                _send(process.pid, number)
+            passed_on = len(signals)
+
+
+@contextlib.contextmanager
+def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
+    """Variables that tell the script's processes where they find each other; waits at the end until all have ended.
+
+    The launcher's own store still holds what the processes of the turn before left there.
+    """
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes == 1:
+        yield {}
+        return
+    from torch.distributed import PrefixStore, TCPStore
+
+    address, rank = os.environ["MASTER_ADDR"], int(os.environ["RANK"])
+    launcher_has_one = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    launchers = TCPStore(
+        address, int(os.environ["MASTER_PORT"]), is_master=rank == 0 and not launcher_has_one, wait_for_workers=False
+    )
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = PrefixStore(f"vwmm-turn-{restart}-{turn}", launchers)
+    if rank == 0:
+        own = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        shared.set("port", str(own.port))
+    try:
+        yield {"MASTER_PORT": shared.get("port").decode(), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    finally:
+        with contextlib.suppress(RuntimeError):  # the launcher has died: there is nobody left to wait for
+            shared.add("ended", 1)
+            while shared.add("ended", 0) < num_processes:
+                time.sleep(_POLL_S)
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process, as one of several perhaps."""
+    return "LOCAL_RANK" in os.environ or any(name.startswith("ACCELERATE_") for name in os.environ)
+
+
 def listen() -> None:
     """Called by the script as early as possible: from now on it takes signals, which `launch` passes on to it."""
-    is_launched = "LOCAL_RANK" in os.environ or any(name.startswith("ACCELERATE_") for name in os.environ)
-    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=os.getppid() if is_launched else 0)
+    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=os.getppid() if is_launched() else 0)
     if (file := outcome_file()) is not None:
         (file.parent / f"{_WORKER}{os.getpid()}").touch()
 
@@ -133,7 +194,7 @@ def _launch_options(launch_file: str | None) -> list[str]:
     return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
 
 
-def _machine_options(environment: Mapping[str, str]) -> list[str]:
+def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]:
     """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
     if "VWMM_NUM_MACHINES" not in environment:
         return []
@@ -148,7 +209,10 @@ def _machine_options(environment: Mapping[str, str]) -> list[str]:
     missing = [name for name in names.values() if name not in environment]
     if missing:
         raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
-    return [word for option, name in names.items() for word in (f"--{option}", environment[name])]
+    values = {option: environment[name] for option, name in names.items()}
+    if "main_process_port" in values:
+        values["main_process_port"] = str(int(values["main_process_port"]) + turn)
+    return [word for option, value in values.items() for word in (f"--{option}", value)]
 
 
 def _has_gpu() -> bool:

@@ -1,0 +1,169 @@
+"""`vwmm cross_validate`: each fold once, each case predicted once, whatever happens in between."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from tests.conftest import TINY, run_command
+from tests.faults.rehearsing import bits
+from vwmm.analysis.intervals import accuracy_interval
+
+FOLDS = 3
+RECIPE = [*TINY, "train.epochs=1", f"split.folds={FOLDS}", "run.name=cv"]
+POOLED = ("predictions.csv", "cross_validation.json", "report.html")
+
+
+def cross_validate(cwd: Path, cohort: Path, *arguments: str, cache: Path | None = None, **env: Any) -> tuple[int, str]:
+    """Exit code and what was said."""
+    done = run_command(
+        "cross_validate", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *RECIPE, *arguments,
+        f"cache.dir={cache or cwd / 'cache'}", cwd=cwd, **env,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def crossed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of a cross-validation of three folds; the first was stopped once and went on."""
+    cwd = tmp_path_factory.mktemp("crossed")
+    code, text = cross_validate(cwd, cohort, VWMM_FAULT="rank=0,step=2,phase=backward,do=usr1")
+    assert code == 75, text
+    assert not (cwd / "runs" / "cv" / "fold-1").exists()
+    code, text = cross_validate(cwd, cohort)
+    assert code == 0, text
+    assert "fold 0 (1 of 3): " in text
+    assert "resuming after epoch 0, step 2" in text
+    assert "fold 2 (3 of 3), about " in text
+    return cwd
+
+
+def test_each_case_is_predicted_once_by_its_fold(crossed: Path, cohort: Path) -> None:
+    folder = crossed / "runs" / "cv"
+    table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+    assert list(table.case) == sorted(pd.read_csv(cohort, dtype=str).case)
+    assert list(table.columns[:4]) == ["case", "patient", "label", "predicted"]
+    for fold in range(FOLDS):
+        own = pd.read_csv(folder / f"fold-{fold}" / "predictions_val.csv", dtype=str, keep_default_na=False)
+        of_fold = table[table.fold == str(fold)].drop(columns="fold").reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_fold, own)
+
+
+def test_the_metrics_are_those_of_sklearn(crossed: Path) -> None:
+    folder = crossed / "runs" / "cv"
+    summary = json.loads((folder / "cross_validation.json").read_text())
+    table = pd.read_csv(folder / "predictions.csv")
+    classes = sorted(table.label.unique())
+    scores = table[[f"p_{name}" for name in classes]].to_numpy()
+    right = (table.label == table.predicted).to_numpy()
+    pooled = summary["pooled"]
+    assert (pooled["cases"], pooled["right"], pooled["accuracy"]) == (36, right.sum(), right.mean())
+    assert pooled["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(table.label, table.predicted))
+    areas = [roc_auc_score(table.label == name, scores[:, k]) for k, name in enumerate(classes)]
+    assert pooled["auroc"] == pytest.approx(np.mean(areas))
+    assert pooled["accuracy_interval"] == list(accuracy_interval(right, table.patient.to_numpy()) or ())
+    of_label = scores[np.arange(len(table)), [classes.index(label) for label in table.label]]
+    assert pooled["loss"] == pytest.approx(-np.log(of_label).mean())
+    for row in summary["folds"]:
+        part = table[table.fold == row["fold"]]
+        assert (row["cases"], row["run"]) == (len(part), f"fold-{row['fold']}")
+        assert row["accuracy"] == pytest.approx((part.label == part.predicted).mean())
+    accuracies = [row["accuracy"] for row in summary["folds"]]
+    assert summary["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert summary["std"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+
+
+def test_finished_folds_are_not_trained_again(crossed: Path, cohort: Path) -> None:
+    folder = crossed / "runs" / "cv"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/*")}
+    pooled = [(folder / name).read_bytes() for name in POOLED]
+    code, text = cross_validate(crossed, cohort)
+    assert code == 0, text
+    assert text.count("is finished: ") == FOLDS
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("fold-*/*")} == before
+    assert [(folder / name).read_bytes() for name in POOLED] == pooled
+
+
+def test_one_fold_alone_pools_only_when_the_others_are_there(crossed: Path, cohort: Path, tmp_path: Path) -> None:
+    """What the tasks of a Slurm array do; and a fold that was never stopped has the bits of one that was."""
+    ours, folder = tmp_path / "runs" / "cv", crossed / "runs" / "cv"
+    code, text = cross_validate(tmp_path, cohort, "split.fold=0", cache=crossed / "cache")
+    assert code == 0, text
+    assert "not pooled yet: fold 1, 2 unfinished" in text
+    assert bits(ours / "fold-0") == bits(folder / "fold-0")
+    for fold in (1, 2):
+        shutil.copytree(folder / f"fold-{fold}", ours / f"fold-{fold}")
+    code, text = cross_validate(tmp_path, cohort, "split.fold=2", cache=crossed / "cache")
+    assert code == 0, text
+    assert (ours / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+
+
+def test_processes_that_run_already_train_the_folds_together(crossed: Path, cohort: Path, tmp_path: Path) -> None:
+    launcher = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    (tmp_path / "runs" / "cv").mkdir(parents=True)
+    shutil.copytree(crossed / "runs" / "cv" / "fold-2", tmp_path / "runs" / "cv" / "fold-2")
+    done = run_command(
+        "-m", "vwmm.cross_validate", f"data.csv={cohort}", *RECIPE, f"cache.dir={crossed}/cache", cwd=tmp_path,
+        launcher=launcher,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("result   accuracy") == 1 + 2, "each said once"
+    environment = json.loads((tmp_path / "runs" / "cv" / "fold-1" / "environment.json").read_text())
+    assert environment["num_processes"] == 2
+    table = pd.read_csv(tmp_path / "runs" / "cv" / "predictions.csv")
+    other = pd.read_csv(crossed / "runs" / "cv" / "predictions.csv")
+    columns = [name for name in table if name.startswith("p_")]
+    np.testing.assert_allclose(
+        table[columns], other[columns], atol=0.02
+    )  # one process adds in another order than two, and Adam divides by what is small
+
+
+def test_folds_of_the_csv_need_no_number(cohort: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    patients = {name: number for number, name in enumerate(sorted(table.patient.unique()))}
+    table["fold"] = [str(7 + patients[name] % 2) for name in table.patient]
+    table.to_csv(cohort.with_name("with_folds.csv"), index=False)
+    csv, recipe = cohort.with_name("with_folds.csv"), [*TINY, "split.stratified=false", "run.name=x"]
+    done = run_command("cross_validate", f"data.csv={csv}", *recipe, "split.fold=1", cwd=tmp_path)
+    assert (done.returncode, "split.fold=1: the folds are 7, 8" in done.stderr) == (2, True), done.stderr
+    done = run_command("cross_validate", f"data.csv={csv}", *recipe, "split.folds=3", cwd=tmp_path)
+    assert (done.returncode, "the CSV has the folds 7, 8" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["run.resume=never"], "run.resume=never: a cross-validation goes on with the folds that are there"),
+        (["split.file=split.csv"], "split.file: holds one split"),
+        (["split.fold=3"], "fold counts from 0: with folds=3 it is 0 to 2"),
+        (["train.lr=0.5"], "fold-0 is finished with another configuration: train.lr: was 0.002, is 0.5"),
+        (["run.name=fold-1", "run.dir=runs/cv"], "is a run, not a cross-validation"),
+        (["split.folds=30"], "split.folds=30: label"),
+        (["train.lr=fast"], "train.lr"),
+    ],
+)
+def test_a_mistake_is_said_before_any_fold_is_trained(
+    change: list[str], message: str, crossed: Path, cohort: Path
+) -> None:
+    before = sorted(crossed.rglob("*"))
+    code, text = cross_validate(crossed, cohort, *change)
+    assert code == 2, text
+    assert message in text
+    assert "Traceback" not in text
+    assert text.count("split.folds=30: label") <= 1, "said once for all folds"
+    assert sorted(crossed.rglob("*")) == before
+
+
+def test_a_cohort_that_has_changed_since_is_noticed(crossed: Path, cohort: Path) -> None:
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    table.iloc[:-1].to_csv(cohort.with_name("shorter.csv"), index=False)
+    code, text = cross_validate(crossed, cohort, f"data.csv={cohort.with_name('shorter.csv')}")
+    assert code == 2, text
+    assert "is finished with another configuration: data.csv: was" in text
+    assert "of its cases have changed in label or split" in text

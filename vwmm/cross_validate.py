@@ -1,0 +1,98 @@
+"""Trains once for each of k patient-grouped, stratified folds; each case is predicted without having seen its patient.
+
+    vwmm cross_validate --config my.yaml split.folds=5
+    vwmm cross_validate --config my.yaml split.folds=5 split.fold=3
+    vwmm cross_validate --launch launch/multi_gpu.yaml --config my.yaml
+    accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.cross_validate --config my.yaml
+
+The folds are those of the CSV's column `fold`, else split.folds (5) drawn ones. They are trained one after another;
+with split.fold=3 that one alone, as the tasks of slurm/cross_validate.sh do. A finished fold is not trained again, an
+unfinished one goes on. When the last is finished, runs/NAME/ has predictions.csv (every case once),
+cross_validation.json (metrics by fold, pooled, mean and standard deviation) and report.html.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vwmm.config.command_line import CommandLine, help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded, say
+from vwmm.config.loading import DEMO_CONFIG, read_config
+from vwmm.data.experiment import read_experiment
+from vwmm.engine.cross_validation import Fold, plan_folds, pool_folds, unfinished_of
+from vwmm.engine.launching import is_launched, launch, run_in_place
+from vwmm.engine.progress import duration
+
+OPTIONS = {
+    "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
+    "KEY=VALUE": "sets one key: split.folds=10 split.fold=3 train.epochs=5",
+    "--launch FILE": "(vwmm cross_validate) an Accelerate configuration: launch/multi_gpu.yaml, ...",
+}
+TRAIN = Path(__file__).with_name("train.py").resolve()
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm cross_validate`, and each process of `accelerate launch -m vwmm.cross_validate`."""
+    line = parse_command_line(arguments, options=["--launch"])
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    if is_launched() and "--launch" in line.options:
+        raise UserError("argument --launch: only `vwmm cross_validate` launches; here the processes run already")
+    files = line.files or ([] if line.overrides else [DEMO_CONFIG])
+    alone = _fold_asked_for(files, line)
+    # A configuration with folds needs one to be complete; which makes no difference.
+    config = read_experiment(files, line.overrides if alone is not None else [*line.overrides, "split.fold=0"])
+    folds = plan_folds(config)
+    if alone is not None and alone not in [fold.number for fold in folds]:
+        raise UserError(f"split.fold={alone}: the folds are {', '.join(str(fold.number) for fold in folds)}")
+    chosen = [fold for fold in folds if alone in (None, fold.number)]
+    code = train_folds(chosen, line.passed_on(files), line.options.get("--launch"), [fold.number for fold in folds])
+    if code != EXIT_DONE or not is_speaker():
+        return code
+    if left := unfinished_of(folds):
+        names = ", ".join(map(str, left))
+        say(f"not pooled yet: fold {names} unfinished; whichever ends last pools them all")
+    else:
+        print(pool_folds(folds), flush=True)
+    return EXIT_DONE
+
+
+def train_folds(chosen: Sequence[Fold], arguments: list[str], launch_file: str | None, numbers: Sequence[int]) -> int:
+    """Trains those that are not finished, one after another; the exit code of the first that does not end well."""
+    started, trained = time.monotonic(), 0
+    for fold in chosen:
+        place = f"fold {fold.number} ({numbers.index(fold.number) + 1} of {len(numbers)})"
+        if fold.is_done:
+            _say(f"{place} is finished: {fold.run.path}")
+            continue
+        _say(f"{place}{_time_left(chosen, started, trained)}: {fold.run.path}")
+        words, turn = [*arguments, *fold.overrides()], numbers.index(fold.number) + 1
+        code = run_in_place(TRAIN, words, turn=turn) if is_launched() else launch(TRAIN, words, launch_file, turn=turn)
+        if code != EXIT_DONE:
+            return code
+        trained += 1
+    return EXIT_DONE
+
+
+def _time_left(chosen: Sequence[Fold], started: float, trained: int) -> str:
+    if not trained:
+        return ""
+    left = (time.monotonic() - started) / trained * (sum(not fold.is_done for fold in chosen) - trained)
+    return f", about {duration(left)} left"
+
+
+def _fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
+    """`split.fold`, where a file or an argument sets it."""
+    config = read_config(files, [*line.overrides, "split.folds=null"]).config
+    return None if config is None else config.split.fold
+
+
+def _say(text: str) -> None:
+    if is_speaker():
+        say(text)
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""A cross-validation: a run folder for each fold, which of them are finished, and what is pooled when all are.
+
+runs/NAME/fold-0/ ...     a run each
+runs/NAME/predictions.csv, cross_validation.json, report.html
+"""
+
+import csv
+import fcntl
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vwmm.config.errors import UserError, is_speaker
+from vwmm.config.run_folder import RunFolder, differences_from, write_whole
+from vwmm.config.schema import Config
+from vwmm.data.checks import check_config, check_images
+from vwmm.data.manifest import survey_cohort
+from vwmm.data.splits import fold_numbers
+
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold, checked."""
+
+    number: int
+    """Its number, as in `split.fold`."""
+    config: Config
+    """The configuration of its run."""
+    run: RunFolder
+    """Where its run is."""
+    is_done: bool
+    """Whether that run is finished."""
+
+    def overrides(self) -> list[str]:
+        """KEY=VALUE arguments that make this fold's run out of the configuration that all folds share."""
+        config = self.config
+        values = {
+            "split.folds": config.split.folds,
+            "split.fold": self.number,
+            "run.dir": config.run.dir,
+            "run.name": config.run.name,
+            "tracking.group": config.tracking.group,
+        }
+        return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def plan_folds(config: Config) -> list[Fold]:
+    """All folds of the configuration's cohort, in order. Raises UserError with every problem of any of them.
+
+    Which fold the configuration names makes no difference.
+    """
+    problems = []
+    if config.run.resume != "auto":
+        problems.append(
+            f"run.resume={config.run.resume}: a cross-validation goes on with the folds that are there; to begin anew "
+            "choose another run.name"
+        )
+    if config.split.file is not None:
+        problems.append("split.file: holds one split, and there is one for each fold here; split.file=null")
+    folder = Path(config.run.dir) / str(config.run.name)
+    if RunFolder(folder).config.exists():
+        problems.append(f"run.name: {folder} is a run, not a cross-validation; choose another run.name")
+    cohort, found = survey_cohort(config.data, config.modalities)
+    if cohort is not None and is_speaker():
+        found = found + check_images(cohort, config.modalities)
+    problems += found
+    if problems or cohort is None:
+        raise UserError(problems)
+    split = config.split
+    if split.folds is None and not fold_numbers(cohort, split):
+        split = split.model_copy(update={"folds": DEFAULT_FOLDS})
+    numbers = fold_numbers(cohort, split)
+    folds, said = list[Fold](), dict[str, list[int]]()
+    for number in numbers:
+        try:
+            folds.append(_plan_fold(config, split.model_copy(update={"fold": number}), number, folder))
+        except UserError as error:
+            for problem in error.problems:
+                said.setdefault(problem, []).append(number)
+    if said:
+        raise UserError(
+            problem if where == numbers else f"fold {', '.join(map(str, where))}: {problem}"
+            for problem, where in said.items()
+        )
+    return folds
+
+
+def _plan_fold(config: Config, split: Any, number: int, folder: Path) -> Fold:
+    run = RunFolder(folder / f"fold-{number}")
+    config = config.model_copy(
+        update={
+            "split": split,
+            "run": config.run.model_copy(update={"dir": str(folder), "name": run.name}),
+            "tracking": config.tracking.model_copy(update={"group": config.tracking.group or folder.name}),
+        }
+    )
+    cohort, assigned = check_config(config, open_files=False)
+    is_done = run.state() == "done"
+    if is_done:
+        problems = [f"{run.path} is finished with another configuration: {d}" for d in differences_from(run, config)]
+        rows = {(case.name, case.patient, case.label, assigned[case.name]) for case in cohort.cases}
+        if changed := sorted({row[0] for row in rows ^ _read_split(run)}):
+            shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
+            problems.append(
+                f"{run.path} is finished, and {len(changed)} of its cases have changed in label or split ({shown})"
+            )
+        if problems:
+            raise UserError([*problems, "to begin a new cross-validation choose another run.name"])
+    return Fold(number, config, run, is_done)
+
+
+def _read_split(run: RunFolder) -> set[tuple[str, str, str | None, str]]:
+    try:
+        with run.split.open(encoding="utf-8", newline="") as stream:
+            return {(row["case"], row["patient"], row["label"], row["split"]) for row in csv.DictReader(stream)}
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{run.split}: cannot be read: {error}") from error
+
+
+def unfinished_of(folds: Sequence[Fold]) -> list[int]:
+    """The numbers of the folds whose runs are not finished by now."""
+    return [fold.number for fold in folds if fold.run.state() != "done"]
+
+
+def pool_folds(folds: Sequence[Fold]) -> str:
+    """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
+    import pandas as pd
+
+    from vwmm.analysis.pooling import FoldResult, describe, pool
+    from vwmm.engine.checkpoint import find_checkpoint, read_meta
+
+    results, classes = [], None
+    for fold in folds:
+        best = find_checkpoint(fold.run.best)
+        if best is None or not fold.run.predictions.exists():
+            raise UserError(f"{fold.run.path}: is finished, but has no best checkpoint or no predictions any more")
+        meta = read_meta(best)
+        classes = classes or meta["classes"]
+        table = pd.read_csv(fold.run.predictions, dtype=str, keep_default_na=False)
+        results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"]))
+    folder = folds[0].run.path.parent
+    pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time
+        write_whole(folder / "predictions.csv", pooled.table.to_csv(index=False, lineterminator="\n"))
+        write_whole(folder / "cross_validation.json", json.dumps(pooled.summary, indent=2) + "\n")
+        write_whole(folder / "report.html", pooled.page)
+    total = pooled.summary["pooled"]
+    bounds = total["accuracy_interval"]
+    interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    auroc = "" if total["auroc"] is None else f", AUROC {total['auroc']:.3f}"
+    return "\n".join(
+        [
+            describe(pooled.summary),
+            f"result   accuracy {total['accuracy']:.3f} ({total['right']} of {total['cases']} cases, each out of fold"
+            f"{interval}){auroc}",
+            f"folds    {folder}",
+            f"report   {folder / 'report.html'}",
+        ]
+    )
