@@ -7,7 +7,14 @@
 readonly VWMM_EXIT_INVALID=2 VWMM_EXIT_STOPPED=75
 readonly VWMM_REPEAT_S=5
 
-vwmm_say() { printf '%(%Y-%m-%d %H:%M:%S)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
+# Of an array, one task has the array's own number as its job's: named by it, all of them would be put back.
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    vwmm_job="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+else
+    vwmm_job="$SLURM_JOB_ID"
+fi
+
+vwmm_say() { printf '%(%Y-%m-%d %H:%M:%S)T job %s: %s\n' -1 "$vwmm_job" "$*"; }
 
 # Reads site.env, finds Python, and sets what all tasks need.
 vwmm_prepare_job() {
@@ -36,7 +43,7 @@ vwmm_prepare_job() {
     # finds may be the slow one: export NCCL_SOCKET_IFNAME and NCCL_IB_HCA (see `ip link`, `ibstat`) in site.env;
     # NCCL_DEBUG=INFO says what it chose.
     export TORCH_NCCL_ASYNC_ERROR_HANDLING="${TORCH_NCCL_ASYNC_ERROR_HANDLING:-1}"
-    vwmm_state="$SLURM_SUBMIT_DIR/.vwmm-job-$SLURM_JOB_ID"
+    vwmm_state="$SLURM_SUBMIT_DIR/.vwmm-job-$vwmm_job"
 }
 
 # Where the tasks meet, how many processes there are on each node, and the launch file that fits them.
@@ -74,13 +81,14 @@ vwmm_run_and_requeue() {
     local command="$1" code
     shift
     vwmm_describe_allocation || exit 1
-    local arguments=("$@")
+    local arguments=("$@") launcher=()
+    if [ "$command" != prepare ]; then launcher=(--launch "$vwmm_launch"); fi  # it takes all cores by itself
     if [ -n "${VWMM_SCRATCH:-}" ] && [[ " $* " != *" cache.dir="* ]]; then arguments+=("cache.dir=$VWMM_SCRATCH"); fi
     # SLURM_NODEID is a task's own: expanded here, every node would be the first one.
     # shellcheck disable=SC2016
     srun --kill-on-bad-exit=0 --export=ALL bash -c \
         'trap "" USR1 TERM; export VWMM_MACHINE_RANK="$SLURM_NODEID"; exec "$@"' vwmm-task \
-        "${vwmm_python[@]}" -m vwmm "$command" --launch "$vwmm_launch" "${arguments[@]}" &
+        "${vwmm_python[@]}" -m vwmm "$command" "${launcher[@]}" "${arguments[@]}" &
     vwmm_wait_for "$!"
     code=$?
     vwmm_end "$code"
@@ -131,7 +139,7 @@ vwmm_end() {
         exit "$code"
     fi
     vwmm_say "ended with code $code; $count of at most $limit $kind: back into the queue"
-    if ! scontrol requeue "$SLURM_JOB_ID"; then exit "$code"; fi
+    if ! scontrol requeue "$vwmm_job"; then exit "$code"; fi
     sleep 60 &  # Slurm ends this script
     wait "$!"
     exit "$code"

@@ -15,7 +15,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
-source "${VWMM_HOME:-$(dirname -- "$(scontrol show job -o "$SLURM_JOB_ID" | sed -n 's/.* Command=\([^ ]*\).*/\1/p')")/..}/slurm/job.bash" || exit 1
+source "${VWMM_HOME:-$(dirname -- "$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s/.* Command=\([^ ]*\).*/\1/p')")/..}/slurm/job.bash" || exit 1
 
 vwmm_prepare_job
 vwmm_run_and_requeue train "$@"

@@ -23,7 +23,7 @@ COMMANDS = {
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
 }
 # Those that a cluster may stop while they are still starting.
-LONG = ("train", "cross_validate", "verify")
+LONG = ("train", "cross_validate", "prepare", "verify")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guar
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
+from vwmm.config.stopping import STOP
 from vwmm.data.manifest import Case, Cohort
 
 OPTIONS = {
@@ -57,12 +58,15 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     """Transforms a share of the cohort's images; (number from 0, how many shares)."""
     cohort = _read_cohort(config, open_files=is_speaker())
 
+    from vwmm.engine.launching import listen
     from vwmm.engine.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
+    listen()
     runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)
+    STOP.defer()  # an image that is begun is finished
     if shard[1] > 1:
         LOG.info("share %d of %d of the cohort's images", shard[0] + 1, shard[1])
     prepare_images(runtime, cohort, config.modalities, config.cache, shard=shard)

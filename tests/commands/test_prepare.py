@@ -189,3 +189,16 @@ def test_a_killed_preparation_is_gone_on_with(cohort: Path, tmp_path: Path) -> N
     assert 3 <= left < total
     assert (found, built) == (left, total - left)
     assert not list((tmp_path / "cache").glob("??/.*"))
+
+
+def test_a_preparation_that_is_asked_to_stop_finishes_what_is_begun_and_goes_on(cohort: Path, tmp_path: Path) -> None:
+    words = ["prepare", f"data.csv={cohort}", "cache.workers=2"]
+    stopped = run_command(*words, cwd=tmp_path, VWMM_FAULT="phase=cache,do=usr1")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "stopped by SIGUSR1; the same command goes on from here" in stopped.stderr
+    left = len(entries(tmp_path / "cache"))
+    done = run_command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, total, built = counts(done.stderr)
+    assert 1 <= left < total
+    assert (found, built) == (left, total - left)

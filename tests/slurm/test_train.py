@@ -5,34 +5,18 @@ of the first two.
 """
 
 import json
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY, run_command
+from tests.conftest import TINY, run_command
 from tests.faults.rehearsing import NUM_REHEARSALS, assert_undisturbed
 from tests.slurm.cluster import Cluster
-from vwmm.engine.metrics_file import last_step
+from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
 
 RECIPE = [*TINY, "train.epochs=12", "train.log_every=1", "run.name=x"]
 SOME = ["USR1", "requeue"]
 ALL = ["USR1", "requeue", "down", "USR1", "requeue", "USR1"]
-
-
-def submit(cluster: Cluster, cwd: Path, *arguments: str, options: tuple[str, ...] = ("--nodes=2",), **env: str) -> str:
-    """The number of a job of slurm/train.sh."""
-    script = ROOT / "slurm" / "train.sh"
-    text = cluster.run("sbatch", "--parsable", *options, script, *arguments, cwd=cwd, VWMM_PYTHON=sys.executable, **env)
-    return text.strip()
-
-
-def log_of(cwd: Path, job: str) -> str:
-    return (cwd / f"vwmm-{job}.log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -47,26 +31,6 @@ def local(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd
 
 
-@contextmanager
-def steps_seen(run: Path) -> Iterator[list[int]]:
-    """The last step in metrics.jsonl, whenever it changes."""
-    seen, is_over = [0], threading.Event()
-
-    def look() -> None:
-        while not is_over.wait(0.02):
-            step = last_step(run / "metrics.jsonl")
-            if step != seen[-1]:
-                seen.append(step)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        is_over.set()
-        thread.join()
-
-
 def test_two_nodes_train_together_through_signals_and_requeues(
     cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
 ) -> None:
@@ -74,9 +38,9 @@ def test_two_nodes_train_together_through_signals_and_requeues(
     limit = ("--signal=B:USR1@45", "--time=1") if NUM_REHEARSALS > 2 else ()
     arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache", "run.snapshots=true"]
     with steps_seen(run) as seen:
-        job = submit(cluster, tmp_path, *arguments, options=("--nodes=2", *limit))
+        job = submit(cluster, "train", tmp_path, *arguments, options=("--nodes=2", *limit))
         for number, what in enumerate(what_happens, 1):
-            reach(cluster, job, seen, 3 * number, tmp_path)
+            reach(cluster, job, seen, 3 * number)
             disturb(cluster, job, what)
         ended = cluster.wait(job, "COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED", timeout_s=400)
     text = log_of(tmp_path, job)
@@ -90,34 +54,11 @@ def test_two_nodes_train_together_through_signals_and_requeues(
     assert not list(tmp_path.glob(".vwmm-job-*"))
 
 
-def reach(cluster: Cluster, job: str, seen: list[int], step: int, cwd: Path) -> None:
-    """Until the job runs and the run has come to a step."""
-    end = time.monotonic() + 240
-    starts = len([line for line in log_of(cwd, job).splitlines() if "process(es) on" in line]) if seen[1:] else 0
-    while seen[-1] < step or cluster.job(job)["JobState"] != "RUNNING":
-        assert time.monotonic() < end, f"step {step} is not reached in start {starts}: {log_of(cwd, job)}"
-        time.sleep(0.05)
-
-
-def disturb(cluster: Cluster, job: str, what: str) -> None:
-    """What a cluster does to a job; until it has left the nodes."""
-    before = cluster.job(job)["Restarts"]
-    if what == "requeue":
-        cluster.run("scontrol", "requeue", job)
-    elif what == "down":
-        cluster.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=rehearsal")
-    else:
-        cluster.run("scancel", "--batch", f"--signal={what}", job)
-    end = time.monotonic() + 120
-    while cluster.job(job)["Restarts"] == before:
-        assert time.monotonic() < end, cluster.logs()
-        time.sleep(0.1)
-    if what == "down":
-        cluster.run("scontrol", "update", "NodeName=n2", "State=RESUME")
-
-
 def test_a_mistake_ends_the_job_at_once_and_is_said_once(cluster: Cluster, cohort: Path, tmp_path: Path) -> None:
-    job = submit(cluster, tmp_path, f"data.csv={cohort}", "train.epochs=many", 'run.name=it\'s odd; $(touch x) "y"')
+    odd_name = 'run.name=it\'s odd; $(touch x) "y"'
+    job = submit(
+        cluster, "train", tmp_path, f"data.csv={cohort}", "train.epochs=many", odd_name, options=("--nodes=2",)
+    )  # fmt: skip
     ended = cluster.wait(job, "COMPLETED", "FAILED", timeout_s=60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
     text = log_of(tmp_path, job)
@@ -131,7 +72,7 @@ def test_a_crash_is_put_back_as_often_as_the_budget_says(
 ) -> None:
     arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache"]
     job = submit(
-        cluster, tmp_path, *arguments, options=("--nodes=1",), VWMM_MAX_FAILURES="1",
+        cluster, "train", tmp_path, *arguments, options=("--nodes=1",), VWMM_MAX_FAILURES="1",
         VWMM_FAULT="rank=0,step=2,phase=forward,do=raise",
     )  # fmt: skip
     ended = cluster.wait(job, "COMPLETED", "FAILED", timeout_s=120)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Trains each fold in a task of its own, on as many nodes and GPUs as each task is given. All arguments are those of
+# `vwmm cross_validate`:
+#
+#     sbatch slurm/cross_validate.sh --config my.yaml data.csv=cohort.csv
+#     sbatch --array=0-9%4 --gpus-per-node=4 slurm/cross_validate.sh --config my.yaml split.folds=10
+#
+# The array's numbers are those of the folds: 0 to 4, or what --array says. A task that is stopped goes on as one of
+# train.sh does; finished folds are not trained again. The task that ends last pools what all of them predicted.
+#SBATCH --job-name=vwmm-cv
+#SBATCH --array=0-4
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%A_%a.log
+
+source "${VWMM_HOME:-$(dirname -- "$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s/.* Command=\([^ ]*\).*/\1/p')")/..}/slurm/job.bash" || exit 1
+
+vwmm_prepare_job
+vwmm_run_and_requeue cross_validate "$@" "split.fold=${SLURM_ARRAY_TASK_ID:?this is a job array: sbatch --array=0-4}"
