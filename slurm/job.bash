@@ -32,7 +32,9 @@ vwmm_prepare_job() {
     fi
     if [ -z "${VWMM_PYTHON:-}" ]; then
         VWMM_PYTHON=python3
-        if [ -x "$VWMM_HOME/.venv/bin/python" ]; then VWMM_PYTHON="$VWMM_HOME/.venv/bin/python"; fi
+        if [ -z "${VWMM_CONTAINER:-}" ] && [ -x "$VWMM_HOME/.venv/bin/python" ]; then
+            VWMM_PYTHON="$VWMM_HOME/.venv/bin/python"
+        fi
     fi
     vwmm_python=("$VWMM_PYTHON")
     if [ -n "${VWMM_CONTAINER:-}" ]; then

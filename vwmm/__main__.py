@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
+    "slurm": ("vwmm.slurm", "main", "says what a Slurm template would submit, checks it, and submits it if asked"),
     "verify": ("vwmm.verify", "main", "computes steps of a run again and compares the bits"),
     "report": ("vwmm.report", "main", "writes a run's report.html again"),
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),

@@ -22,6 +22,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
+from vwmm.data.checks import check_cohort_to_prepare
 from vwmm.data.manifest import Case, Cohort
 
 OPTIONS = {
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 def prepare(config: Config, shard: tuple[int, int]) -> None:
     """Transforms a share of the cohort's images; (number from 0, how many shares)."""
-    cohort = _read_cohort(config, open_files=is_speaker())
+    cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
     from vwmm.engine.launching import listen
     from vwmm.engine.preparing import prepare_images
@@ -80,12 +81,12 @@ def prune(config: Config) -> None:
 
     start_log(is_speaker=is_speaker())
     if is_speaker():
-        prune_cache(config, None if config.data.csv is None else _read_cohort(config, open_files=False))
+        prune_cache(config, None if config.data.csv is None else check_cohort_to_prepare(config, open_files=False))
 
 
 def show(config: Config, name: str, out: str | None) -> None:
     """Writes the picture of a case."""
-    case = _find(_read_cohort(config, open_files=False), name)
+    case = _find(check_cohort_to_prepare(config, open_files=False), name)
     path = Path(out or re.sub(r"[^\w.-]", "_", f"{name}.png"))
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"--out {path}: expected the name of a .png file in a folder that exists")
@@ -120,19 +121,6 @@ def shard_of(option: str | None, environment: "os._Environ[str] | dict[str, str]
             f"the Slurm array's {count} tasks from {first} to {last} are not evenly spaced; say --shard I/N yourself"
         )
     return (task - first) // step, count
-
-
-def _read_cohort(config: Config, *, open_files: bool) -> Cohort:
-    """The cohort, which needs no labels here; raises UserError with every problem."""
-    from vwmm.data.checks import check_images
-    from vwmm.data.manifest import survey_cohort
-
-    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False)
-    if cohort is not None and open_files:
-        problems = problems + check_images(cohort, config.modalities)
-    if problems or cohort is None:
-        raise UserError(problems)
-    return cohort
 
 
 def _find(cohort: Cohort, name: str) -> Case:

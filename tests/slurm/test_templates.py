@@ -1,14 +1,18 @@
 """The templates are sound shell."""
 
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from vwmm.engine.submission import read_request
 
+GOLDEN = Path(__file__).with_name("golden")
 SCRIPTS = sorted([*(ROOT / "slurm").glob("*.sh"), ROOT / "slurm" / "job.bash", ROOT / "slurm" / "site.env.example"])
 
 
@@ -18,11 +22,9 @@ def test_bash_can_read_it(script: object) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (.ci/run installs it)")
-@pytest.mark.parametrize("script", SCRIPTS[:-1], ids=lambda path: path.name)
+@pytest.mark.parametrize("script", [path for path in SCRIPTS if path.suffix != ".example"], ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script: object) -> None:
-    done = subprocess.run(
-        ["shellcheck", "-x", "-s", "bash", str(script)], capture_output=True, text=True, cwd=ROOT / "slurm"
-    )
+    done = subprocess.run(["shellcheck", "-x", "-s", "bash", str(script)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 
@@ -35,19 +37,22 @@ case "$*" in
 esac
 """
 SRUN = """#!/usr/bin/env bash
-for last in "$@"; do :; done
 echo "machines=$VWMM_NUM_MACHINES processes=$VWMM_NUM_PROCESSES" \\
     "address=$VWMM_MAIN_ADDRESS cpu=${ACCELERATE_USE_CPU:-no}"
-while [ "$1" != --launch ]; do shift; done
-printf '%s\\n' "launch=$2" "last=$last"
+printf '%s\\n' "$@"
 """
+TEMPLATES = ("train", "cross_validate", "prepare")
+ARGUMENTS = ("--config", "my file.yaml", 'data.csv=it\'s $HOME "here".csv')
 
 
-def allocate(folder: Path, nodes: int, gpus: int, *arguments: str, **environment: str) -> dict[str, str]:
-    """What the tasks of such an allocation are started with."""
+def allocate(
+    template: str, folder: Path, nodes: int, gpus: int, *arguments: str, **environment: str
+) -> tuple[str, list[str]]:
+    """What the tasks of such an allocation are told, and with which words they are started."""
     for name, content in (("scontrol", SCONTROL), ("srun", SRUN)):
         (folder / name).write_text(content)
         (folder / name).chmod(0o755)
+    array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"} if template != "train" else {}
     variables = {
         "PATH": f"{folder}:/usr/bin:/bin",
         "VWMM_HOME": str(ROOT),
@@ -57,44 +62,59 @@ def allocate(folder: Path, nodes: int, gpus: int, *arguments: str, **environment
         "SLURM_JOB_NUM_NODES": str(nodes),
         "SLURM_JOB_NODELIST": "node[...]",
         "SLURM_SUBMIT_DIR": str(folder),
+        **array,
         **({"SLURM_GPUS_ON_NODE": str(gpus)} if gpus else {}),
         **environment,
     }
-    done = subprocess.run(
-        ["bash", str(ROOT / "slurm" / "train.sh"), *arguments],
-        env=variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    script = ROOT / "slurm" / f"{template}.sh"
+    done = subprocess.run(["bash", str(script), *arguments], env=variables, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [word for line in done.stdout.splitlines()[1:] for word in (line.split() if "address" in line else [line])]
-    return dict(line.split("=", 1) for line in lines)
+    _, told, *words = done.stdout.splitlines()
+    return told, words
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_each_allocation_starts_is_what_was_read_and_approved(template: str, tmp_path: Path) -> None:
+    """golden/TEMPLATE.txt; to write it again: python -m tests.slurm.test_templates."""
+    assert golden(template, tmp_path) == (GOLDEN / f"{template}.txt").read_text()
+
+
+def golden(template: str, folder: Path) -> str:
+    parts = []
+    for nodes in (1, 2, 16):
+        for gpus in (0, 1, 4, 8):
+            told, words = allocate(template, folder, nodes, gpus, *ARGUMENTS)
+            command = shlex.join(words).replace(sys.executable, "PYTHON")
+            parts.append(f"== {nodes} nodes, {gpus} GPUs on each\n{told}\nsrun {command}\n")
+    return "\n".join(parts)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 16])
 @pytest.mark.parametrize("gpus", [0, 1, 4, 8])
-def test_the_allocation_says_how_many_processes_there_are(nodes: int, gpus: int, tmp_path: Path) -> None:
-    told = allocate(tmp_path, nodes, gpus, "--config", "my file.yaml", 'data.csv=it\'s $HOME "here".csv')
+def test_what_is_said_before_is_what_the_job_decides(nodes: int, gpus: int, tmp_path: Path) -> None:
+    """`vwmm slurm` and slurm/job.bash agree."""
+    told, words = allocate("train", tmp_path, nodes, gpus, "train.epochs=2")
+    options = [f"--nodes={nodes}", *([f"--gpus-per-node={gpus}"] if gpus else [])]
+    request = read_request("train", options, {"PATH": "/usr/bin:/bin"})
     processes = nodes * max(gpus, 1)
-    kind = (
-        ("one_gpu" if processes == 1 else "multi_gpu") if gpus else ("cpu" if processes == 1 else "cpu_two_processes")
-    )
-    assert told == {
-        "machines": str(nodes),
-        "processes": str(processes),
-        "address": "10.1.2.3",
-        "cpu": "no",
-        "launch": f"launch/{kind}.yaml",
-        "last": 'data.csv=it\'s $HOME "here".csv',
-    }
+    assert told == f"machines={nodes} processes={processes} address=10.1.2.3 cpu=no"
+    assert request.num_processes == processes
+    assert request.launch_file == words[words.index("--launch") + 1]
 
 
 def test_the_site_chooses_engine_scratch_and_processes(tmp_path: Path) -> None:
     site = tmp_path / "site.env"
     site.write_text("export VWMM_LAUNCH=launch/fsdp2.yaml VWMM_SCRATCH=/scratch/x VWMM_PROCESSES_PER_NODE=3\n")
-    told = allocate(tmp_path, 2, 0, "train.epochs=2", VWMM_SITE_ENV=str(site))
-    assert (told["processes"], told["launch"], told["cpu"]) == ("6", "launch/fsdp2.yaml", "true")
-    assert told["last"] == "cache.dir=/scratch/x"
-    told = allocate(tmp_path, 2, 0, "cache.dir=mine", VWMM_SITE_ENV=str(site))
-    assert told["last"] == "cache.dir=mine"
+    told, words = allocate("train", tmp_path, 2, 0, "train.epochs=2", VWMM_SITE_ENV=str(site))
+    assert told.split()[1::2] == ["processes=6", "cpu=true"]
+    assert words[-4:] == ["--launch", "launch/fsdp2.yaml", "train.epochs=2", "cache.dir=/scratch/x"]
+    request = read_request("train", ["--nodes=2"], {"PATH": "/usr/bin:/bin", "VWMM_SITE_ENV": str(site)})
+    assert (request.num_processes, request.launch_file) == (6, "launch/fsdp2.yaml")
+    _, words = allocate("train", tmp_path, 2, 0, "cache.dir=mine", VWMM_SITE_ENV=str(site))
+    assert words[-1] == "cache.dir=mine"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made:
+        for name in TEMPLATES:
+            (GOLDEN / f"{name}.txt").write_text(golden(name, Path(made)))

@@ -68,6 +68,16 @@ def check_cohort(
     return cohort, split_cohort(cohort, split)
 
 
+def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohort:
+    """The cohort, which needs no labels and no split; raises UserError with every problem of rows and files."""
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False)
+    if cohort is not None and open_files:
+        problems = problems + check_images(cohort, config.modalities)
+    if problems or cohort is None:
+        raise UserError(problems)
+    return cohort
+
+
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
     """`check_cohort` of a configuration, and the keys that must fit the cohort."""
     cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)

@@ -41,6 +41,18 @@ def num_steps(num_cases: int, batch_size: int, micro_batch_size: int) -> int:
     return len(plan_epoch(num_cases, batch_size, micro_batch_size, seed=0, epoch=0))
 
 
+def slot_problems(batch_size: int, micro_batch_size: int, num_processes: int) -> list[str]:
+    """Why so many processes cannot share a step."""
+    num_slots = batch_size // micro_batch_size
+    if num_processes <= num_slots:
+        return []
+    return [
+        f"{num_processes} processes cannot share train.batch_size={batch_size} in micro-batches of "
+        f"{micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
+        f"or train.batch_size={num_processes * micro_batch_size} (which changes what is learned)"
+    ]
+
+
 def slots_of(num_slots: int, *, process: int, num_processes: int) -> list[int]:
     """The slots that one process computes: every `num_processes`-th."""
     return list(range(process, num_slots, num_processes))

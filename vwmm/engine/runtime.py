@@ -20,6 +20,7 @@ from accelerate.utils import (
 from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Tracking, Train
 from vwmm.config.stopping import STOP
+from vwmm.data.order import slot_problems
 from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
 from vwmm.engine.watch import Watch
 
@@ -145,14 +146,9 @@ def start_runtime(
     shares_steps: whether they will train together; UserError where there are more of them than a step has
     micro-batches.
     """
-    num_slots = train.batch_size // train.micro_batch_size
     asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if shares_steps and asked > num_slots:
-        raise UserError(
-            f"{asked} processes cannot share train.batch_size={train.batch_size} in micro-batches of "
-            f"{train.micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
-            f"or train.batch_size={asked * train.micro_batch_size} (which changes what is learned)"
-        )
+    if shares_steps and (problems := slot_problems(train.batch_size, train.micro_batch_size, asked)):
+        raise UserError(problems)
     engine = choose_engine(os.environ)
     hide_engine(os.environ)
     precision = choose_precision(train.mixed_precision)

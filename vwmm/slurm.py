@@ -1,0 +1,148 @@
+"""Says what a template of slurm/ would submit, and checks it before it waits in a queue.
+
+    vwmm slurm train --nodes=2 --gpus-per-node=4 --time=24:00:00 --config my.yaml train.epochs=50
+    vwmm slurm cross_validate --array=0-4%2 --config my.yaml data.csv=cohort.csv
+    vwmm slurm prepare --array=1-16 --config my.yaml
+    vwmm slurm train --submit --nodes=2 --config my.yaml
+
+Configuration, cohort, slurm/site.env and the number of processes are checked here, and `sbatch --test-only` is asked
+where there is Slurm. Nothing is submitted without --submit.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from vwmm.config.command_line import CommandLine, help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.config.loading import DEMO_CONFIG, load_config
+from vwmm.config.run_folder import choose_run_folder
+from vwmm.config.schema import Config
+from vwmm.data.checks import check_cohort_to_prepare, check_config
+from vwmm.data.experiment import read_experiment
+from vwmm.data.order import slot_problems
+from vwmm.engine.cross_validation import plan_folds
+from vwmm.engine.submission import Request, ask_slurm, has_slurm, read_request
+
+OPTIONS = {
+    "TEMPLATE": "train, cross_validate, prepare or sweep: slurm/TEMPLATE.sh",
+    "--NAME=VALUE": "an option of sbatch: --nodes=2 --gpus-per-node=4 --time=24:00:00 --array=0-9%4",
+    "--config FILE": "a YAML file; may be repeated",
+    "KEY=VALUE": "sets one key: train.epochs=5",
+    "--submit": "submits it, if nothing is wrong",
+}
+TEMPLATES = ("train", "cross_validate", "prepare")
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm slurm`."""
+    line, options, ours = _read(arguments)
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    template, *_ = line.words
+    problems, lines, request = list[str](), list[str](), None
+    try:
+        request = read_request(template, options, os.environ)
+    except UserError as error:
+        problems += error.problems
+    try:
+        lines = _check(template, line, request)
+    except UserError as error:
+        problems += error.problems
+    if problems or request is None:
+        raise UserError(problems)
+    answer = ask_slurm(request, ours, submit="--submit" in line.options) if has_slurm() else None
+    if answer is None and "--submit" in line.options:
+        raise UserError("--submit: there is no sbatch on this machine")
+    print("\n".join([*describe(request), *lines]))
+    print(f"slurm      {answer or 'no sbatch on this machine: not asked'}")
+    if "--submit" not in line.options:
+        source = f"source {shlex.quote(str(request.site))} && " if request.site else ""
+        print(f"\n{source}{shlex.join(request.command(ours))}")
+    return EXIT_DONE
+
+
+def _read(arguments: Sequence[str]) -> tuple[CommandLine, list[str], list[str]]:
+    """The command line, what of it is for sbatch, and what is for the template."""
+    options, ours = list[str](), list[str]()
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--config" and rest:
+            ours += [word, rest.pop(0)]
+        elif word.startswith("-") and word not in ("-h", "--help", "--submit") and not word.startswith("--config="):
+            options.append(word)
+        else:
+            ours.append(word)
+    line = parse_command_line(ours, flags=["--submit"], words=["TEMPLATE"])
+    if "--help" not in line.options and line.words[0] not in TEMPLATES:
+        raise UserError(f"{line.words[0]}: no such template; expected {', '.join(TEMPLATES)}")
+    return line, options, [word for word in ours if word not in ("--submit", *line.words)]
+
+
+def describe(request: Request) -> list[str]:
+    """What is asked for and what will be started."""
+    values, gpus, nodes = request.values, request.gpus_per_node, request.num_nodes
+    tasks = "" if request.array is None else f"{len(request.array)} tasks ({values['array']}), each "
+    plural = "" if nodes == 1 else "s"
+    asked = [f"{tasks}{nodes} node{plural}", f"{gpus} GPU{'' if gpus == 1 else 's'} on each" if gpus else "no GPU"]
+    asked.append(f"at most {values['time']}" if "time" in values else "no time limit of its own (--time=...)")
+    asked += [f"{name} {values[name]}" for name in ("partition", "account", "qos") if values.get(name)]
+    stops, failures = (request.environment.get(f"VWMM_MAX_{name}") for name in ("PREEMPTIONS", "FAILURES"))
+    lines = [
+        f"submits    {request.script}",
+        f"site       {request.site or 'no slurm/site.env; site.env.example shows what can be set'}",
+        f"asks for   {', '.join(asked)}",
+    ]
+    if request.template != "prepare":
+        processes = f"{request.num_processes} process{'' if request.num_processes == 1 else 'es'}"
+        lines.append(f"starts     {processes} with {request.launch_file}")
+    lines.append(f"goes back  into the queue after a stop at most {stops or 100} times, after a crash {failures or 2}")
+    return lines
+
+
+def _check(template: str, line: CommandLine, request: Request | None) -> list[str]:
+    """Checks what the command would, and says what it would do. Raises UserError with every problem."""
+    if template == "prepare":
+        config = load_config(line.files, line.overrides)
+        cohort = check_cohort_to_prepare(config)
+        return [f"prepares   the images of {len(cohort.cases)} cases into {config.cache.dir}"]
+    files = line.files or ([] if line.overrides else [DEMO_CONFIG])
+    if template == "train":
+        config = read_experiment(files, line.overrides)
+        cohort, _ = check_config(config)
+        run = choose_run_folder(config)
+        state = run.state()
+        return [f"trains     {len(cohort.cases)} cases: {run.path} ({state or 'new'})", *_share(config, request)]
+    config = read_experiment(files, [*line.overrides, "split.fold=0"])
+    folds = plan_folds(config)
+    numbers, done = [fold.number for fold in folds], sum(fold.is_done for fold in folds)
+    tasks = numbers if request is None or request.array is None else request.array
+    problems = []
+    if unknown := [n for n in tasks if n not in numbers]:
+        problems.append(f"--array: there is no fold {_join(unknown)}; the folds are {_join(numbers)}")
+    if missing := [n for n in numbers if n not in tasks]:
+        problems.append(f"--array: no task for fold {_join(missing)}; the folds are {_join(numbers)}")
+    if problems:
+        raise UserError(problems)
+    finished = f", {done} finished" if done else ""
+    return [f"trains     {len(folds)} folds{finished}: {folds[0].run.path.parent}", *_share(config, request)]
+
+
+def _share(config: Config, request: Request | None) -> list[str]:
+    train = config.train
+    if request is None:
+        return []
+    if problems := slot_problems(train.batch_size, train.micro_batch_size, request.num_processes):
+        raise UserError(problems)
+    return [f"each step  {train.batch_size} cases, in micro-batches of {train.micro_batch_size}"]
+
+
+def _join(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))
