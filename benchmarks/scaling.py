@@ -99,6 +99,8 @@ class Measured:
     """GB/s at which it is hashed, written and flushed in the background."""
     traffic_gb_per_case: float = 4.67
     """GB that a case's forward and backward read and write in float32, eager; with bf16 half of it is assumed."""
+    activations_gb_per_case: float = 0.535
+    """GB that a case's forward saves for the backward pass, float32 (510 MiB)."""
     launches_per_slot: int = 3000
     """Kernels of a micro-batch's forward and backward, whatever its size."""
     import_paths: int = 11_926
@@ -210,21 +212,42 @@ def all_reduce_s(size: float, ranks: int, gb_per_s: float, latency_us: float) ->
     return all_reduce_bytes(size, ranks) / (gb_per_s * 1e9) + 2 * (ranks - 1) * latency_us * 1e-6
 
 
-def hierarchical_all_reduce_s(size: float, gpus: int, machine: Assumptions) -> float:
-    """Seconds of an all-reduce over nodes: rings inside each node, then one ring between nodes for each GPU's share.
+def tree_all_reduce_s(size: float, ranks: int, gb_per_s: float, latency_us: float) -> float:
+    """Seconds of an all-reduce by double binary trees: 2 `size` bytes from a rank at most, 2 log2(p) hops.
 
-    Inside a node all `size` bytes are reduced and scattered, in the end gathered, over NVLink; between, the g GPUs of a
-    node each all-reduce size / g bytes and share the node's ports. Rings throughout: NCCL's trees have fewer hops, so
-    for many nodes the latency is an upper bound.
+    Source: NVIDIA, "Massively Scale Your Deep Learning Training with NCCL 2.4" (2019).
     """
-    inside, nodes = machine.on_a_node(gpus), machine.num_nodes(gpus)
-    nvlink, port = machine.nvlink_gb_per_s, machine.network_gb_per_s / inside
-    within = all_reduce_s(size, inside, nvlink * machine.link_efficiency, machine.nvlink_latency_us)
-    return within + all_reduce_s(size / inside, nodes, port * machine.link_efficiency, machine.network_latency_us)
+    if ranks == 1:
+        return 0.0
+    return 2 * size / (gb_per_s * 1e9) + 2 * math.ceil(math.log2(ranks)) * latency_us * 1e-6
+
+
+def hierarchical_all_reduce_s(size: float, gpus: int, machine: Assumptions) -> float:
+    """Seconds of an all-reduce over nodes: a ring inside each node, and between them a ring or a tree.
+
+    Inside a node all `size` bytes are reduced and scattered, in the end gathered, over NVLink. Between nodes each of a
+    node's g GPUs all-reduces size / g bytes, and they share the node's ports. NCCL is taken to choose what is faster
+    there: the ring for many bytes, the tree for few.
+    """
+    within, nodes, link = _links(size, gpus, machine)
+    return within + min(all_reduce_s(*nodes, *link), tree_all_reduce_s(*nodes, *link))
+
+
+def hierarchical_gather_s(size: float, gpus: int, machine: Assumptions) -> float:
+    """Seconds of an all-gather or a reduce-scatter over nodes: half an all-reduce, by rings alone."""
+    within, nodes, link = _links(size, gpus, machine)
+    return (within + all_reduce_s(*nodes, *link)) / 2
+
+
+def _links(size: float, gpus: int, machine: Assumptions) -> tuple[float, tuple[float, int], tuple[float, float]]:
+    """Seconds inside a node; bytes and number of nodes between them; and a GPU's link there, GB/s and us."""
+    inside, nodes, share = machine.on_a_node(gpus), machine.num_nodes(gpus), machine.link_efficiency
+    within = all_reduce_s(size, inside, machine.nvlink_gb_per_s * share, machine.nvlink_latency_us)
+    return within, (size / inside, nodes), (machine.network_gb_per_s / inside * share, machine.network_latency_us)
 
 
 def network_bytes(size: float, gpus: int, machine: Assumptions) -> float:
-    """Bytes that a node sends over its ports in `hierarchical_all_reduce_s`."""
+    """Bytes that a node sends over its ports when `size` bytes are all-reduced: its GPUs' shares together."""
     return all_reduce_bytes(size, machine.num_nodes(gpus))
 
 
@@ -238,7 +261,7 @@ class Collectives:
     all_reduced: tuple[float, ...]
     """Bytes of each all-reduce that waits for the backward pass or overlaps it."""
     gathered: float = 0
-    """Bytes of all all-gathers and reduce-scatters together; each costs half an all-reduce."""
+    """Bytes of all all-gathers and reduce-scatters together, taken as one: the latency is a lower bound."""
 
     def bytes_sent(self, gpus: int) -> float:
         """By each GPU."""
@@ -247,7 +270,7 @@ class Collectives:
     def seconds(self, gpus: int, machine: Assumptions) -> float:
         """Of all of them, one after another."""
         reduced = sum(hierarchical_all_reduce_s(size, gpus, machine) for size in self.all_reduced)
-        return reduced + hierarchical_all_reduce_s(self.gathered, gpus, machine) / 2 * (self.gathered > 0)
+        return reduced + (hierarchical_gather_s(self.gathered, gpus, machine) if self.gathered else 0.0)
 
 
 def gradient_buckets(size: float) -> list[float]:
@@ -298,8 +321,11 @@ class SlotTime:
     """Seconds of a micro-batch's forward and backward on one GPU, by what could limit it."""
 
     arithmetic: float
+    """Its FLOPs."""
     memory: float
+    """What it reads and writes."""
     launches: float
+    """Its kernels."""
 
     @property
     def seconds(self) -> float:
@@ -309,7 +335,8 @@ class SlotTime:
     @property
     def limit(self) -> str:
         """Which one it is."""
-        return max(("arithmetic", "memory", "launches"), key=lambda name: getattr(self, name))
+        roofs = {"arithmetic": self.arithmetic, "GPU memory": self.memory, "launches": self.launches}
+        return max(roofs, key=lambda name: roofs[name])
 
 
 def slot_time(cases: int, workload: Workload, machine: Assumptions) -> SlotTime:
@@ -426,6 +453,17 @@ def shared_read_s(size: float, nodes: int, machine: Assumptions) -> float:
     return size / 1e9 / min(machine.filesystem_gb_per_s, nodes * machine.node_filesystem_gb_per_s)
 
 
+def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool) -> int:
+    """stat and open calls for a cohort's images before the processes join.
+
+    Each process looks at every image (data/manifest.py); `vwmm train` on each node, and the first process, open every
+    header (data/checks.py). clients_cache: whether a node asks for what one of its processes knows only once.
+    """
+    lookers = nodes if clients_cache else gpus + nodes
+    openers = nodes if clients_cache else nodes + 1
+    return (lookers + openers) * images
+
+
 def store_requests(gpus: int) -> int:
     """Requests a second at the store of the first node: each process looks at each other one, by a check and a get.
 
@@ -470,7 +508,7 @@ def _assumptions(machine: Assumptions) -> str:
     rows = []
     for item in fields(machine):
         value = getattr(machine, item.name)
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else number(value)
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:,.6g}"
         is_changed = value != item.default
         source = "set on the command line" if is_changed else item.metadata["source"]
         rows.append([f"`{item.name}`", shown, item.metadata["unit"], source])
@@ -478,14 +516,18 @@ def _assumptions(machine: Assumptions) -> str:
 
 
 def _workload(work: Workload) -> str:
+    entries: list[list[str | float]] = [
+        [f"MB of a cached case, {dtype}", work.case_bytes(dtype) / 1e6, "vwmm's layout of an entry"] for dtype in DTYPES
+    ]
     rows: list[list[str | float]] = [
         ["parameters", work.parameters, "counted: the default model"],
         ["gradients, MB", work.gradient_bytes / 1e6, "float32, 4 bytes each"],
         ["values of batch norm's running statistics", work.running_values, "counted"],
         ["GFLOP of a case, forward", work.forward_flops / 1e9, "counted by torch's flop counter on the meta device"],
         ["GFLOP of a case, forward and backward", work.step_flops / 1e9, "counted likewise"],
-        *[[f"MB of a cached case, {dtype}", work.case_bytes(dtype) / 1e6, "entry layout"] for dtype in DTYPES],
+        *entries,
         ["GB of memory traffic of a case, float32", MEASURED.traffic_gb_per_case, "measured, eager"],
+        ["GB of saved activations of a case, float32", MEASURED.activations_gb_per_case, "measured, eager"],
         ["kernels of a micro-batch", MEASURED.launches_per_slot, "measured, eager, about"],
         ["CPU ms of a patient's transforms", MEASURED.transform_ms_per_case, "measured: docs/performance.md"],
         ["GB/s of a checkpoint, copied", MEASURED.checkpoint_copy_gb_per_s, "measured: docs/performance.md"],
@@ -502,8 +544,10 @@ def _slots(work: Workload, machine: Assumptions) -> str:
     for cases in (2, 4, 8, 16, 32):
         time = slot_time(cases, work, machine)
         parts = [1e3 * time.arithmetic, 1e3 * time.memory, 1e3 * time.launches]
-        rows.append([cases, *parts, time.limit, cases / time.seconds])
+        activations = cases * MEASURED.activations_gb_per_case
+        rows.append([cases, *parts, time.limit, cases / time.seconds, activations])
     header = ["micro-batch", "arithmetic, ms", "GPU memory, ms", "launches, ms", "limit", "cases/s of a GPU"]
+    header.append("activations, float32, GB")
     return table("3. A micro-batch on one GPU, forward and backward", header, rows)
 
 
@@ -512,18 +556,21 @@ def _steps(work: Workload, machine: Assumptions) -> str:
     for gpus in machine.gpus:
         time, batch = step_time("data parallel", work, gpus, machine), gpus * machine.batch_per_gpu
         sent = step_collectives("data parallel", work, gpus, machine.slots).bytes_sent(gpus)
+        slow = step_time("data parallel", work, gpus, replace(machine, network_gbps=100, ports_per_node=1))
         rows.append(
             [
                 gpus, machine.num_nodes(gpus), batch, sent / 1e6,
                 network_bytes(work.gradient_bytes, gpus, machine) / 1e6,
                 1e3 * time.compute, 1e3 * time.communication, 1e3 * time.apart, 1e3 * time.overlapped,
                 f"{100 * time.compute / time.apart:.0f} to {100 * time.compute / time.overlapped:.0f} %",
-                batch / time.apart,
+                batch / time.apart, 1e3 * slow.communication,
+                f"{100 * slow.compute / slow.apart:.0f} to {100 * slow.compute / slow.overlapped:.0f} %",
             ]
         )  # fmt: skip
     header = [
         "GPUs", "nodes", "batch", "sent by a GPU, MB", "by a node's ports, MB", "compute, ms", "communication, ms",
         "step, no overlap, ms", "step, full overlap, ms", "efficiency", "cases/s, no overlap",
+        "one 100 Gbit/s port a node: communication, ms", "efficiency",
     ]  # fmt: skip
     return table("4. A step, data parallel", header, rows)
 
@@ -565,7 +612,7 @@ def _batches(work: Workload, machine: Assumptions) -> str:
 
 def _epochs(work: Workload, machine: Assumptions) -> str:
     rows: list[list[str | float]] = []
-    epochs = work.config.train.epochs
+    epochs, largest = work.config.train.epochs, max(machine.gpus)
     for gpus in machine.gpus:
         time = epoch_time(work, gpus, machine.cases, machine)
         run = epochs * time.seconds
@@ -573,12 +620,12 @@ def _epochs(work: Workload, machine: Assumptions) -> str:
             [
                 gpus, time.steps, time.training, time.validation, checkpoint_bytes(work, gpus) / 1e6, time.copy,
                 time.write, time.seconds, run / 60, gpus * run / 3600,
-                f"{100 * time.training / time.seconds:.0f} %",
+                f"{100 * time.training / time.seconds:.0f} %", largest // gpus * 3600 / run,
             ]
         )  # fmt: skip
     header = [
         "GPUs", "steps", "training, s", "validation, s", "checkpoint, MB", "its copy, s", "its writing, s", "epoch, s",
-        f"{epochs} epochs, min", "GPU hours", "share of training",
+        f"{epochs} epochs, min", "GPU hours", "share of training", f"runs/h on {largest} GPUs",
     ]  # fmt: skip
     return table(f"7. An epoch of {machine.cases:,} cases, images in memory, no overlap", header, rows)
 
@@ -605,6 +652,10 @@ def _cache(work: Workload, machine: Assumptions) -> str:
     return table(f"8. The cache on a shared file system, {machine.cases:,} cases, all nodes together", header, rows)
 
 
+def _range(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}"
+
+
 def _starts(work: Workload, machine: Assumptions) -> str:
     images = machine.cases * len(work.config.modalities)
     rows: list[list[str | float]] = []
@@ -618,8 +669,11 @@ def _starts(work: Workload, machine: Assumptions) -> str:
         rows.append(
             [
                 gpus, nodes,
-                f"{number(seconds(nodes * MEASURED.import_paths))} to {number(seconds(gpus * MEASURED.import_operations))}",
-                f"{number(seconds(nodes * images))} to {number(seconds(gpus * images))}",
+                _range(seconds(nodes * MEASURED.import_paths), seconds(gpus * MEASURED.import_operations)),
+                _range(
+                    seconds(cohort_operations(images, gpus, nodes, clients_cache=True)),
+                    seconds(cohort_operations(images, gpus, nodes, clients_cache=False)),
+                ),
                 seconds(images * MEASURED.look_operations),
                 seconds(images * MEASURED.build_operations),
                 machine.cases * MEASURED.transform_ms_per_case / 1e3 / (nodes * machine.cores_per_node),
@@ -628,9 +682,8 @@ def _starts(work: Workload, machine: Assumptions) -> str:
             ]
         )  # fmt: skip
     header = [
-        "GPUs", "nodes", "imports: metadata, s", "cohort: a stat for each image, s", "cache is there: metadata, s",
-        "cache is empty: metadata, s", "transforms, s", "reading the images, s", "watch: requests/s",
-        "its round takes, s",
+        "GPUs", "nodes", "metadata: imports, s", "cohort, s", "cache that is there, s", "empty cache, s",
+        "transforms, s", "reading the images, s", "watch, requests/s", "its round, s",
     ]  # fmt: skip
     return table(f"9. A start with {machine.cases:,} cases", header, rows)
 
@@ -645,7 +698,7 @@ def draw(machine: Assumptions, target: Path) -> None:
     work = default_workload()
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    sides: list[tuple[str, str]] = [("data parallel", "data parallel"), ("train.exact", "exact")]
+    sides: list[tuple[str, str]] = [("data parallel", "default"), ("train.exact", "exact")]
     for place, gpus in enumerate(machine.gpus):
         for shift, (engine, name) in zip((-0.2, 0.2), sides, strict=True):
             time = step_time(engine, work, gpus, machine)
@@ -681,6 +734,9 @@ def draw(machine: Assumptions, target: Path) -> None:
     right.set_xlabel("GPUs")
     right.set_ylabel("time of an epoch (s)")
     right.legend(frameon=False, fontsize=8)
+    right.yaxis.set_major_formatter("{x:g}")
+    left.set_title("A step, and with train.exact", fontsize=10)
+    right.set_title("An epoch with its checkpoint", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=130)
