@@ -31,7 +31,7 @@ ENGINES = ("data parallel", "ZeRO-1", "ZeRO-2", "ZeRO-3", "FSDP2", "train.exact"
 
 def assumed(default: float, unit: str, source: str) -> float:
     """A field of `Assumptions`: its default, unit and source."""
-    value: float = field(default=default, metadata={"unit": unit, "source": source})
+    value: float = field(default=float(default), metadata={"unit": unit, "source": source})
     return value
 
 
@@ -158,7 +158,12 @@ class Workload:
 
 @cache
 def default_workload() -> Workload:
-    """Builds the default model on the meta device and counts; torch's counter takes convolutions and products.
+    """That of configs/default.yaml."""
+    return count_workload(load_config(["configs/default.yaml"]))
+
+
+def count_workload(config: Config) -> Workload:
+    """Builds a recipe's model on the meta device and counts; torch's counter takes convolutions and products.
 
     Counted with two images of each modality: a single one is computed beside a copy of itself (models/fusion.py).
     """
@@ -167,7 +172,7 @@ def default_workload() -> Workload:
 
     from vwmm.models.fusion import build_model
 
-    config, count = load_config(["configs/default.yaml"]), 2
+    count = 2
     with torch.device("meta"):
         model = build_model(config.model, config.modalities, num_classes=3, seed=0).train()
         images = {name: torch.empty(count, 1, *modality.size) for name, modality in config.modalities.items()}
