@@ -113,7 +113,10 @@ SMALL = [
 
 
 def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
-    """In one of two processes: the bytes of each all-reduce of a step of vwmm's loop, for both kinds of sum."""
+    """In one of two processes: the bytes of each all-reduce of a step of vwmm's loop, for both kinds of sum.
+
+    Of the second step: in the first one torch has all gradients in a single bucket.
+    """
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
@@ -135,19 +138,20 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
     dist.all_reduce = counted
     config = load_config([], SMALL)
     runtime = start_runtime(config.train, config.tracking)
-    dataset = make_dataset(folder / str(rank), SMALL, num_cases=4)
+    dataset = make_dataset(folder / str(rank), SMALL, num_cases=8)
     found: dict[str, list[int]] = {"processes": [dist.get_world_size()]}
     for engine, is_exact in (("data parallel", False), ("train.exact", True)):
 
         def keep(_: object, engine: str = engine) -> None:
             found[engine] = list(sizes)
+            sizes.clear()
 
         train = config.train.model_copy(update={"exact": is_exact})
         model = build_model(config.model, config.modalities, 3, seed=0)
         learner = build_learner(runtime, model, train, config.modalities, dataset.labels, 3)
         sizes.clear()
         train_one_epoch(
-            runtime, learner, dataset, [[[0, 1], [2, 3]]], present=dataset.present(),
+            runtime, learner, dataset, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]], present=dataset.present(),
             augment=lambda batch: batch.cast().images, first_step=1, set_rate=lambda step: 1e-4,
             after_step=keep,
         )  # fmt: skip
