@@ -103,10 +103,10 @@ class Measured:
     """GB that a case's forward saves for the backward pass, float32 (510 MiB)."""
     launches_per_slot: int = 3000
     """Kernels of a micro-batch's forward and backward, whatever its size."""
-    import_paths: int = 11_926
+    import_paths: int = 11_900
     """Distinct paths that a process looks at until its imports are done (strace)."""
-    import_operations: int = 81_004
-    """All its stat and open calls by path (strace): what reaches a file system that caches nothing."""
+    import_operations: int = 72_000
+    """All its stat and open calls by path (strace), about: what reaches a file system that caches nothing."""
     look_operations: int = 3
     """stat and open calls of a start, for an image that is in the cache (strace); one process does it."""
     build_operations: int = 24
@@ -531,14 +531,14 @@ def _workload(work: Workload) -> str:
         ["GFLOP of a case, forward", work.forward_flops / 1e9, "counted by torch's flop counter on the meta device"],
         ["GFLOP of a case, forward and backward", work.step_flops / 1e9, "counted likewise"],
         *entries,
-        ["GB of memory traffic of a case, float32", MEASURED.traffic_gb_per_case, "measured, eager"],
-        ["GB of saved activations of a case, float32", MEASURED.activations_gb_per_case, "measured, eager"],
-        ["kernels of a micro-batch", MEASURED.launches_per_slot, "measured, eager, about"],
+        ["GB of memory traffic of a case, float32", MEASURED.traffic_gb_per_case, "measured on a CPU, eager"],
+        ["GB of saved activations of a case, float32", MEASURED.activations_gb_per_case, "measured on a CPU, eager"],
+        ["kernels of a micro-batch", MEASURED.launches_per_slot, "counted on a CPU, eager, about"],
         ["CPU ms of a patient's transforms", MEASURED.transform_ms_per_case, "measured: docs/performance.md"],
         ["GB/s of a checkpoint, copied", MEASURED.checkpoint_copy_gb_per_s, "measured: docs/performance.md"],
         ["GB/s of a checkpoint, written", MEASURED.checkpoint_write_gb_per_s, "measured: docs/performance.md"],
-        ["distinct paths that imports look at", MEASURED.import_paths, "measured with strace"],
-        ["stat and open calls of imports", MEASURED.import_operations, "measured with strace"],
+        ["distinct paths that imports look at", MEASURED.import_paths, "counted with strace, about"],
+        ["stat and open calls of imports", MEASURED.import_operations, "counted with strace, about"],
         ["requests/s of torch's TCPStore", MEASURED.store_requests_per_s, "measured: two clients, two cores"],
     ]
     return table("2. Counted and measured", ["", "value", "how"], rows)
