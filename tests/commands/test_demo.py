@@ -63,7 +63,7 @@ def test_a_terminal_sees_a_bar_with_rate_and_time_left(
 def test_the_defaults_are_those_of_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made: list[tuple[Path, phantom.Options]] = []
-    monkeypatch.setattr(demo, "_make", lambda out, options: made.append((out, options)))
+    monkeypatch.setattr(demo, "make_showing_progress", lambda out, options: made.append((out, options)))
     monkeypatch.setattr(demo, "_summary", lambda path: "")
 
     demo.main([])

@@ -33,7 +33,9 @@ def train(
     process = start(cohort, cwd, *arguments, launch=launch, fault=fault)
     text, _ = process.communicate(timeout=120)
     wait_for_silence(cwd)
-    return process.returncode, text, json.loads((cwd / "runs" / "x" / "status.json").read_text())
+    status = cwd / "runs" / "x" / "status.json"
+    assert status.exists(), text
+    return process.returncode, text, json.loads(status.read_text())
 
 
 def test_a_process_that_raises_is_named_with_its_own_error_once_and_first(cohort: Path, tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_process_that_is_killed_is_named(cohort: Path, tmp_path: Path) -> None
 def test_a_process_that_hangs_is_named_and_both_are_gone_in_time(do: str, cohort: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     code, text, status = train(
-        cohort, tmp_path, f"rank=1,phase=forward,step=6,do={do}", "run.hang_timeout_s=8", "train.log_every=1"
+        cohort, tmp_path, f"rank=1,phase=forward,step=6,do={do}", "run.hang_timeout_s=15", "train.log_every=1"
     )
     assert code == 1
     assert "vwmm: process 1 (pid" in text

@@ -10,7 +10,7 @@ from tests.faults.rehearsing import NUM_REHEARSALS, bits, records
 from tests.launch.training import ENGINES, train
 
 EVERY_PAIR = [(engine, optimizer) for engine in ENGINES for optimizer in ("adam", "sgd")]
-SOME_PAIRS = [("deepspeed_zero2", "adam"), ("deepspeed_zero3", "sgd"), ("fsdp2", "adam")]
+SOME_PAIRS = [("deepspeed_zero3", "sgd"), ("fsdp2", "adam")]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_stopped_run_goes_on_with_its_bits(
     assert bits(stopped) == bits(whole)
 
 
-@pytest.mark.parametrize("engine", ["deepspeed_zero3", "fsdp2"])
+@pytest.mark.parametrize("engine", ["deepspeed_zero3", "fsdp2"] if NUM_REHEARSALS > 2 else ["fsdp2"])
 def test_a_loss_that_is_no_number_changes_nothing(engine: str, cache: str, cohort: Path, tmp_path: Path) -> None:
     recipe = [*TINY, "train.log_every=1", "train.epochs=1", cache]
     fault = "rank=1,step=2,phase=forward,do=nan"
