@@ -76,7 +76,7 @@ def train_bare(fit: Fit, epoch: int) -> None:
 
 def measure(rounds: int, overrides: list[str], num_cases: int) -> None:
     """Both sides in turns, and the time for a checkpoint, on the processes that there are."""
-    runtime = start_runtime(load_config([], overrides).train, load_config([], overrides).tracking)
+    runtime = start_runtime(load_config([], overrides).train)
     runtime.watch.start()
     with tempfile.TemporaryDirectory() as own:
         folder = Path(runtime.decide(lambda: own))

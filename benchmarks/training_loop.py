@@ -60,7 +60,7 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
     """Prints cases a second of both loops and their ratio."""
     config = load_config([], overrides)
     train = config.train
-    runtime = start_runtime(train, config.tracking)
+    runtime = start_runtime(train)
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder), overrides, num_cases)
         steps = plan_epoch(num_cases, train.batch_size, train.micro_batch_size, seed=0, epoch=1)

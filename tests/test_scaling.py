@@ -137,7 +137,7 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
 
     dist.all_reduce = counted
     config = load_config([], SMALL)
-    runtime = start_runtime(config.train, config.tracking)
+    runtime = start_runtime(config.train)
     dataset = make_dataset(folder / str(rank), SMALL, num_cases=8)
     found: dict[str, list[int]] = {"processes": [dist.get_world_size()]}
     for engine, is_exact in (("data parallel", False), ("train.exact", True)):

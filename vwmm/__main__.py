@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
     "slurm": ("vwmm.slurm", "main", "says what a Slurm template would submit, checks it, and submits it if asked"),
     "verify": ("vwmm.verify", "main", "computes steps of a run again and compares the bits"),
+    "sync": ("vwmm.sync", "main", "sends a run to W&B and other trackers, or completes what they have of it"),
     "report": ("vwmm.report", "main", "writes a run's report.html again"),
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
 }

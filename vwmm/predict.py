@@ -68,7 +68,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     from vwmm.engine.validating import predict_cases
 
     start_log(is_speaker=is_speaker())
-    runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)
+    runtime = start_runtime(config.train, shares_steps=False)
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
 

@@ -66,7 +66,7 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
 
     start_log(is_speaker=is_speaker())
     listen()
-    runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}), shares_steps=False)
+    runtime = start_runtime(config.train, shares_steps=False)
     STOP.defer()  # an image that is begun is finished
     if shard[1] > 1:
         LOG.info("share %d of %d of the cohort's images", shard[0] + 1, shard[1])

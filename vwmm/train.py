@@ -66,7 +66,7 @@ def train(config: Config) -> None:
     from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
-    runtime = start_runtime(config.train, config.tracking, hang_timeout_s=config.run.hang_timeout_s)
+    runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
     STOP.defer()
     if config.train.max_minutes is not None:
         STOP.ask_after(config.train.max_minutes)
@@ -93,11 +93,11 @@ def train(config: Config) -> None:
             fit = Fit(runtime, config, material, folder)
             LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))
             fit.resume(state)
-            start_trackers(runtime, config, folder)
-            fit.run_epochs()
+            with start_trackers(runtime, config, folder) as fit.trackers:
+                fit.run_epochs()
 
-            # 6. Say what came of it, and write the report.
-            finish_run(runtime, config, material, folder, fit)
+                # 6. Say what came of it, and write the report.
+                finish_run(runtime, config, material, folder, fit)
 
 
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:

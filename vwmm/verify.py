@@ -61,7 +61,7 @@ def compute(arguments: list[str]) -> int:
 
     cohort, assigned = check_config(config, open_files=False)
     start_log(is_speaker=is_speaker())
-    runtime = start_runtime(config.train, config.tracking.model_copy(update={"trackers": []}))
+    runtime = start_runtime(config.train)
 
     from vwmm.engine.failing import failing_once
     from vwmm.engine.verifying import verify_run

@@ -12,7 +12,7 @@ import torch
 
 from tests.data.making import FLAT, SOLID, make_case, make_cohort, numbers, write_nifti
 from vwmm.config.errors import UserError
-from vwmm.config.schema import Cache, Tracking, Train
+from vwmm.config.schema import Cache, Train
 from vwmm.data.manifest import Cohort
 from vwmm.data.transforms import load_input
 from vwmm.engine import preparing
@@ -26,7 +26,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
-    return start_runtime(Train(), Tracking())
+    return start_runtime(Train())
 
 
 @pytest.fixture

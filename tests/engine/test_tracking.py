@@ -70,7 +70,7 @@ def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.Monkey
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        mode, why = tracking._wandb_mode("auto")
+        mode, why = tracking.wandb_mode("auto")
     assert mode == "offline"
     assert "cannot be reached" in why
 

@@ -49,6 +49,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "summary": summary(record),
         "notes": record.notes,
         "curves": _curves(record.history),
+        "modality_curves": svg_of(figures.modality_curves(record.history)) if record.history.alone else None,
         "examples": [svg_of(figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
         "recipe": tables.recipe_rows(record),
@@ -134,6 +135,22 @@ def _curves(history: History) -> list[Markup]:
         return []
     panels = ("loss",) if history.validation.empty else ("loss", "scores")
     return [svg_of(figures.learning_curves(history, panels=[panel])) for panel in panels]
+
+
+def pictures_of(record: RunRecord) -> dict[str, figures.Figure]:
+    """The figures that a tracker is shown, by name, as far as there is anything in them."""
+    shown = {}
+    if not record.history.validation.empty:
+        shown["learning_curves"] = figures.learning_curves(record.history)
+    if record.history.alone:
+        shown["modalities_alone"] = figures.modality_curves(record.history)
+    if record.predictions is not None and len(record.predictions.labels):
+        matrix = tables.matrix_of(record.predictions, record.classes)
+        shown["confusion_matrix"] = figures.confusion(matrix, record.classes)
+        known = record.predictions
+        intervals = tables.class_auroc_intervals(known, len(record.classes))
+        shown["roc"] = figures.roc(known.labels, known.probabilities, record.classes, intervals=intervals)
+    return shown
 
 
 def svg_of(figure: figures.Figure) -> Markup:

@@ -19,7 +19,8 @@ from vwmm.analysis.records import History
 from vwmm.analysis.svg import INK, LINE_STYLES, PALETTE, QUIET, dress, new_figure, plain, to_svg
 
 __all__ = [
-    "Example", "class_counts", "confusion", "examples", "learning_curves", "modality_presence", "roc", "to_svg",
+    "Example", "class_counts", "confusion", "examples", "learning_curves", "modality_curves", "modality_presence",
+    "roc", "to_svg",
 ]  # fmt: skip
 
 MAX_POINTS = 500
@@ -68,6 +69,27 @@ def learning_curves(history: History, *, panels: Sequence[str] = ("loss", "score
         axes.grid(axis="y", color="#E3E7EB", linewidth=0.8)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9.5, frameon=False, labelcolor=INK)
+    return figure
+
+
+def modality_curves(history: History) -> Figure:
+    """Of each modality by itself and of all together, a validation score over epochs: AUROC, else accuracy."""
+    has_auroc = history.validation["auroc"].notna().any()
+    score, title = ("auroc", "AUROC") if has_auroc else ("accuracy", "Accuracy")
+    figure = new_figure(5.4, 3.3, f"{title} of each modality by itself: {_describe(history)}")
+    axes = figure.subplots()
+    _line(axes, history.validation, score, "all together", 0)
+    for number, (name, table) in enumerate(history.alone.items(), 1):
+        cases = table["cases"].dropna()
+        count = f" (N = {int(cases.iloc[-1])})" if len(cases) else ""
+        _line(axes, table, score, plain(name, limit=24) + count, number)
+    dress(axes, title=f"{title} of each modality by itself", x="epoch", y=title)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlim(0, max([1.0, *history.validation["epoch"].dropna()]) * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#E3E7EB", linewidth=0.8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=9.5, frameon=False, labelcolor=INK)
     return figure
 
 

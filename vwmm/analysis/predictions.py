@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Predictions:
     """The M modalities."""
     extra: Sequence[Mapping[str, str]] = field(default=())
     """Further columns of each case."""
+    alone: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(N, K) float32 by modality, the logits as if the other images were missing; empty where nobody asked."""
 
     def probabilities(self) -> np.ndarray:
         """(N, K) float64, the softmax of the logits."""
@@ -45,6 +47,16 @@ class Predictions:
         scores: dict[str, float | int | None] = {"loss": mean_loss(self.losses()[known])}
         scores.update(classification_metrics(self.labels[known], self.probabilities()[known]))
         return {**scores, "cases": int(known.sum())}
+
+    def alone_metrics(self) -> dict[str, dict[str, float | int | None]]:
+        """Of each modality by itself, over the cases that have its image."""
+        found = {}
+        for m, (name, logits) in enumerate(self.alone.items()):
+            has_image = self.present[:, m]
+            scores = replace(self, labels=np.where(has_image, self.labels, -1), logits=logits).metrics()
+            if has_image.any():
+                found[name] = scores
+        return found
 
     def _log_probabilities(self) -> np.ndarray:
         logits = self.logits.astype(np.float64)

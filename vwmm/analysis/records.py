@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
+ALONE_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 VALIDATION_COLUMNS = ("epoch", "step", "loss", "accuracy", "balanced_accuracy", "auroc", "cases", "train_loss", "lr")
 
 
@@ -25,6 +26,8 @@ class History:
     """A row per epoch: `VALIDATION_COLUMNS`; float64."""
     best_epoch: int | None
     """The epoch of the best checkpoint, counted from 1."""
+    alone: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """By modality, of its predictions by itself: a row per epoch, `ALONE_COLUMNS`; float64."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,17 @@ def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, 
     validation = _numbers(events["validation"], VALIDATION_COLUMNS)
     train = _numbers(events["train"], TRAIN_COLUMNS)
     train["epochs_done"] = _epochs_done(train, validation)
-    return History(train, validation, _best_epoch(validation, config, status))
+    return History(train, validation, _best_epoch(validation, config, status), _alone(events["validation"]))
+
+
+def _alone(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        alone = event.get("alone")
+        for name, scores in alone.items() if isinstance(alone, dict) else ():
+            if isinstance(scores, dict):
+                rows.setdefault(name, []).append({**scores, "epoch": event.get("epoch")})
+    return {name: _numbers(found, ALONE_COLUMNS) for name, found in rows.items()}
 
 
 def setting(config: Mapping[str, Any], dotted: str) -> Any:

@@ -160,14 +160,16 @@ class Train(Record):
 class Tracking(Record):
     """Who is told about the run besides the run folder; never changes a result."""
 
-    trackers: list[Literal["wandb"]] = []
-    """Trackers to send values to; `metrics.jsonl` is always written."""
+    trackers: list[Literal["wandb", "tensorboard", "mlflow", "trackio"]] = []
+    """Trackers to send values to; `metrics.jsonl` is always written, and `vwmm sync` sends it later."""
     project: Name = "vwmm"
     """The tracker's project."""
     group: Name | None = None
     """Under which W&B shows runs together; `vwmm cross_validate` sets it for its folds."""
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """W&B: `auto` goes online if there are a key and a network, else offline."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Validation cases of which a slice of each image is sent with the result, without a name; 0: no image is sent."""
 
 
 class Run(Record):

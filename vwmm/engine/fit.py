@@ -36,8 +36,8 @@ from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
-from vwmm.engine.tracking import log_values
-from vwmm.engine.validating import describe_epoch, is_better, predict_cases, validation_values
+from vwmm.engine.tracking import Trackers
+from vwmm.engine.validating import describe_epoch, is_better, predict_cases
 from vwmm.engine.wrapping import build_learner
 from vwmm.models.fusion import FusionModel, build_model
 
@@ -71,6 +71,8 @@ class Fit:
         self._said_step = -1
         self.saver: Saver | None = None
         self.metrics_file: MetricsFile | None = None
+        self.trackers: Trackers | None = None
+        """Who else is told; None: nobody."""
 
     def resume(self, found: Path | None) -> None:
         """Goes on from a state, if there is one; metrics.jsonl is cut back to it."""
@@ -119,7 +121,6 @@ class Fit:
             self._keep(epoch, record, predictions)
             left = (time.monotonic() - started) / (epoch - first) * (epochs - epoch)
             LOG.info("%s  %s left", describe_epoch(record, epochs, predictions), duration(left))
-            log_values(self.runtime, validation_values(record), step=self.progress.step)
             self._say_running()
         if self.saver is not None:
             self.saver.require(self.progress.step)
@@ -151,6 +152,7 @@ class Fit:
             "epoch": epoch,
             "step": self.progress.step,
             **predictions.metrics(),
+            "alone": predictions.alone_metrics(),
             "train_loss": self.progress.loss_sum / max(1, self.progress.loss_cases),
             "lr": self._rate(self.progress.step),
             "cases_per_s": recorder.cases_per_s(),
@@ -159,6 +161,8 @@ class Fit:
         self.progress.epoch, self.progress.loss_sum, self.progress.loss_cases = epoch, 0.0, 0
         if self.metrics_file is not None:
             self.metrics_file.write([record])
+        if self.trackers is not None:
+            self.trackers.log([record])
         return record, predictions
 
     def train_part(
@@ -175,7 +179,13 @@ class Fit:
         with Bar(title, len(material.train), "case", is_speaker=self.runtime.is_main) as bar:
             bar.advance(sum(len(slot) for slots in plan[:done] for slot in slots))
             recorder = StepRecorder(
-                self.runtime, self.progress, self.metrics_file, bar, epoch=epoch, log_every=train.log_every
+                self.runtime,
+                self.progress,
+                self.metrics_file,
+                self.trackers,
+                bar,
+                epoch=epoch,
+                log_every=train.log_every,
             )
             train_one_epoch(
                 self.runtime,
@@ -290,6 +300,7 @@ class Fit:
             self.material.val,
             self.material.classes,
             batch_size=self.config.train.eval_batch_size,
+            each_alone=len(self.config.modalities) > 1,
         )
 
     def _keep(self, epoch: int, record: dict[str, Any], predictions: Predictions) -> None:

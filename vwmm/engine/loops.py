@@ -240,9 +240,12 @@ def predict_all(
     num_classes: int,
     *,
     batch_size: int,
+    each_alone: bool = False,
     each: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Logits (N, K) float32 of every case, the same bits for any number of processes.
+
+    each_alone: (N, 1 + M, K), beside those of all modalities those of each alone.
 
     Batches are fixed in size (the last is filled up by repeating a case), so that a case's logits do not depend on
     which others it is computed with. On a CPU each batch is computed by one thread, several at a time: the number of
@@ -250,10 +253,11 @@ def predict_all(
     """
     batches = evaluation_batches(len(dataset), batch_size)
     mine = batches[runtime.process :: runtime.num_processes]
-    logits = torch.zeros((len(dataset), num_classes), dtype=torch.float32, device=runtime.device)
+    shape = (len(dataset), 1 + len(dataset.modalities), num_classes) if each_alone else (len(dataset), num_classes)
+    logits = torch.zeros(shape, dtype=torch.float32, device=runtime.device)
     network = model.eval()
     done = 0
-    parts = _run_batches(runtime, network, dataset, mine)
+    parts = _run_batches(runtime, network, dataset, mine, each_alone=each_alone)
     for indices, part in zip(mine, parts, strict=True):
         logits[indices] = part.float().to(runtime.device)
         done += len(set(indices))
@@ -270,11 +274,11 @@ def predict_all(
 
 
 def _run_batches(
-    runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]]
+    runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]], *, each_alone: bool
 ) -> Generator[torch.Tensor, None, None]:
     def run(batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
-            logits: torch.Tensor = network(batch.images, batch.present)
+            logits: torch.Tensor = network(batch.images, batch.present, each_alone=each_alone)
         return logits
 
     if runtime.device.type != "cpu":

@@ -25,6 +25,7 @@ from vwmm.engine.checkpoint import read_meta
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG
 from vwmm.engine.runtime import Runtime
+from vwmm.engine.tracked_results import results_to_track
 
 NUM_EXAMPLES = 6
 
@@ -56,18 +57,19 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
 
 
 def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
-    """Says the result, writes report.html and the final status, and ends the trackers."""
+    """Says the result, writes report.html and the final status, and shows the trackers what came of it."""
     runtime.watch.at("report")
     fit.restore_predictions()
     if runtime.is_main:
         best = read_meta(run.best)["validation"]
-        write_report(run.path, examples=choose_examples(run, material.val))
+        examples = choose_examples(run, material.val)
+        write_report(run.path, examples=examples)
         progress = fit.progress
         run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
         LOG.info("%s", describe_result(run, best))
+        if fit.trackers:
+            fit.trackers.show(results_to_track(run, examples[: config.tracking.images]))
     fit.close()
-    if runtime.accelerator.trackers:
-        runtime.accelerator.end_training()
     runtime.wait()
 
 
@@ -91,6 +93,12 @@ def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
 
 def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
     """report.html of a run that has ended, and why it has no examples, if it has none."""
+    examples, why = find_examples(run)
+    return write_report(run.path, examples=examples), why
+
+
+def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
+    """The examples of a run that has ended, from the cohort's images; none, and why, where these are not there."""
     config = load_config(
         [run.config], [f"split.file={json.dumps(str(run.split))}", "split.fold=null", "split.folds=null"]
     )
@@ -109,7 +117,7 @@ def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
         examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
     except (UserError, ImageError, OSError) as error:
         why = str(error).splitlines()[0]
-    return write_report(run.path, examples=examples), why
+    return examples, why
 
 
 def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:

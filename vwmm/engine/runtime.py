@@ -18,7 +18,7 @@ from accelerate.utils import (
 )
 
 from vwmm.config.errors import StoppedEarly, UserError
-from vwmm.config.schema import Tracking, Train
+from vwmm.config.schema import Train
 from vwmm.config.stopping import STOP
 from vwmm.data.order import slot_problems
 from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
@@ -138,9 +138,7 @@ class Runtime:
             raise StoppedEarly(f"stopped by {asked}; the same command goes on from here")
 
 
-def start_runtime(
-    train: Train, tracking: Tracking, *, shares_steps: bool = True, hang_timeout_s: float = 600
-) -> Runtime:
+def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: float = 600) -> Runtime:
     """Joins the processes that the launcher started.
 
     shares_steps: whether they will train together; UserError where there are more of them than a step has
@@ -160,7 +158,6 @@ def start_runtime(
         # Without a GPU Accelerate takes several processes for single ones, unless it is told.
         cpu=_asked_for_cpu() or not torch.accelerator.is_available(),
         mixed_precision=precision,
-        log_with=list(tracking.trackers) or None,
         kwargs_handlers=[
             # Batch-norm buffers are brought together once an epoch (batch_norm.py), not at every forward.
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),

@@ -8,7 +8,7 @@ from vwmm.engine.loops import StepResult
 from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.progress import Progress
 from vwmm.engine.runtime import Runtime
-from vwmm.engine.tracking import log_values
+from vwmm.engine.tracking import Trackers
 
 
 class StepRecorder:
@@ -19,13 +19,15 @@ class StepRecorder:
         runtime: Runtime,
         position: Position,
         metrics: MetricsFile | None,
+        trackers: Trackers | None,
         bar: Progress,
         *,
         epoch: int,
         log_every: int,
     ) -> None:
-        """position: where the run stands, which the losses are added to. metrics: None where nothing is written."""
-        self.runtime, self.position, self.metrics, self.bar = runtime, position, metrics, bar
+        """position: where the run stands, which the losses are added to. metrics, trackers: None: nobody is told."""
+        self.runtime, self.position, self.bar = runtime, position, bar
+        self.metrics, self.trackers = metrics, trackers
         self.epoch, self.log_every = epoch, log_every
         self._waiting: list[dict[str, Any]] = []
         self._started = self._flushed = time.monotonic()
@@ -64,9 +66,8 @@ class StepRecorder:
         records = [{**record, "cases_per_s": speed} for record in self._waiting]
         if self.metrics is not None:
             self.metrics.write(records)
-        for record in records:
-            values = {"train/loss": record["loss"], "train/lr": record["lr"], "train/cases_per_s": speed}
-            log_values(self.runtime, {**values, "epoch": self.epoch}, step=record["step"])
+        if self.trackers is not None:
+            self.trackers.log(records)
         self._cases += self._new_cases
         self._waiting, self._new_cases, self._flushed = [], 0, now
 

@@ -1,24 +1,33 @@
-"""Who is told about the run: metrics.jsonl always, W&B through Accelerate where the configuration asks for it.
+"""Who is told about the run: metrics.jsonl always, trackers where the configuration asks for them.
 
-metrics.jsonl is the truth. Trackers get values and the recipe; never a path, a command line or a patient's name.
+metrics.jsonl is the truth. When a run starts, or starts again, a tracker is first told what it lacks of it, so that
+none has a gap or a step twice, whatever happened before; `vwmm sync` does the same for a run that does not start again.
 """
 
 import json
 import os
-import socket
+import threading
+import urllib.error
+import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlparse
 
 from vwmm.config.errors import UserError
 from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
+from vwmm.engine.metrics_file import read_records
 from vwmm.engine.progress import LOG
 from vwmm.engine.runtime import Runtime
+from vwmm.engine.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
 
 PROBE_TIMEOUT_S = 3.0
+# With `auto`, a server that answers the probe and then nothing more has so long; then the run goes offline.
+INIT_TIMEOUT_S = 5.0
+_OF_STEP = ("loss", "lr", "grad_norm", "cases_per_s")
+_SCORES = ("loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 
 
 def trackable_config(config: Config) -> dict[str, Any]:
@@ -32,59 +41,160 @@ def trackable_config(config: Config) -> dict[str, Any]:
     return values
 
 
-def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> None:
-    """Starts the trackers asked for, and says how. Raises UserError where one cannot be started as asked."""
-    if "wandb" not in config.tracking.trackers or config.tracking.mode == "disabled":
-        return
-    mode, why = runtime.decide(lambda: _wandb_mode(config.tracking.mode))
-    if runtime.is_main:
-        # The identity outlives a restart, so that `wandb sync` joins the parts of a run.
-        identity = _wandb_identity(run)
-        os.environ.setdefault("WANDB_DATA_DIR", str(run.path / "wandb"))
+def values_of(record: Mapping[str, Any]) -> Row:
+    """What a tracker is told of a line of metrics.jsonl: its step and its numbers; what is null does not exist."""
+    if record["event"] == "train":
+        found = {f"train/{key}": record.get(key) for key in _OF_STEP}
     else:
-        identity = ""
+        found = {f"val/{key}": record.get(key) for key in _SCORES}
+        for modality, scores in record.get("alone", {}).items():
+            found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in _SCORES}
+    found["epoch"] = record["epoch"]
+    values = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    return int(record["step"]), values
+
+
+class Trackers:
+    """Those that are told about this run; one that fails is told no more, and the run goes on."""
+
+    def __init__(self, run: RunFolder, trackers: Sequence[Tracker] = ()) -> None:
+        self._run, self._trackers = run, list(trackers)
+        # By tracker and event: the last step that it has from an earlier start. A step that is done again after a
+        # kill has the same bits.
+        self._last: dict[int, dict[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._trackers)
+
+    def where(self) -> list[str]:
+        """What each is and where a person finds it."""
+        return [tracker.where for tracker in self._trackers]
+
+    def log(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Lines of metrics.jsonl, as they are written."""
+        self._each(lambda tracker: self._tell(tracker, records))
+
+    def catch_up(self) -> None:
+        """Tells each what it lacks of metrics.jsonl."""
+        # Of a step that stands there twice the first counts; an epoch's line comes after its last step's.
+        found: dict[tuple[str, int], Mapping[str, Any]] = {}
+        for key, record, _ in read_records(self._run.metrics):
+            found.setdefault(key, record)
+        records = sorted(found.values(), key=lambda record: (record["step"], record["event"] != "train"))
+
+        def tell(tracker: Tracker) -> None:
+            self._last[id(tracker)] = {event: tracker.sent(event) for event in ("train", "validation")}
+            self._tell(tracker, records)
+            tracker.settle()
+
+        self._each(tell)
+
+    def show(self, results: Results) -> None:
+        """The result."""
+        self._each(lambda tracker: tracker.show(results))
+
+    def finish(self, *, is_good: bool = True) -> None:
+        """No more to come."""
+        self._each(lambda tracker: tracker.finish(is_good=is_good))
+        self._trackers.clear()
+
+    def _tell(self, tracker: Tracker, records: Sequence[Mapping[str, Any]]) -> None:
+        last = self._last.get(id(tracker), {})
+        if rows := [values_of(record) for record in records if record["step"] > last.get(record["event"], 0)]:
+            tracker.log(rows)
+
+    def _each(self, tell: Any) -> None:
+        for tracker in list(self._trackers):
+            try:
+                tell(tracker)
+            except Exception as error:  # whatever a tracker's library raises: the run is worth more
+                name, why = tracker.where.split(":")[0].split(",")[0], (str(error).splitlines() or [repr(error)])[0]
+                LOG.info("%s: %s; it is told no more, `vwmm sync %s` completes it", name, why, self._run.path)
+                self._trackers.remove(tracker)
+
+
+@contextmanager
+def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator[Trackers]:
+    """Those that the configuration asks for, on the main process, told all that was before.
+
+    Raises UserError on every process where one cannot be started as asked.
+    """
+    trackers = Trackers(run)
+
+    def start() -> None:
+        nonlocal trackers
+        trackers = open_trackers(config, run)
+
+    runtime.decide(start)
+    for where in trackers.where():
+        LOG.info("  tracking   %s", where)
+    trackers.catch_up()
+    try:
+        yield trackers
+    except BaseException:
+        trackers.finish(is_good=False)
+        raise
+    trackers.finish()
+
+
+def open_trackers(config: Config, run: RunFolder) -> Trackers:
+    """Starts the trackers asked for. Raises UserError with every one that cannot be started."""
+    started, problems = list[Tracker](), list[str]()
+    known = _identities(run)
+    for kind in config.tracking.trackers:
+        sheet = Sheet(
+            project=config.tracking.project,
+            name=f"{config.tracking.group}/{run.name}" if config.tracking.group else run.name,
+            group=config.tracking.group,
+            folder=run.path,
+            config=trackable_config(config),
+            known=known.get(f"{kind}_id"),
+        )
+        try:
+            if kind != "wandb":
+                started.append(start_other(kind, sheet))
+            elif config.tracking.mode != "disabled":
+                started.append(_start_wandb(sheet, config.tracking.mode, run, known))
+            else:
+                continue
+        except UserError as error:
+            problems += error.problems
+            continue
+        except Exception as error:  # whatever its library raises
+            problems.append(f"tracking.trackers: {kind} cannot be started: {(str(error).splitlines() or ['?'])[0]}")
+            continue
+        _remember(run, known, kind, started[-1].identity)
+    if problems:
+        Trackers(run, started).finish(is_good=False)
+        raise UserError(problems)
+    return Trackers(run, started)
+
+
+def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]) -> Tracker:
+    mode, why = wandb_mode(asked)
+    # The identity outlives a restart, so that all parts are one run; it is kept before anything is sent.
+    identity = sheet.known or uuid.uuid4().hex[:12]
+    _remember(run, known, "wandb", identity)
+    os.environ.setdefault("WANDB_DATA_DIR", str(run.path / "wandb"))
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    (run.path / "wandb").mkdir(exist_ok=True)
     import wandb
 
-    settings = wandb.Settings(
-        console="off",
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        x_disable_meta=True,
-        x_save_requirements=False,
-        silent=True,
-    )
-    wandb_arguments = {
-        "name": run.name,
-        "id": identity,
-        "resume": "allow" if mode == "online" else None,
-        "mode": mode,
-        "dir": str(run.path),
-        "settings": settings,
-    }
-    problem = None
+    timeout_s = INIT_TIMEOUT_S if asked == "auto" else 90.0
     try:
-        runtime.accelerator.init_trackers(
-            config.tracking.project, config=trackable_config(config), init_kwargs={"wandb": wandb_arguments}
-        )
+        tracker = WandbTracker(sheet, identity=identity, is_online=mode == "online", init_timeout_s=timeout_s)
     except wandb.errors.Error as error:
-        problem = f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
-    runtime.decide(lambda: _raise_if(problem))
-    LOG.info("  tracking   W&B, %s%s; files in %s", mode, why, run.path / "wandb")
+        if asked != "auto" or mode == "offline":
+            raise UserError(
+                f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
+            ) from error
+        why = f" (the server does not answer; later: `vwmm sync {run.path}`)"
+        tracker = WandbTracker(sheet, identity=identity, is_online=False, init_timeout_s=90.0)
+    tracker.where += why
+    return tracker
 
 
-def _raise_if(problem: str | None) -> None:
-    if problem is not None:
-        raise UserError(problem)
-
-
-def log_values(runtime: Runtime, values: Mapping[str, Any], *, step: int) -> None:
-    """Sends numbers to the trackers that were started."""
-    if runtime.accelerator.trackers:
-        runtime.accelerator.log({key: value for key, value in values.items() if value is not None}, step=step)
-
-
-def _wandb_mode(asked: str) -> tuple[str, str]:
+def wandb_mode(asked: str) -> tuple[str, str]:
     """`online` or `offline`, and why. Without a quick probe an unreachable server would block the start for minutes."""
     try:
         import wandb
@@ -94,19 +204,41 @@ def _wandb_mode(asked: str) -> tuple[str, str]:
         return asked, ""
     if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
         return "offline", " (no key; `wandb login`, or later `wandb sync`)"
-    url = urlparse(os.environ.get("WANDB_BASE_URL") or wandb.api.settings("base_url"))
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        socket.create_connection((url.hostname or "", port), timeout=PROBE_TIMEOUT_S).close()
-    except OSError:
-        return "offline", " (the server cannot be reached; later: `wandb sync`)"
+    if not _answers(os.environ.get("WANDB_BASE_URL") or str(wandb.api.settings("base_url"))):
+        return "offline", " (the server cannot be reached; later: `vwmm sync`)"
     return "online", ""
 
 
-def _wandb_identity(run: RunFolder) -> str:
+def _answers(url: str) -> bool:
+    """Whether anything answers there, through the proxy that the environment names."""
+    heard = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(f"{url}/healthz")  # noqa: S310  # W&B's own setting
+            urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S).close()  # noqa: S310
+        except urllib.error.HTTPError:
+            pass  # an answer, too
+        except (OSError, ValueError):
+            return
+        heard.set()
+
+    # A name server that does not answer knows no timeout; the thread is then left behind.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_TIMEOUT_S + 1)
+    return heard.is_set()
+
+
+def _identities(run: RunFolder) -> dict[str, str]:
     try:
-        return str(json.loads(run.tracker.read_text())["wandb_id"])
-    except (OSError, ValueError, KeyError):
-        identity = uuid.uuid4().hex[:12]
-        write_whole(run.tracker, json.dumps({"wandb_id": identity}) + "\n")
-        return identity
+        found = json.loads(run.tracker.read_text())
+        return {str(key): str(value) for key, value in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _remember(run: RunFolder, known: dict[str, str], kind: str, identity: str) -> None:
+    if identity and known.get(f"{kind}_id") != identity:
+        known[f"{kind}_id"] = identity
+        write_whole(run.tracker, json.dumps(known) + "\n")

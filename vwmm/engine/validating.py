@@ -21,20 +21,25 @@ def predict_cases(
     classes: tuple[str, ...],
     *,
     batch_size: int,
+    each_alone: bool = False,
     title: str = "validation",
 ) -> Predictions:
-    """The predictions table of a dataset, the same on every process."""
+    """The predictions table of a dataset, the same on every process. each_alone: by each modality alone as well."""
     share = -(-len(dataset) // runtime.num_processes)
     with Progress(title, share, "case", is_speaker=runtime.is_main) as bar:
-        logits = predict_all(runtime, model, dataset, len(classes), batch_size=batch_size, each=bar.to)
+        logits = predict_all(
+            runtime, model, dataset, len(classes), batch_size=batch_size, each_alone=each_alone, each=bar.to
+        )
+    modalities = list(dataset.modalities)
     return Predictions(
         cases=[case.name for case in dataset.cases],
         patients=[case.patient for case in dataset.cases],
         labels=np.array(dataset.labels, dtype=np.int64),
-        logits=logits,
+        logits=logits[:, 0] if each_alone else logits,
         present=dataset.present(),
         classes=classes,
-        modalities=list(dataset.modalities),
+        modalities=modalities,
+        alone={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if each_alone else {},
         extra=[case.extra for case in dataset.cases],
     )
 
@@ -59,8 +64,3 @@ def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions
         f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
         f"{'-' if record['cases_per_s'] is None else format(record['cases_per_s'], '.3g')} cases/s"
     )
-
-
-def validation_values(record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("loss", "accuracy", "balanced_accuracy", "auroc")
-    return {**{f"val/{key}": record[key] for key in keys}, "epoch": record["epoch"]}

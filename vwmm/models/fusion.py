@@ -63,17 +63,27 @@ class FusionModel(nn.Module):
         """Whether a branch whose images are all missing computes, too: on none, where processes share its weights."""
 
     def forward(
-        self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int | None = None
+        self,
+        images: Mapping[str, torch.Tensor],
+        present: torch.Tensor,
+        dropout_seed: int | None = None,
+        *,
+        each_alone: bool = False,
     ) -> torch.Tensor:
         """images: per modality (B, 1, *size); present: (B, M) bool -> logits (B, K).
 
         dropout_seed: key of this forward's dropout; in training without one nothing is dropped. Every parameter takes
-        part in the result, so data-parallel training need not look for unused ones; B may be 0.
+        part in the result, so data-parallel training need not look for unused ones; B may be 0. each_alone: logits
+        (B, 1 + M, K), beside those of all modalities those of each as if the others were missing.
         """
         features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.names)]
         generator = None if dropout_seed is None else torch.Generator().manual_seed(dropout_seed)
         logits: torch.Tensor = self.head(torch.cat(features, dim=1), generator)  # (B, M * F)
-        return logits
+        if not each_alone:
+            return logits
+        missing = [self.missing[_key(name)].expand(len(present), -1).to(features[0].dtype) for name in self.names]
+        alone = [[*missing[:m], features[m], *missing[m + 1 :]] for m in range(len(self.names))]
+        return torch.stack([logits, *(self.head(torch.cat(parts, dim=1)) for parts in alone)], dim=1)
 
     def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(B, F): the branch's features of the images that are there, the learned vector for the others."""

@@ -1,0 +1,52 @@
+"""Sends a run to trackers, or completes what they have of it, from the run folder: without gaps and without doubles.
+
+    vwmm sync runs/first
+    vwmm sync runs/first tracking.trackers=[wandb] tracking.mode=online
+    vwmm sync runs/first tracking.trackers=[tensorboard]
+
+For a run that was killed and does not go on, that had no network, or that was not tracked at all. metrics.jsonl is the
+truth: W&B and MLflow are told what they lack, the others, and W&B without a network, all of it anew. A run that goes on
+needs no sync: it does the same when it starts.
+"""
+
+import sys
+from pathlib import Path
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+
+OPTIONS = {
+    "RUN": "a run folder, such as runs/demo",
+    "KEY=VALUE": "a key of `tracking`, instead of the run's own: tracking.trackers=[wandb] tracking.mode=offline",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm sync RUN`."""
+    line = parse_command_line(arguments, words=["RUN"])
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    run = RunFolder(Path(line.words[0]).absolute())
+    problems = [] if run.config.is_file() else [f"{run.path}: this is no run folder (it has no config.yaml)"]
+    problems += [f"--config {file}: the run's own configuration is taken" for file in line.files]
+    problems += [
+        f"argument {word}: only keys of `tracking` can be set here"
+        for word in line.overrides
+        if not word.startswith("tracking.")
+    ]
+    if problems:
+        raise UserError(problems)
+    config = load_config([run.config], line.overrides)
+    if not config.tracking.trackers:
+        raise UserError(f"{run.path} has no tracker; name one: vwmm sync {line.words[0]} tracking.trackers=[wandb]")
+    from vwmm.engine.syncing import sync
+
+    print("\n".join(sync(config, run)))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))
