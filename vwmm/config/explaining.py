@@ -12,10 +12,13 @@ from vwmm.config.schema import DEFAULT_MODALITIES, Config
 Key = tuple[str, ...]
 
 
-def key_of(location: tuple[int | str, ...]) -> Key:
-    """The dotted key of a pydantic error, without the list indices and union branches that follow it."""
+def key_of(location: tuple[int | str, ...], root: Any = Config) -> Key:
+    """The dotted key of a pydantic error, without the list indices and union branches that follow it.
+
+    root: the record that was read.
+    """
     key: list[str] = []
-    node: Any = Config
+    node: Any = root
     for part in location:
         if not _has_keys(node) or part == "[key]":
             break
@@ -29,7 +32,7 @@ def is_rule(detail: Any) -> bool:
     return detail["type"] == "value_error" and isinstance(detail["input"], dict)
 
 
-def explain(key: Key, details: list[Any], origins: Mapping[str, str]) -> list[str]:
+def explain(key: Key, details: list[Any], origins: Mapping[str, str], root: Any = Config) -> list[str]:
     """The problems of one key, one line each; `origins` has the file and line, or the argument, of each key."""
     detail = details[0]
     if is_rule(detail):
@@ -37,9 +40,9 @@ def explain(key: Key, details: list[Any], origins: Mapping[str, str]) -> list[st
         return [_explain_rule(key, line, origins) for line in _message(detail).splitlines()]
     dotted, where = ".".join(key), origin_of(key, origins)
     if detail["type"] == "extra_forbidden":
-        return [f"{where}: {dotted}: no such key{nearest_key(key)}"]
+        return [f"{where}: {dotted}: no such key{nearest_key(key, root)}"]
     if detail["type"] == "missing":
-        return [f"{where}: {dotted}: this key is required{nearest_key(key[:-1])}"]
+        return [f"{where}: {dotted}: this key is required{nearest_key(key[:-1], root)}"]
     if "[key]" in detail["loc"]:
         return [f"{where}: {dotted}: {_message(detail) if detail['type'] == 'value_error' else _NAME}"]
     expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
@@ -55,9 +58,9 @@ def origin_of(key: Key, origins: Mapping[str, str]) -> str:
     return origins[".".join(key[:depth])] if depth else "configuration"
 
 
-def nearest_key(key: Key) -> str:
+def nearest_key(key: Key, root: Any = Config) -> str:
     """A hint at the key that was probably meant: beside this one, else the same word in another section."""
-    node: Any = Config
+    node: Any = root
     for part in key[:-1]:
         node = _below(node, part) if _has_keys(node) else None
     if node is None or not key:
@@ -66,7 +69,7 @@ def nearest_key(key: Key) -> str:
     close = difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6)
     if close and close[0] != key[-1]:
         return f"; did you mean {'.'.join([*key[:-1], close[0]])}?"
-    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in all_keys()}
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted in all_keys(root)}
     for word in difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.7):
         return f"; did you mean {everywhere[word]}?"
     return "" if get_origin(node) is dict else f"; the keys here are {', '.join(names)}"

@@ -19,7 +19,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, is_rule, key_of, shorten
 from vwmm.config.record import MAX_NAME
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
-from vwmm.config.strict_yaml import describe_yaml_error, parse_yaml
+from vwmm.config.strict_yaml import Parsed, describe_yaml_error, parse_yaml
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Where configs/ and launch/ are: the checkout, or what an installation puts beside Python.
@@ -86,33 +86,33 @@ def uses_shipped(files: Sequence[str | Path], shipped: str) -> bool:
 
 
 def _merge_file(file: str | Path, merged: dict[str, Any], origins: dict[str, str], reading: ConfigReading) -> None:
+    parsed, problems = parse_file(file, "--config", "sections such as `train:`")
+    reading.problems += problems
+    if parsed is not None and parsed.value is not None:
+        origins.update({key: f"{file} line {line}" for key, line in parsed.lines.items()})
+        _merge_layer(merged, parsed.value)
+
+
+def parse_file(file: str | Path, option: str, expected: str) -> tuple[Parsed | None, list[str]]:
+    """The mapping that a YAML file holds, or nothing, and what is wrong with it; option: what named the file."""
     try:
         found = find_shipped(file)
         if found is None:
-            reading.problems.append(f"--config {file}: file not found (looked in {Path.cwd()} and among vwmm's own)")
-            return
+            return None, [f"{option} {file}: file not found (looked in {Path.cwd()} and among vwmm's own)"]
         if found.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError(f"larger than {MAX_CONFIG_BYTES:,} bytes: this is no configuration")
         parsed = parse_yaml(found.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, RecursionError) as error:
         line, text = describe_yaml_error(error)
-        reading.problems.append(f"{file}{f' line {line}' if line else ''}: not valid YAML: {text}")
-        return
+        return None, [f"{file}{f' line {line}' if line else ''}: not valid YAML: {text}"]
     except UnicodeDecodeError:
-        reading.problems.append(f"{file}: cannot be read: this is not UTF-8 text")
-        return
+        return None, [f"{file}: cannot be read: this is not UTF-8 text"]
     except (ValueError, OSError) as error:
-        reading.problems.append(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}")
-        return
-    if parsed.value is None:
-        return
-    if not isinstance(parsed.value, dict):
-        reading.problems.append(f"{file}: expected sections such as `train:`, found {shorten(parsed.value)}")
-        return
-    for key, (first, last) in parsed.repeated.items():
-        reading.problems.append(f"{file} line {last}: {key}: already given in line {first}")
-    origins.update({key: f"{file} line {line}" for key, line in parsed.lines.items()})
-    _merge_layer(merged, parsed.value)
+        return None, [f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"]
+    if parsed.value is not None and not isinstance(parsed.value, dict):
+        return None, [f"{file}: expected {expected}, found {shorten(parsed.value)}"]
+    repeated = parsed.repeated.items()
+    return parsed, [f"{file} line {last}: {key}: already given in line {first}" for key, (first, last) in repeated]
 
 
 def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, str], reading: ConfigReading) -> None:
