@@ -81,6 +81,13 @@ def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohor
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
     """`check_cohort` of a configuration, and the keys that must fit the cohort."""
     cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
+    if problems := recipe_problems(config, cohort, assigned):
+        raise UserError(problems)
+    return cohort, assigned
+
+
+def recipe_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+    """What is wrong with the keys that must fit the cohort."""
     train, num_classes, training = config.train, len(cohort.classes), cases_of(cohort, assigned, "train")
     problems = [
         f"modalities.{name}: no case that is trained on has this image; leave it out by modalities.{name}=null"
@@ -95,9 +102,7 @@ def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, di
         problems.append(
             f"train.warmup_steps: {train.warmup_steps} is not below the {total} steps of the whole training"
         )
-    if problems:
-        raise UserError(problems)
-    return cohort, assigned
+    return problems
 
 
 def cohort_problems(reading: ConfigReading) -> list[str]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -35,11 +35,13 @@ def launch(
     *,
     num_processes: int | None = None,
     turn: int = 0,
+    watch: Callable[[], bool] | None = None,
 ) -> int:
     """Runs a script under `accelerate launch` and returns the script's own exit code.
 
     num_processes: how many, instead of the launch file's number. turn: of several launches one after another, which;
-    on several machines each has a port of its own, since some may still be leaving the one before.
+    on several machines each has a port of its own, since some may still be leaving the one before. watch: asked again
+    and again while it runs; once it says yes, the script is asked to stop, as a signal from outside would.
     """
     command = [
         sys.executable,
@@ -60,10 +62,10 @@ def launch(
             **_cpu_variable(launch_file),
             OUTCOME_VARIABLE: str(outcome),
         }
-        with _collected_signals() as signals:
+        with collected_signals() as signals:
             # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
             process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_before_launcher)
-            _wait_through_signals(process, outcome, signals)
+            _wait_through_signals(process, outcome, signals, watch)
             _wait_for_workers(outcome.parent)
         code = _outcome(outcome)
         if code is None:
@@ -72,6 +74,12 @@ def launch(
                 say(f"vwmm: {reason}; the same command goes on from the last checkpoint")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
+
+
+def check_launch_file(launch_file: str | None) -> None:
+    """Raises UserError where `launch` would not start with this launch file."""
+    _launch_options(launch_file)
+    _cpu_variable(launch_file)
 
 
 def _outcome(file: Path) -> int | None:
@@ -97,7 +105,7 @@ def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
     The script is one of as many processes, with this one's rank, and gets this one's signals. turn: which of several
     scripts one after another; none begins before all of the one before have ended.
     """
-    with _meeting_point(turn) as variables, _collected_signals() as signals:
+    with _meeting_point(turn) as variables, collected_signals() as signals:
         process = subprocess.Popen([sys.executable, str(script), *arguments], env={**os.environ, **variables})
         passed_on = 0
         while True:
@@ -240,19 +248,31 @@ def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads, "DS_ACCELERATOR": "cpu"}
 
 
+_COLLECTIONS: list[list[int]] = []
+
+
 @contextlib.contextmanager
-def _collected_signals() -> Iterator[list[int]]:
-    """The signals that this process has got since."""
+def collected_signals() -> Iterator[list[int]]:
+    """The signals that this process has got since; one block may stand within another, and both have them."""
     signals: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
+    _COLLECTIONS.append(signals)
+    before = {number: signal.signal(number, _collect) for number in SIGNALS}
     try:
         yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _COLLECTIONS.pop()
 
 
-def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path, signals: list[int]) -> None:
+def _collect(number: int, _: object) -> None:
+    for signals in _COLLECTIONS:
+        signals.append(number)
+
+
+def _wait_through_signals(
+    process: subprocess.Popen[bytes], outcome: Path, signals: list[int], watch: Callable[[], bool] | None
+) -> None:
     """Waits; signals are passed on to the script's processes, also to those that are still starting.
 
     A second Ctrl-C ends everything at once. Processes that are left when one has failed are ended after a while.
@@ -264,6 +284,9 @@ def _wait_through_signals(process: subprocess.Popen[bytes], outcome: Path, signa
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
             return
+        if watch is not None and watch():
+            signals.append(signal.SIGUSR1)
+            watch = None
         for worker in outcome.parent.glob(f"{_WORKER}*"):
             for number in signals[passed_on.get(worker, 0) :]:
                 _send(int(worker.name.removeprefix(_WORKER)), number)

@@ -1,0 +1,346 @@
+"""A worker of a sweep: takes over what others left, else draws a new trial, trains it, and says what came of it.
+
+runs/NAME/sweep.journal                        the trials, shared by all workers
+runs/NAME/trial-0000/ ...                      a run each
+runs/NAME/trials.csv, best.yaml, report.html   written again after each trial
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, UserError, say
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder, compare_configs, differences_from
+from vwmm.config.schema import Config
+from vwmm.config.space import Space
+from vwmm.data.checks import check_config, recipe_problems
+from vwmm.data.locks import KeyLocks
+from vwmm.data.splits import split_hash
+from vwmm.engine.launching import collected_signals, launch
+from vwmm.engine.metrics_file import read_records
+from vwmm.engine.progress import duration
+
+if TYPE_CHECKING:  # it needs Optuna, which need not be there
+    from vwmm.engine.study import SweepStudy
+
+JOURNAL = "sweep.journal"
+MAX_FAILURES_IN_A_ROW = 3
+_POLL_S, _LOOK_EVERY_S = 0.2, 1.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, checked, as one worker sees it."""
+
+    config: Config
+    """What all trials share."""
+    space: Space
+    """What differs."""
+    folder: Path
+    """runs/NAME."""
+    files: Sequence[str]
+    """The `--config` files of each trial."""
+    overrides: Sequence[str]
+    """The KEY=VALUE arguments of each trial."""
+    num_trials: int
+    """How many there are to be, over all workers."""
+    startup: int
+    """How many are drawn at random, and are to be complete before one is given up early."""
+    is_pruned: bool
+    """Whether hopeless trials are given up early."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What a sweep that goes on must have begun with."""
+
+    def run(self, number: int) -> RunFolder:
+        """The run of a trial."""
+        return RunFolder(self.folder / f"trial-{number:04d}")
+
+    def trial_overrides(self, number: int, values: dict[str, Any]) -> list[str]:
+        """KEY=VALUE arguments that make a trial's run out of what all trials share."""
+        group = self.config.tracking.group or self.config.run.name
+        named = {"run.dir": str(self.folder), "run.name": self.run(number).name, "tracking.group": group}
+        return self.space.overrides(values) + [f"{key}={json.dumps(value)}" for key, value in named.items()]
+
+    def trial_config(self, number: int, values: dict[str, Any]) -> Config:
+        """The configuration of a trial's run."""
+        return load_config(self.files, [*self.overrides, *self.trial_overrides(number, values)])
+
+
+def plan_sweep(
+    config: Config, space: Space, files: Sequence[str], overrides: Sequence[str], *,
+    num_trials: int, startup: int, is_pruned: bool,
+) -> Sweep:  # fmt: skip
+    """The sweep of a configuration and a space. Raises UserError with every problem of either."""
+    problems = []
+    if config.run.resume != "auto":
+        problems.append(
+            f"run.resume={config.run.resume}: a sweep goes on with the trials that are there; to begin anew choose "
+            "another run.name"
+        )
+    folder = Path(config.run.dir) / str(config.run.name)
+    for what, path in (("run", RunFolder(folder).config), ("cross-validation", folder / "fold-0")):
+        if path.exists():
+            problems.append(f"run.name: {folder} is a {what}, not a sweep; choose another run.name")
+    cohort, assigned = check_config(config)
+    seen = set[str]()
+    for words, combination in space.combinations:
+        found = [text for text in recipe_problems(combination, cohort, assigned) if text not in seen]
+        seen |= set(found)
+        problems += [f"the space: {words}: {text}" for text in found]
+    if "val" not in assigned.values():
+        problems.append("split: a sweep needs validation cases to choose by")
+    if problems:
+        raise UserError(problems)
+    facts = {
+        "space": {"metric": space.metric} | {one.key: one.describe() for one in space.searched},
+        "config": config.model_dump(mode="json", exclude={"run", "tracking", "cache"}),
+        "cohort": cohort.content_hash(),
+        "split": split_hash(cohort, assigned),
+    }
+    return Sweep(config, space, folder, files, overrides, num_trials, startup, is_pruned, facts)
+
+
+class Worker:
+    """One of any number, on any machine that shares the folder."""
+
+    def __init__(self, sweep: Sweep, script: Path, launch_file: str | None, signals: Sequence[int]) -> None:
+        """signals: those that this process has got; it ends at the next boundary once there is one."""
+        self.sweep, self.script, self.launch_file, self.signals = sweep, script, launch_file, signals
+        self.started, self.num_done = time.monotonic(), 0
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        self.locks = KeyLocks(sweep.folder / ".workers")
+        with self.alone():
+            self.study = open_study(sweep)
+            if differences := _differences(self.study.facts(sweep.facts), sweep):
+                raise UserError([*differences, "to begin a new sweep choose another run.name"])
+        self.ended_before = {trial.number for trial in self.study.trials() if trial.state.is_finished()}
+
+    def work(self) -> int:
+        """Trains trials until there are enough; the exit code."""
+        while not self.signals:
+            with self._claimed() as number:
+                if number is None:
+                    return EXIT_DONE
+                if (code := self._run(number)) is not None:
+                    return code
+                with self.alone():
+                    write_results(self.sweep, self.study)
+            self._check_failures()
+        raise StoppedEarly("stopped between two trials; the same command goes on")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other worker is in such a block. Raises StoppedEarly if a signal comes while it waits."""
+        while not self._hold_alone():
+            if self.signals:
+                raise StoppedEarly("stopped while it waited for other workers; the same command goes on")
+            time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            self.locks.let_go()
+
+    def _hold_alone(self) -> bool:
+        try:
+            is_held = self.locks.hold_alone()
+        except OSError as error:
+            raise UserError(f"run.dir: {self.sweep.folder} cannot be locked: {error.strerror}") from error
+        if not self.locks.are_supported:
+            raise UserError(f"run.dir: {self.sweep.folder} cannot be locked: choose one on a disk with locks")
+        return is_held
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[int | None]:
+        """A trial that only this worker works on: one that nobody works on any more, else a new one; None: enough."""
+        with contextlib.ExitStack() as stack:
+            number = None
+            with self.alone():
+                trials = self.study.trials()
+                for trial in trials:
+                    if not trial.state.is_finished() and stack.enter_context(self.locks.try_hold(_key(trial.number))):
+                        number = trial.number
+                        break
+                else:
+                    if len(trials) < self.sweep.num_trials:
+                        number = self.study.add()
+                        stack.enter_context(self.locks.try_hold(_key(number)))
+            yield number
+
+    def _run(self, number: int) -> int | None:
+        """Trains a trial and notes what came of it; an exit code if the worker is to end."""
+        run = self.sweep.run(number)
+        values = self.study.values(number)
+        _wait_until_free(run, self.signals)
+        watcher = Watcher(self.study, number, run, self.sweep.trial_config(number, values))
+        say(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
+        say(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
+        if run.state() != "done":
+            arguments = [word for file in self.sweep.files for word in ("--config", file)] + [*self.sweep.overrides]
+            arguments += self.sweep.trial_overrides(number, values)
+            code = launch(self.script, arguments, self.launch_file, turn=number, watch=watcher)
+            if code == EXIT_INVALID or (code != EXIT_DONE and self.signals and not watcher.is_hopeless):
+                return code
+            if code == EXIT_STOPPED and not watcher.is_hopeless:
+                return code
+        elif differences := differences_from(run, watcher.config):
+            raise UserError([f"{run.path} is finished with another configuration: {text}" for text in differences])
+        else:
+            code = EXIT_DONE
+        watcher.look()
+        self._tell(number, code, watcher)
+        self.num_done += 1
+        return None
+
+    def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
+        """What came of a trial, decided by its values alone, not by how far it got while it was being told to stop."""
+        from vwmm.engine.checkpoint import find_checkpoint, read_meta
+        from vwmm.engine.study import COMPLETE, FAILED, PRUNED
+
+        run, metric = watcher.run, self.sweep.space.metric
+        if watcher.is_hopeless:
+            self.study.tell(number, PRUNED)
+            say(f"trial {number} is given up after epoch {watcher.epoch}: worse than half of those before it")
+            return
+        reason, meta = f"the training failed with exit code {code}", None
+        if code == EXIT_DONE:
+            try:
+                best = find_checkpoint(run.best)
+                meta = read_meta(best)["validation"] if best is not None else None
+                reason = f"{metric} does not exist on these validation cases" if meta else "has no best checkpoint"
+            except UserError as error:
+                reason = error.problems[0]
+        else:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                reason = str(json.loads(run.status.read_text())["reason"] or reason)
+        if meta is None or meta[metric] is None:
+            self.study.tell(number, FAILED, reason=reason)
+            say(f"trial {number} failed: {reason}")
+            return
+        self.study.tell(number, COMPLETE, meta[metric], best_epoch=meta["epoch"], cases=meta["cases"])
+
+    def _check_failures(self) -> None:
+        """Raises RunError when the last few trials, whoever trained them, have all failed since this worker began."""
+        from vwmm.engine.study import FAILED
+
+        ended = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.ended_before]
+        last = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))[-MAX_FAILURES_IN_A_ROW:]
+        if len(last) == MAX_FAILURES_IN_A_ROW and all(trial.state == FAILED for trial in last):
+            reason = last[-1].user_attrs.get("reason")
+            raise RunError(
+                f"{len(last)} trials in a row have failed, the last one because of this: {reason}. The same command goes "
+                "on with the next trial"
+            )
+
+    def _time_left(self) -> str:
+        if not self.num_done:
+            return ""
+        trials = self.study.trials()
+        running = sum(not trial.state.is_finished() for trial in trials)
+        left = self.sweep.num_trials - len(trials) + running
+        a_trial = (time.monotonic() - self.started) / self.num_done
+        return f", about {duration(a_trial * left / max(1, running))} left"
+
+
+class Watcher:
+    """Reads a running trial's epochs, tells the others of them, and whether to give it up."""
+
+    def __init__(self, study: "SweepStudy", number: int, run: RunFolder, config: Config) -> None:
+        self.study, self.number, self.run, self.config = study, number, run, config
+        self.is_hopeless = False
+        self.epoch = 0
+        self._looked_at = 0.0
+
+    def __call__(self) -> bool:
+        """Called often while it trains; whether to stop it."""
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_EVERY_S:
+            self._looked_at = now
+            with contextlib.suppress(OSError):  # a full disk: it is tried again
+                self.look()
+        return self.is_hopeless
+
+    def look(self) -> None:
+        """Reads the epochs that are new, up to the one that decides; the last one decides nothing."""
+        for (event, epoch), record, _ in read_records(self.run.metrics):
+            value = record.get(self.study.space.metric)
+            if event != "validation" or epoch <= self.epoch or self.is_hopeless or not isinstance(value, float | int):
+                continue
+            epochs = self.config.train.epochs
+            should_stop = self.study.report(self.number, epoch, value, warmup=epochs // 10)
+            self.epoch, self.is_hopeless = epoch, should_stop and epoch < epochs
+
+
+def run_worker(sweep: Sweep, script: Path, launch_file: str | None) -> str:
+    """Works until there are enough trials; what is then known, in lines.
+
+    Raises StoppedEarly, RunError, UserError; `Told` with the code of a training that ended the sweep.
+    """
+    from vwmm.config.errors import Told
+
+    with collected_signals() as signals:
+        worker = Worker(sweep, script, launch_file, signals)
+        if (code := worker.work()) != EXIT_DONE:
+            raise Told(code)
+        with worker.alone():
+            return write_results(sweep, worker.study)
+
+
+def open_study(sweep: Sweep) -> "SweepStudy":
+    """The study of the sweep's journal. Raises UserError where Optuna is not installed."""
+    try:
+        from vwmm.engine.study import SweepStudy
+    except ImportError as error:
+        raise UserError(
+            f"a sweep needs Optuna ({error}): pip install -c constraints.txt -e '.[sweep]', or pip install optuna"
+        ) from error
+    seed = sweep.config.train.seed
+    return SweepStudy(
+        sweep.folder / JOURNAL, sweep.space, seed=seed, startup=sweep.startup, is_pruned=sweep.is_pruned
+    )
+
+
+def write_results(sweep: Sweep, study: "SweepStudy") -> str:
+    return ""
+
+
+def _differences(before: dict[str, Any], sweep: Sweep) -> list[str]:
+    """What has changed since the sweep began, as far as it can change a result."""
+    now, where = sweep.facts, f"{sweep.folder} is a sweep of another"
+    searched = ("train.monitor", *(one.key for one in sweep.space.searched))
+    problems = [
+        f"{where} space: {key}: was {before['space'].get(key, 'not there')}, is {now['space'].get(key, 'not there')}"
+        for key in dict.fromkeys([*before["space"], *now["space"]])
+        if before["space"].get(key) != now["space"].get(key)
+    ]
+    changed = compare_configs(before["config"], now["config"])
+    problems += [f"{where} configuration: {text}" for text in changed if text.split(":")[0] not in searched]
+    if before["cohort"] != now["cohort"]:
+        problems.append(f"{where} cohort: the rows of {sweep.config.data.csv} have changed")
+    elif before["split"] != now["split"]:
+        problems.append(f"{where} split: other cases are validated on")
+    return problems
+
+
+def _key(number: int) -> str:
+    return f"{number:015x}"
+
+
+def _wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
+    """Processes whose worker was killed may still be saving."""
+    has_said = False
+    while run.path.exists():
+        try:
+            run.lock().close()
+            return
+        except UserError as error:
+            if not has_said:
+                say(f"waiting for processes that were left behind: {error.problems[0]}")
+            has_said = True
+        if signals:
+            raise StoppedEarly("stopped while it waited for a run folder; the same command goes on")
+        time.sleep(_POLL_S)
