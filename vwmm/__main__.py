@@ -15,6 +15,7 @@ from vwmm.config.stopping import SIGNALS
 COMMANDS = {
     "train": ("vwmm.train", "main", "checks a configuration and its cohort, trains, and returns the true exit code"),
     "cross_validate": ("vwmm.cross_validate", "main", "trains each of k folds, and pools what they predict"),
+    "sweep": ("vwmm.sweep", "main", "searches for good hyper-parameters, with any number of workers"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
@@ -25,7 +26,7 @@ COMMANDS = {
     "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
 }
 # Those that a cluster may stop while they are still starting.
-LONG = ("train", "cross_validate", "prepare", "verify")
+LONG = ("train", "cross_validate", "sweep", "prepare", "verify")
 
 
 def main(arguments: list[str] | None = None) -> int:

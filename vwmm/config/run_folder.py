@@ -77,6 +77,17 @@ class RunFolder:
         """Writes status.json."""
         write_whole(self.status, json.dumps({"state": state, "reason": reason, **more}, indent=2) + "\n")
 
+    def is_in_use(self) -> bool:
+        """Whether a process holds the folder."""
+        try:
+            with (self.path / ".lock").open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def lock(self) -> IO[str]:
         """Holds the folder for this process until the returned file is closed; UserError if another has it."""
         try:

@@ -1,10 +1,10 @@
 """The search space of `vwmm sweep`: which keys are searched between what, checked before anything starts.
 
-    metric: auroc
-    parameters:
-      train.lr: {low: 1e-5, high: 1e-2, log: true}
-      train.warmup_steps: {low: 0, high: 100, step: 20}
-      model.hidden: {choices: [[512, 256, 128], [64]]}
+metric: auroc
+parameters:
+  train.lr: {low: 1e-5, high: 1e-2, log: true}
+  train.warmup_steps: {low: 0, high: 100, step: 20}
+  model.hidden: {choices: [[512, 256, 128], [64]]}
 """
 
 import itertools

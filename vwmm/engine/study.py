@@ -125,8 +125,11 @@ class SweepStudy:
             pruner = MedianPruner(n_startup_trials=self.startup, n_warmup_steps=warmup + 1)
         with self._understood():
             trial = self._open(number, RandomSampler(seed=0), pruner)
-            if epoch not in self.trials()[number].intermediate_values:
+            reported = self.trials()[number].intermediate_values
+            if epoch not in reported:
                 trial.report(value, epoch)
+            elif epoch < max(reported):  # decided by the worker before this one
+                return False
             return trial.should_prune()
 
     def tell(self, number: int, state: TrialState, value: float | None = None, **notes: Any) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, UserError, say
+from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, compare_configs, differences_from
 from vwmm.config.schema import Config
@@ -98,7 +98,7 @@ def plan_sweep(
         raise UserError(problems)
     facts = {
         "space": {"metric": space.metric} | {one.key: one.describe() for one in space.searched},
-        "config": config.model_dump(mode="json", exclude={"run", "tracking", "cache"}),
+        "config": config.model_dump(mode="json", exclude={"run", "tracking"}),
         "cohort": cohort.content_hash(),
         "split": split_hash(cohort, assigned),
     }
@@ -129,7 +129,7 @@ class Worker:
                 if (code := self._run(number)) is not None:
                     return code
                 with self.alone():
-                    write_results(self.sweep, self.study)
+                    self.write_results()
             self._check_failures()
         raise StoppedEarly("stopped between two trials; the same command goes on")
 
@@ -182,7 +182,7 @@ class Worker:
         if run.state() != "done":
             arguments = [word for file in self.sweep.files for word in ("--config", file)] + [*self.sweep.overrides]
             arguments += self.sweep.trial_overrides(number, values)
-            code = launch(self.script, arguments, self.launch_file, turn=number, watch=watcher)
+            code = launch(self.script, arguments, self.launch_file, watch=watcher)
             if code == EXIT_INVALID or (code != EXIT_DONE and self.signals and not watcher.is_hopeless):
                 return code
             if code == EXIT_STOPPED and not watcher.is_hopeless:
@@ -222,6 +222,12 @@ class Worker:
             say(f"trial {number} failed: {reason}")
             return
         self.study.tell(number, COMPLETE, meta[metric], best_epoch=meta["epoch"], cases=meta["cases"])
+
+    def write_results(self) -> str:
+        """trials.csv, best.yaml and report.html as things are now; what is known, in lines."""
+        from vwmm.engine.sweep_results import Results
+
+        return Results(self.sweep, self.study).write()
 
     def _check_failures(self) -> None:
         """Raises RunError when the last few trials, whoever trained them, have all failed since this worker began."""
@@ -280,14 +286,12 @@ def run_worker(sweep: Sweep, script: Path, launch_file: str | None) -> str:
 
     Raises StoppedEarly, RunError, UserError; `Told` with the code of a training that ended the sweep.
     """
-    from vwmm.config.errors import Told
-
     with collected_signals() as signals:
         worker = Worker(sweep, script, launch_file, signals)
         if (code := worker.work()) != EXIT_DONE:
             raise Told(code)
         with worker.alone():
-            return write_results(sweep, worker.study)
+            return worker.write_results()
 
 
 def open_study(sweep: Sweep) -> "SweepStudy":
@@ -299,13 +303,7 @@ def open_study(sweep: Sweep) -> "SweepStudy":
             f"a sweep needs Optuna ({error}): pip install -c constraints.txt -e '.[sweep]', or pip install optuna"
         ) from error
     seed = sweep.config.train.seed
-    return SweepStudy(
-        sweep.folder / JOURNAL, sweep.space, seed=seed, startup=sweep.startup, is_pruned=sweep.is_pruned
-    )
-
-
-def write_results(sweep: Sweep, study: "SweepStudy") -> str:
-    return ""
+    return SweepStudy(sweep.folder / JOURNAL, sweep.space, seed=seed, startup=sweep.startup, is_pruned=sweep.is_pruned)
 
 
 def _differences(before: dict[str, Any], sweep: Sweep) -> list[str]:
@@ -332,15 +330,9 @@ def _key(number: int) -> str:
 
 def _wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
     """Processes whose worker was killed may still be saving."""
-    has_said = False
-    while run.path.exists():
-        try:
-            run.lock().close()
-            return
-        except UserError as error:
-            if not has_said:
-                say(f"waiting for processes that were left behind: {error.problems[0]}")
-            has_said = True
+    if run.is_in_use():
+        say(f"waiting for the processes that a worker has left behind in {run.path}")
+    while run.is_in_use():
         if signals:
             raise StoppedEarly("stopped while it waited for a run folder; the same command goes on")
         time.sleep(_POLL_S)

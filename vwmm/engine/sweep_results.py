@@ -1,0 +1,141 @@
+"""What is known of a sweep after each trial: trials.csv, best.yaml, report.html, and lines for people."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from vwmm.analysis.records import read_predictions
+from vwmm.analysis.search_page import Searching, Trial, render_search, value_text
+from vwmm.config.describing import to_yaml
+from vwmm.config.errors import RunError, UserError
+from vwmm.config.record import MAX_NAME
+from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.space import Searched
+from vwmm.engine.checkpoint import find_checkpoint, read_meta
+
+if TYPE_CHECKING:
+    from vwmm.engine.study import SweepStudy
+    from vwmm.engine.sweeping import Sweep
+
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+COLUMNS = ("number", "state", "value", "epochs", "best_epoch")
+
+
+class Results:
+    """The trials of a sweep as they are now."""
+
+    def __init__(self, sweep: "Sweep", study: "SweepStudy") -> None:
+        self.sweep, self.space = sweep, sweep.space
+        found = study.trials()
+        self.trials, self._drawn = [self._trial(frozen) for frozen in found], [frozen.params for frozen in found]
+        complete = [trial for trial in self.trials if trial.state == "complete"]
+        best = min if self.space.is_minimized else max
+        self.best = best(complete, key=lambda trial: trial.value) if complete else None
+
+    def write(self) -> str:
+        """Writes the files; what is known, in lines. Raises RunError if all trials have ended and none is complete."""
+        folder = self.sweep.folder
+        write_whole(folder / "trials.csv", self._table())
+        if self.best is not None:
+            write_whole(folder / "best.yaml", self._best_config(self.best))
+        write_whole(folder / "report.html", self._page().encode("utf-8", "replace"))
+        if self.best is None and len(self.trials) >= self.sweep.num_trials and not self._running():
+            raise RunError(f"none of {len(self.trials)} trials is complete; the reasons are in {folder / 'trials.csv'}")
+        return "\n".join(self._lines())
+
+    def _trial(self, frozen: Any) -> Trial:
+        epochs, state = frozen.intermediate_values, STATES[frozen.state.name]
+        best = min if self.space.is_minimized else max
+        value = frozen.value if state == "complete" else best(epochs.values(), default=None)
+        return Trial(
+            frozen.number, state, value, max(epochs, default=0), frozen.user_attrs.get("best_epoch"),
+            {one.key: _shown(one, frozen.params.get(one.key)) for one in self.space.searched},
+            str(frozen.user_attrs.get("reason", "")),
+        )  # fmt: skip
+
+    def _running(self) -> list[int]:
+        return [trial.number for trial in self.trials if trial.state == "running"]
+
+    def _table(self) -> str:
+        stream = io.StringIO()
+        keys = [one.key for one in self.space.searched]
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow([*COLUMNS, *keys, "reason"])
+        for t in self.trials:
+            best_epoch, value = ("" if cell is None else cell for cell in (t.best_epoch, t.value))
+            table.writerow([t.number, t.state, value, t.epochs, best_epoch, *(t.values[k] for k in keys), t.reason])
+        return stream.getvalue()
+
+    def _best_config(self, best: Trial) -> str:
+        """The best trial's configuration, as a run of its own beside the sweep."""
+        sweep = self.sweep
+        config = sweep.trial_config(best.number, self._drawn[best.number])
+        name = f"{str(sweep.config.run.name)[: MAX_NAME - 5]}-best"
+        run = config.run.model_copy(update={"dir": sweep.config.run.dir, "name": name})
+        tracking = config.tracking.model_copy(update={"group": sweep.config.tracking.group})
+        head = (
+            f"# The best of {len(self.trials)} trials: {sweep.run(best.number).name}, validation "
+            f"{self.space.metric} {value_text(best.value)}.\n"
+            f"#   vwmm train --config {sweep.folder / 'best.yaml'}        trains it again\n"
+            "# Chosen on the validation cases: expect less on others (report.html).\n\n"
+        )
+        return head + to_yaml(config.model_copy(update={"run": run, "tracking": tracking}))
+
+    def _page(self) -> str:
+        best, predictions, classes = self.best, None, list[str]()
+        if best is not None:
+            predictions, classes = _predictions(self.sweep.run(best.number), list(self.sweep.config.modalities))
+        searching = Searching(
+            name=self.sweep.folder.name,
+            metric=self.space.metric,
+            is_minimized=self.space.is_minimized,
+            num_planned=self.sweep.num_trials,
+            trials=self.trials,
+            best=best,
+            log_scaled=frozenset(one.key for one in self.space.searched if one.log),
+            chosen=frozenset(one.key for one in self.space.searched if one.kind == "choice"),
+            space={one.key: one.describe() for one in self.space.searched},
+            test_fraction=self.sweep.config.split.test_fraction,
+        )
+        return render_search(searching, predictions, classes)
+
+    def _lines(self) -> list[str]:
+        folder, lines = self.sweep.folder, list[str]()
+        counts = [f"{self._count(state)} {state}" for state in ("complete", "pruned", "failed") if self._count(state)]
+        if running := self._running():
+            counts.append(f"{len(running)} unfinished ({', '.join(map(str, running[:8]))})")
+        lines.append(f"trials   {len(self.trials)} of {self.sweep.num_trials}: {', '.join(counts) or 'none'}")
+        if (best := self.best) is not None:
+            lines += [
+                f"best     trial {best.number}: validation {self.space.metric} {value_text(best.value)}, chosen on the "
+                "same cases: expect less on others",
+                *(f"           {key}={json.dumps(value)}" for key, value in best.values.items()),
+                f"again    vwmm train --config {folder / 'best.yaml'}",
+            ]
+        return [*lines, f"table    {folder / 'trials.csv'}", f"report   {folder / 'report.html'}"]
+
+    def _count(self, state: str) -> int:
+        return sum(trial.state == state for trial in self.trials)
+
+
+def _shown(one: Searched, value: Any) -> Any:
+    """A value as a table has it: a text without quotes."""
+    if one.kind != "choice" or value is None:
+        return value
+    content = json.loads(value)
+    return content if isinstance(content, str) else value
+
+
+def _predictions(run: RunFolder, modalities: Sequence[str]) -> tuple[Any, list[str]]:
+    """The predictions of a run's best checkpoint and its classes; none where they cannot be read."""
+    try:
+        best = find_checkpoint(run.best)
+        classes = list(read_meta(best)["classes"]) if best is not None else []
+        table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+        return read_predictions(table, classes, list(modalities), []), classes
+    except (UserError, OSError, ValueError):
+        return None, []
