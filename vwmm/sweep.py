@@ -20,7 +20,8 @@ from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.space import SPACE, read_space
 from vwmm.data.experiment import read_experiment
 from vwmm.engine.launching import check_launch_file, is_launched
-from vwmm.engine.sweeping import plan_sweep, run_worker
+from vwmm.engine.sweep_plan import plan_sweep
+from vwmm.engine.sweeping import run_worker
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",

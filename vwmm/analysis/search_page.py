@@ -105,13 +105,12 @@ def course(searching: Searching) -> Figure:
     figure = new_figure(8.2, 3.3, f"{metric} of {len(searching.trials)} trials{best}")
     axes = figure.subplots()
     _scatter(axes, searching, lambda trial: trial.number)
-    complete = [trial for trial in searching.trials if trial.state == "complete"]
+    complete = [(t.number, t.value) for t in searching.trials if t.state == "complete" and t.value is not None]
     if complete:
-        reduce = np.minimum if searching.is_minimized else np.maximum
-        so_far = reduce.accumulate([trial.value for trial in complete])
-        numbers = [trial.number for trial in complete]
-        axes.step([*numbers, searching.trials[-1].number], [*so_far, so_far[-1]], where="post", color=INK, linewidth=1.2,
-                  label="best so far")  # fmt: skip
+        numbers, values = zip(*complete, strict=True)
+        so_far = (np.minimum if searching.is_minimized else np.maximum).accumulate(np.array(values))
+        last = searching.trials[-1].number
+        axes.step([*numbers, last], [*so_far, so_far[-1]], where="post", color=INK, linewidth=1.2, label="best so far")
     dress(axes, title=f"Validation {metric} by trial", x="trial", y=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-0.5, max(1, len(searching.trials)) - 0.5)
@@ -133,8 +132,8 @@ def slices(searching: Searching) -> Figure:
         if key in searching.chosen:
             names = list(dict.fromkeys(sorted(str(trial.values[key]) for trial in searching.trials)))
             _scatter(axes, searching, lambda trial, key=key, names=names: names.index(str(trial.values[key])))
-            axes.set_xticks(range(len(names)), [plain(name, limit=14) for name in names],
-                            rotation=30 if len(names) > 2 else 0, ha="right" if len(names) > 2 else "center")  # fmt: skip
+            slant = {"rotation": 30, "ha": "right"} if len(names) > 2 else {}
+            axes.set_xticks(range(len(names)), [plain(name, limit=14) for name in names], **slant)
             axes.set_xlim(-0.5, len(names) - 0.5)
         else:
             _scatter(axes, searching, lambda trial, key=key: trial.values[key])
@@ -156,13 +155,13 @@ def slices(searching: Searching) -> Figure:
 def _scatter(axes: Axes, searching: Searching, place: Any) -> None:
     """The trials that have a value; complete ones filled, the best with a ring."""
     for state, colour in COLOURS.items():
-        of_state = [t for t in searching.trials if t.state == state and t.value is not None]
-        if of_state:
-            axes.scatter([place(t) for t in of_state], [t.value for t in of_state], s=26, linewidths=1.3,
-                         edgecolors=colour, facecolors=colour if state == "complete" else "none", label=state, zorder=3,
-                         clip_on=True)  # fmt: skip
+        points = [(place(t), t.value) for t in searching.trials if t.state == state and t.value is not None]
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, s=26, linewidths=1.3, edgecolors=colour, label=state, zorder=3,
+                         facecolors=colour if state == "complete" else "none")  # fmt: skip
     best = searching.best
-    if best is not None:
+    if best is not None and best.value is not None:
         axes.scatter([place(best)], [best.value], s=110, facecolors="none", edgecolors=QUIET, linewidths=1.4, zorder=4,
                      label=f"best: trial {best.number}")  # fmt: skip
 
@@ -218,6 +217,6 @@ def _sentence(searching: Searching) -> str:
         return f"{head} None is complete yet."
     word = "lowest" if searching.is_minimized else "highest"
     return (
-        f"{head} The {word} validation {NAMES[searching.metric]} is {value_text(best.value)}, of trial {best.number} in "
-        f"epoch {best.best_epoch}."
+        f"{head} The {word} validation {NAMES[searching.metric]} is {value_text(best.value)}, of trial {best.number} "
+        f"in epoch {best.best_epoch}."
     )

@@ -151,7 +151,8 @@ def read_space(file: str, files: Sequence[str], overrides: Sequence[str]) -> Spa
         raise UserError(problems)
     origins = {key: f"{file} line {line}" for key, line in parsed.lines.items()}
     given = content.get("parameters")
-    for key in [key for key in given if "." not in str(key)] if isinstance(given, dict) else []:
+    given = given if isinstance(given, dict) else {}
+    for key in [key for key in given if "." not in str(key)]:
         where = origins.get(f"parameters.{key}", file)
         problems.append(f"{where}: parameters.{key}: expected a dotted key of the configuration, such as train.lr")
         content = {**content, "parameters": {k: v for k, v in given.items() if "." in str(k)}}
@@ -220,7 +221,8 @@ class _Checking:
             return None
         if parameter.choices is not None:
             return self._check_choices(key, parameter.choices)
-        assert parameter.low is not None and parameter.high is not None, "the record's rule"
+        assert parameter.low is not None, "the record's rule"
+        assert parameter.high is not None, "the record's rule"
         return self._check_range(key, parameter, parameter.low, parameter.high)
 
     def _check_choices(self, key: str, choices: Sequence[Any]) -> Searched | None:

@@ -70,19 +70,19 @@ class SweepStudy:
     """The trials of a sweep; what is said here is in the journal before the call returns."""
 
     def __init__(self, path: Path, space: Space, *, seed: int, startup: int, is_pruned: bool) -> None:
-        """Opens the journal, or makes it. startup: trials drawn at random. Raises UserError if it is damaged."""
+        """Opens the journal, or makes it; one worker at a time. Raises UserError if it is damaged.
+
+        startup: trials drawn at random, and complete before one is given up.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.path, self.space, self.startup, self.is_pruned = path, space, startup, is_pruned
         self._seed = seed
         check_journal(path)
         with self._understood():
-            self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalLock(path)))  # type: ignore[arg-type]
-            optuna.create_study(
-                storage=self._storage,
-                study_name=_NAME,
-                direction="minimize" if space.is_minimized else "maximize",
-                load_if_exists=True,
-            )
+            self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalLock(path)))
+            if _NAME not in optuna.get_all_study_names(self._storage):
+                direction = "minimize" if space.is_minimized else "maximize"
+                optuna.create_study(storage=self._storage, study_name=_NAME, direction=direction)
 
     def facts(self, now: Mapping[str, Any]) -> dict[str, Any]:
         """What the sweep began with; that is `now`, if it begins now."""

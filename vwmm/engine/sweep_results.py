@@ -19,7 +19,7 @@ from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
 if TYPE_CHECKING:
     from vwmm.engine.study import SweepStudy
-    from vwmm.engine.sweeping import Sweep
+    from vwmm.engine.sweep_plan import Sweep
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 COLUMNS = ("number", "state", "value", "epochs", "best_epoch")
@@ -32,9 +32,9 @@ class Results:
         self.sweep, self.space = sweep, sweep.space
         found = study.trials()
         self.trials, self._drawn = [self._trial(frozen) for frozen in found], [frozen.params for frozen in found]
-        complete = [trial for trial in self.trials if trial.state == "complete"]
-        best = min if self.space.is_minimized else max
-        self.best = best(complete, key=lambda trial: trial.value) if complete else None
+        sign = 1 if self.space.is_minimized else -1
+        complete = [(sign * t.value, t.number) for t in self.trials if t.state == "complete" and t.value is not None]
+        self.best = self.trials[min(complete)[1]] if complete else None
 
     def write(self) -> str:
         """Writes the files; what is known, in lines. Raises RunError if all trials have ended and none is complete."""
