@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import ROOT
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
-from vwmm.config.space import Space, Searched, read_space
+from vwmm.config.space import Searched, Space, read_space
 
 SPACES = sorted((ROOT / "configs" / "spaces").glob("*.yaml"))
 
@@ -128,13 +128,13 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_space(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="space.yaml") as caught:
+    with pytest.raises(UserError, match=r"space\.yaml") as caught:
         read(tmp_path, text)
     assert message in str(caught.value)
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="--space nowhere.yaml: file not found"):
+    with pytest.raises(UserError, match=r"--space nowhere\.yaml: file not found"):
         read_space("nowhere.yaml", [], [])
 
 

@@ -81,8 +81,7 @@ class SweepStudy:
         with self._understood():
             self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalLock(path)))
             if _NAME not in optuna.get_all_study_names(self._storage):
-                direction = "minimize" if space.is_minimized else "maximize"
-                optuna.create_study(storage=self._storage, study_name=_NAME, direction=direction)
+                optuna.create_study(storage=self._storage, study_name=_NAME, direction=self._direction())
 
     def facts(self, now: Mapping[str, Any]) -> dict[str, Any]:
         """What the sweep began with; that is `now`, if it begins now."""
@@ -98,22 +97,26 @@ class SweepStudy:
             return self._study(RandomSampler(seed=0)).get_trials()
 
     def add(self) -> int:
-        """Draws a new trial; its number. To be called by one worker at a time."""
+        """Draws a new trial; its number. To be called by one worker at a time.
+
+        It is drawn in a copy in memory, so that the journal gets it in one line: whole, or not at all.
+        """
         with self._understood():
-            number = len(self.trials())
-            study = self._study(self._sampler(number))
-            self._draw(study.ask())
-            return number
+            trials = self.trials()
+            copy = optuna.create_study(direction=self._direction(), sampler=self._sampler(len(trials)))
+            copy.add_trials(trials)
+            self._draw(drawn := copy.ask())
+            frozen = optuna.trial.create_trial(
+                state=RUNNING, params=drawn.params, distributions=drawn.distributions, values=None
+            )
+            self._study(RandomSampler(seed=0)).add_trial(frozen)
+            return len(trials)
 
     def values(self, number: int) -> dict[str, Any]:
-        """What was drawn for a trial; what its worker did not live to draw is drawn now."""
+        """What was drawn for a trial."""
         with self._understood():
-            frozen = self.trials()[number]
-            missing = [one.key for one in self.space.searched if one.key not in frozen.params]
-            if missing:
-                self._draw(self._open(number, self._sampler(number)))
-                frozen = self.trials()[number]
-            return {one.key: frozen.params[one.key] for one in self.space.searched}
+            params = self.trials()[number].params
+            return {one.key: params[one.key] for one in self.space.searched}
 
     def report(self, number: int, epoch: int, value: float, *, warmup: int) -> bool:
         """Notes the value of an epoch; whether the trial is better given up: worse than half of those before it.
@@ -149,6 +152,9 @@ class SweepStudy:
                 trial.suggest_int(one.key, int(one.low), int(one.high), step=int(one.step or 1), log=one.log)
             else:
                 trial.suggest_float(one.key, one.low, one.high, step=one.step, log=one.log)
+
+    def _direction(self) -> str:
+        return "minimize" if self.space.is_minimized else "maximize"
 
     def _sampler(self, number: int) -> TPESampler:
         """What is drawn depends on the seed, the trial's number and the trials before it, on nothing else.
