@@ -47,7 +47,7 @@ def test_imports_only_look_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_accelerate_and_trackers_are_imported_in_the_engine_only(path: Path) -> None:
-    found = {name.split(".")[0] for name in imports_of(path)} & {"accelerate", "wandb"}
+    found = {name.split(".")[0] for name in imports_of(path)} & {"accelerate", "wandb", "optuna"}
     assert not found or room_of(path.relative_to(PACKAGE).parts) == "engine"
 
 
@@ -56,11 +56,11 @@ def test_no_command_shadows_the_standard_library() -> None:
     assert not names & set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["train", "--print-config"]])
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["train", "--print-config"], ["sweep", "--help"]])
 def test_help_does_not_wait_for_torch_or_monai(command: list[str]) -> None:
     code = (
         "import sys; from vwmm.__main__ import main; assert main(sys.argv[1:]) == 0;"
-        "heavy = {'torch', 'monai', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules);"
+        "heavy = {'torch', 'monai', 'pandas', 'sklearn', 'matplotlib', 'optuna'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True)

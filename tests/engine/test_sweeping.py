@@ -14,7 +14,7 @@ from vwmm.config.errors import RunError, StoppedEarly, Told, UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.space import read_space
-from vwmm.engine.study import JournalLock
+from vwmm.engine.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweeping import Worker, run_worker
 
@@ -66,7 +66,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     monkeypatch.setattr(vwmm.engine.sweeping, "launch", fake)
     monkeypatch.setattr(vwmm.engine.sweeping, "_LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(
-        vwmm.engine.checkpoint, "read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
+        "vwmm.engine.checkpoint.read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
     )
     monkeypatch.setattr("vwmm.engine.sweep_results.read_meta", lambda folder: {"classes": ["a", "b"]})
     return fake

@@ -165,7 +165,7 @@ class Tracking(Record):
     project: Name = "vwmm"
     """The tracker's project."""
     group: Name | None = None
-    """Under which W&B shows runs together; `vwmm cross_validate` sets it for its folds."""
+    """Under which W&B shows runs together; `vwmm cross_validate` and `vwmm sweep` set it for theirs."""
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """W&B: `auto` goes online if there are a key and a network, else offline."""
     images: Annotated[int, Field(ge=0)] = 0
