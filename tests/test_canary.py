@@ -69,6 +69,19 @@ def test_in_a_launch_file(canary: Path, cohort: Path, tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+def test_in_a_search_space_and_in_the_journal_of_a_sweep(canary: Path, cohort: Path, tmp_path: Path) -> None:
+    arguments = ["sweep", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *TINY, "run.name=s"]
+    (tmp_path / "space.yaml").write_text(f"parameters: {yaml_canary(canary)}")
+    assert run_command(*arguments, "--space", "space.yaml", cwd=tmp_path).returncode == 2
+    journal = tmp_path / "runs" / "s" / "sweep.journal"
+    journal.parent.mkdir(parents=True)
+    plant(journal, canary)
+    journal.write_bytes(journal.read_bytes() + b"\n")
+    done = run_command(*arguments, cwd=tmp_path)
+    assert (done.returncode, "sweep.journal line 1: is damaged" in done.stderr) == (2, True), done.stderr
+    assert not canary.exists()
+
+
 def test_in_a_table_and_in_an_image(canary: Path, tmp_path: Path) -> None:
     plant(tmp_path / "a.npy", canary)
     plant(tmp_path / "b.nii.gz", canary)

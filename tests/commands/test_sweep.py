@@ -147,10 +147,10 @@ def test_the_same_command_again_trains_nothing_and_says_the_result(swept: Path, 
 
 
 @pytest.mark.slow
-def test_a_hopeless_trial_is_stopped_early(cohort: Path, swept: Path, tmp_path: Path) -> None:
+def test_a_hopeless_trial_is_stopped_early(cohort: Path, tmp_path: Path) -> None:
     """With this seed the second trial has less than half of the learning rate of the first, which is small already."""
     (tmp_path / "space.yaml").write_text("metric: loss\nparameters: {train.lr: {low: 1e-6, high: 1e-3, log: true}}\n")
-    arguments = ["--trials", "2", "--startup", "1", "train.epochs=14", f"cache.dir={swept}/cache", "train.seed=41"]
+    arguments = ["--trials", "2", "--startup", "1", "train.epochs=14", "train.seed=41"]
     done = run_command(
         "sweep", "--launch", "launch/cpu.yaml", "--space", "space.yaml", *arguments[:4], f"data.csv={cohort}", *TINY,
         *arguments[4:], "run.name=s", cwd=tmp_path,
@@ -158,7 +158,8 @@ def test_a_hopeless_trial_is_stopped_early(cohort: Path, swept: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     complete, pruned = rows(tmp_path / "runs" / "s")
     assert (complete["state"], pruned["state"]) == ("complete", "pruned"), done.stderr
-    assert (complete["epochs"], pruned["epochs"]) == ("14", "2"), "the first epoch that may decide, and does"
+    assert complete["epochs"] == "14"
+    assert 2 <= int(pruned["epochs"]) < 14, "the first tenth decides nothing"
     status = json.loads((tmp_path / "runs" / "s" / "trial-0001" / "status.json").read_text())
     assert status["state"] == "preempted"
     assert status["epoch"] < 14

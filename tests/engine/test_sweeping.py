@@ -1,6 +1,8 @@
 """The workers of a sweep, with a training that takes no time: who does which trial, and what is drawn for it."""
 
 import json
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.space import read_space
 from vwmm.engine.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep_plan import Sweep, plan_sweep
-from vwmm.engine.sweeping import Worker, run_worker
+from vwmm.engine.sweeping import Worker, run_worker, wait_until_free
 
 SPACE = "metric: loss\nparameters: {train.lr: {low: 1e-5, high: 1e-1, log: true}, model.dropout: {low: 0, high: 0.7}}\n"
 EPOCHS = 4
@@ -231,7 +233,7 @@ def test_a_signal_between_two_trials_ends_the_worker(training: FakeTraining, coh
 
 
 def test_a_hopeless_trial_is_given_up(training: FakeTraining, cohort: Path, tmp_path: Path) -> None:
-    """Worse than the median of those before it from the second epoch on; the first decides nothing."""
+    """In the first epoch that is worse than the median of those before it."""
     levels = iter([1.0, 1.0, 9.0, 0.5])
     training.during = lambda run: setattr(training, "level", next(levels))
     training.loss = lambda config, epoch: training.level  # type: ignore[attr-defined]
@@ -241,6 +243,33 @@ def test_a_hopeless_trial_is_given_up(training: FakeTraining, cohort: Path, tmp_
         ("complete", "4"), ("complete", "4"), ("pruned", "1"), ("complete", "4"),
     ]  # fmt: skip
     assert not (sweep.run(2).path / "checkpoints").exists()
+
+
+def test_no_trial_is_given_up_while_it_warms_up(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("metric: auroc\nparameters: {model.dropout: {low: 0, high: 0.7}}\n")
+    space = read_space(str(tmp_path / "space.yaml"), [], [])
+    study = SweepStudy(tmp_path / "journal", space, seed=0, startup=1, is_pruned=True)
+    study.tell(study.add(), COMPLETE, 0.9)  # it has no epochs to compare with
+    for value in (0.8, 0.1):
+        number = study.add()
+        said = [study.report(number, epoch, value, warmup=2) for epoch in range(1, 5)]
+        study.tell(number, COMPLETE, value)
+    assert said == [False, False, True, True]
+
+
+def test_a_trial_waits_for_the_processes_that_a_dead_worker_left(
+    training: FakeTraining, cohort: Path, tmp_path: Path
+) -> None:
+    sweep = plan(cohort, tmp_path, trials=1)
+    held = sweep.run(0).lock()
+    was_held = list[bool]()
+    training.during = lambda run: was_held.append(not held.closed)
+    timer = threading.Timer(1.0, held.close)
+    timer.start()
+    work(sweep)
+    assert was_held == [False]
+    with sweep.run(1).lock(), pytest.raises(StoppedEarly):
+        wait_until_free(sweep.run(1), [10])
 
 
 def test_another_space_configuration_or_cohort_is_refused(training: FakeTraining, cohort: Path, tmp_path: Path) -> None:
@@ -290,8 +319,6 @@ def test_a_damaged_journal_is_named(line: bytes, cohort: Path, training: FakeTra
 
 
 def test_without_optuna_the_extra_is_named(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delitem(sys.modules, "vwmm.engine.study")
     with pytest.raises(UserError, match=r"a sweep needs Optuna .*\[sweep\]"):

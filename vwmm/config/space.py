@@ -11,19 +11,18 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationError
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, key_of, shorten
 from vwmm.config.loading import parse_file, read_config
-from vwmm.config.record import Record, without
 from vwmm.config.run_folder import FREE_KEYS
 from vwmm.config.schema import Config
+from vwmm.config.space_file import Parameter, SpaceFile
 
 SPACE = "configs/spaces/default.yaml"
-METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
 SEARCHABLE = ("model", "augment", "train")
 _REFUSED = {
     "train.seed": "a seed that is chosen by its validation score is chosen for its luck",
@@ -31,54 +30,6 @@ _REFUSED = {
 }
 # Whole numbers of a range are each tried where there are no more than this; combinations where these are not more.
 MAX_VALUES, MAX_COMBINATIONS = 64, 256
-
-
-class Parameter(Record):
-    """A range of numbers, or a list of choices."""
-
-    low: float | None = None
-    """The smallest value."""
-    high: float | None = None
-    """The largest value."""
-    log: bool = False
-    """Whether orders of magnitude are equally likely, not values."""
-    step: Annotated[float, Field(gt=0)] | None = None
-    """Distance of the values, counted from `low`; null: any."""
-    choices: Annotated[list[Any], Field(min_length=1)] | None = None
-    """The values to choose from, in the place of a range."""
-
-    @field_validator("low", "high", "step", mode="before")
-    @classmethod
-    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
-        """Of the record's rule only this: true may be a choice."""
-        if isinstance(value, bool):
-            raise ValueError("expected a number")
-        return value
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> "Parameter":
-        if self.choices is not None:
-            beside = [name for name in ("low", "high", "step") if getattr(self, name) is not None]
-            beside += ["log"] if self.log else []
-            return without([f"{name}: choices stand alone" for name in beside], self)
-        absent = [name for name in ("low", "high") if getattr(self, name) is None]
-        problems = [f"{name}: this key is required, or choices" for name in absent]
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            problems.append(f"low: expected a number less than high ({self.high:g}), found {self.low:g}")
-        if self.log and self.low is not None and self.low <= 0:
-            problems.append(f"low: expected a number greater than 0 with log: true, found {self.low:g}")
-        if self.log and self.step is not None:
-            problems.append("step: does not go with log: true")
-        return without(problems, self)
-
-
-class SpaceFile(Record):
-    """What a space's YAML file holds."""
-
-    metric: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] | None = None
-    """The validation value that is searched for; it chooses each trial's best checkpoint, too. null: train.monitor."""
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
-    """By the dotted keys of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -316,4 +267,4 @@ def _value_at(config: Config, key: str) -> Any:
 
 
 def _number(value: float) -> str:
-    return json.dumps(int(value) if value.is_integer() else value)
+    return json.dumps(int(value) if float(value).is_integer() else value)

@@ -97,7 +97,7 @@ class Worker:
         """Trains a trial and notes what came of it; an exit code if the worker is to end."""
         run = self.sweep.run(number)
         values = self.study.values(number)
-        _wait_until_free(run, self.signals)
+        wait_until_free(run, self.signals)
         watcher = Watcher(self.study, number, run, self.sweep.trial_config(number, values))
         say(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
         say(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
@@ -220,7 +220,7 @@ def _key(number: int) -> str:
     return f"{number:015x}"
 
 
-def _wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
+def wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
     """Processes whose worker was killed may still be saving."""
     if run.is_in_use():
         say(f"waiting for the processes that a worker has left behind in {run.path}")
