@@ -15,7 +15,7 @@ from tests.conftest import TINY
 from vwmm.config.errors import RunError, StoppedEarly, Told, UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.space import read_space
+from vwmm.config.space import Searched, Space, read_space
 from vwmm.engine.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweeping import Worker, run_worker, wait_until_free
@@ -210,6 +210,19 @@ def test_a_value_that_does_not_exist_is_a_failure(training: FakeTraining, cohort
     with pytest.raises(RunError):
         work(sweep)
     assert table(sweep)[0][-1] == "loss does not exist on these validation cases"
+
+
+@pytest.mark.parametrize(("key", "value"), [("train.batch_size", "7"), ("train.warmup_steps", "4000")])
+def test_values_that_do_not_go_together_are_a_failure(
+    key: str, value: str, training: FakeTraining, cohort: Path, tmp_path: Path
+) -> None:
+    """Of a large space not all combinations are checked ahead of time."""
+    unchecked = Space("loss", (Searched(key, "choice", choices=(value,)),))
+    sweep = plan(cohort, tmp_path, trials=4)
+    sweep = plan_sweep(sweep.config, unchecked, [], sweep.overrides, num_trials=4, startup=2, is_pruned=False)
+    with pytest.raises(RunError, match=r"3 trials in a row have failed, .*(multiple of|not below)"):
+        work(sweep)
+    assert training.runs == []
 
 
 def test_wrong_input_ends_the_sweep_and_the_trial_waits(training: FakeTraining, cohort: Path, tmp_path: Path) -> None:

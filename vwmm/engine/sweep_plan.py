@@ -1,7 +1,7 @@
 """A sweep, checked before anything starts, and what a sweep that goes on must have in common with its beginning."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,8 @@ class Sweep:
     """Whether hopeless trials are given up early."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What a sweep that goes on must have begun with."""
+    check: Callable[[Config], list[str]] = lambda config: []
+    """What is wrong with a trial's configuration for this cohort."""
 
     def run(self, number: int) -> RunFolder:
         """The run of a trial."""
@@ -54,8 +56,11 @@ class Sweep:
         return self.space.overrides(values) + [f"{key}={json.dumps(value)}" for key, value in named.items()]
 
     def trial_config(self, number: int, values: dict[str, Any]) -> Config:
-        """The configuration of a trial's run."""
-        return load_config(self.files, [*self.overrides, *self.trial_overrides(number, values)])
+        """The configuration of a trial's run. Raises UserError where the values do not go together."""
+        config = load_config(self.files, [*self.overrides, *self.trial_overrides(number, values)])
+        if problems := self.check(config):
+            raise UserError(problems)
+        return config
 
 
 def plan_sweep(
@@ -89,7 +94,10 @@ def plan_sweep(
         "cohort": cohort.content_hash(),
         "split": split_hash(cohort, assigned),
     }
-    return Sweep(config, space, folder, files, overrides, num_trials, startup, is_pruned, facts)
+    return Sweep(
+        config, space, folder, files, overrides, num_trials, startup, is_pruned, facts,
+        lambda trial: recipe_problems(trial, cohort, assigned),
+    )  # fmt: skip
 
 
 def open_study(sweep: Sweep) -> "SweepStudy":

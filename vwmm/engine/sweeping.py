@@ -98,7 +98,11 @@ class Worker:
         run = self.sweep.run(number)
         values = self.study.values(number)
         wait_until_free(run, self.signals)
-        watcher = Watcher(self.study, number, run, self.sweep.trial_config(number, values))
+        try:
+            watcher = Watcher(self.study, number, run, self.sweep.trial_config(number, values))
+        except UserError as error:  # not all combinations could be checked ahead of time
+            self._fail(number, error.problems[0])
+            return None
         say(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
         say(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
         if run.state() != "done":
@@ -121,7 +125,7 @@ class Worker:
     def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
         """What came of a trial, decided by its values alone, not by how far it got while it was being told to stop."""
         from vwmm.engine.checkpoint import find_checkpoint, read_meta
-        from vwmm.engine.study import COMPLETE, FAILED, PRUNED
+        from vwmm.engine.study import COMPLETE, PRUNED
 
         run, metric = watcher.run, self.sweep.space.metric
         if watcher.is_hopeless:
@@ -140,10 +144,15 @@ class Worker:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 reason = str(json.loads(run.status.read_text())["reason"] or reason)
         if meta is None or meta[metric] is None:
-            self.study.tell(number, FAILED, reason=reason)
-            say(f"trial {number} failed: {reason}")
+            self._fail(number, reason)
             return
         self.study.tell(number, COMPLETE, meta[metric], best_epoch=meta["epoch"], cases=meta["cases"])
+
+    def _fail(self, number: int, reason: str) -> None:
+        from vwmm.engine.study import FAILED
+
+        self.study.tell(number, FAILED, reason=reason)
+        say(f"trial {number} failed: {reason}")
 
     def write_results(self) -> str:
         """trials.csv, best.yaml and report.html as things are now; what is known, in lines."""
