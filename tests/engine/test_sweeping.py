@@ -167,6 +167,16 @@ def test_a_trial_that_was_done_when_its_worker_died_is_not_trained_again(
     assert table(sweep)[0][1] == "complete"
 
 
+def test_a_run_that_was_finished_with_other_values_is_not_taken_for_the_trial(
+    training: FakeTraining, cohort: Path, tmp_path: Path
+) -> None:
+    sweep = plan(cohort, tmp_path, trials=1)
+    work(sweep)
+    (sweep.folder / "sweep.journal").unlink()
+    with pytest.raises(UserError, match=r"trial-0000 is finished with another configuration: train.lr: was"):
+        work(plan(cohort, tmp_path, "train.seed=1", trials=1))
+
+
 def test_a_worker_that_died_while_it_wrote_leaves_no_half_a_trial(
     training: FakeTraining, cohort: Path, tmp_path: Path
 ) -> None:
