@@ -24,15 +24,18 @@ from vwmm.data.experiment import read_experiment
 from vwmm.data.order import slot_problems
 from vwmm.engine.cross_validation import plan_folds
 from vwmm.engine.submission import Request, ask_slurm, has_slurm, read_request
+from vwmm.sweep import OWN_OPTIONS, check_sweep
 
 OPTIONS = {
     "TEMPLATE": "train, cross_validate, prepare or sweep: slurm/TEMPLATE.sh",
     "--NAME=VALUE": "an option of sbatch: --nodes=2 --gpus-per-node=4 --time=24:00:00 --array=0-9%4",
     "--config FILE": "a YAML file; may be repeated",
     "KEY=VALUE": "sets one key: train.epochs=5",
+    "--space, --trials, ...": "(sweep) those of `vwmm sweep`",
     "--submit": "submits it, if nothing is wrong",
 }
-TEMPLATES = ("train", "cross_validate", "prepare")
+WITH_VALUE = ("--config", *OWN_OPTIONS)
+TEMPLATES = ("train", "cross_validate", "prepare", "sweep")
 
 
 def main(arguments: list[str]) -> int:
@@ -70,15 +73,18 @@ def _read(arguments: Sequence[str]) -> tuple[CommandLine, list[str], list[str]]:
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
-        if word == "--config" and rest:
+        name = word.partition("=")[0]
+        if word in WITH_VALUE and rest:
             ours += [word, rest.pop(0)]
-        elif word.startswith("-") and word not in ("-h", "--help", "--submit") and not word.startswith("--config="):
+        elif word.startswith("-") and name not in ("-h", "--help", "--submit", *WITH_VALUE):
             options.append(word)
         else:
             ours.append(word)
-    line = parse_command_line(ours, flags=["--submit"], words=["TEMPLATE"])
+    line = parse_command_line(ours, options=OWN_OPTIONS, flags=["--submit"], words=["TEMPLATE"])
     if "--help" not in line.options and line.words[0] not in TEMPLATES:
         raise UserError(f"{line.words[0]}: no such template; expected {', '.join(TEMPLATES)}")
+    if line.words and line.words[0] != "sweep" and (wrong := [name for name in OWN_OPTIONS if name in line.options]):
+        raise UserError(f"argument {wrong[0]}: only sweep has it")
     return line, options, [word for word in ours if word not in ("--submit", *line.words)]
 
 
@@ -109,6 +115,14 @@ def _check(template: str, line: CommandLine, request: Request | None) -> list[st
         config = load_config(line.files, line.overrides)
         cohort = check_cohort_to_prepare(config)
         return [f"prepares   the images of {len(cohort.cases)} cases into {config.cache.dir}"]
+    if template == "sweep":
+        sweep = check_sweep(line)
+        if request is not None and request.num_nodes > 1:
+            raise UserError(
+                f"--nodes={request.num_nodes}: a worker of a sweep is on one node; --array=0-N starts more of them"
+            )
+        searched = ", ".join(one.key for one in sweep.space.searched)
+        return [f"searches   {searched}: {sweep.num_trials} trials in {sweep.folder}", *_share(sweep.config, request)]
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
     if template == "train":
         config = read_experiment(files, line.overrides)

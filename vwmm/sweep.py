@@ -14,13 +14,13 @@ import os
 import sys
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.command_line import CommandLine, help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.space import SPACE, read_space
 from vwmm.data.experiment import read_experiment
 from vwmm.engine.launching import check_launch_file, is_launched
-from vwmm.engine.sweep_plan import plan_sweep
+from vwmm.engine.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweeping import run_worker
 
 OPTIONS = {
@@ -32,17 +32,24 @@ OPTIONS = {
     "--prune median|none": "whether a trial worse than half of those before it is stopped early (default: median)",
     "--launch FILE": "an Accelerate configuration for each trial: launch/multi_gpu.yaml, ...",
 }
+OWN_OPTIONS = ("--space", "--trials", "--startup", "--prune")
 TRAIN = Path(__file__).with_name("train.py").resolve()
 PRUNERS = ("median", "none")
 
 
 def main(arguments: list[str]) -> int:
     """`vwmm sweep`: one worker."""
-    line = parse_command_line(arguments, options=["--space", "--trials", "--startup", "--prune", "--launch"])
+    line = parse_command_line(arguments, options=[*OWN_OPTIONS, "--launch"])
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     _refuse_launchers()
+    print(run_worker(check_sweep(line), TRAIN, line.options.get("--launch")), flush=True)
+    return EXIT_DONE
+
+
+def check_sweep(line: CommandLine) -> Sweep:
+    """The sweep of a command line. Raises UserError with every problem of options, space, configuration and cohort."""
     problems, space, config = list[str](), None, None
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
     num_trials = _count(line.options.get("--trials", "40"), "--trials", problems)
@@ -63,11 +70,9 @@ def main(arguments: list[str]) -> int:
         problems += error.problems
     if problems or space is None or config is None:
         raise UserError(problems)
-    sweep = plan_sweep(
+    return plan_sweep(
         config, space, files, line.overrides, num_trials=num_trials, startup=startup, is_pruned=pruner == "median"
     )
-    print(run_worker(sweep, TRAIN, line.options.get("--launch")), flush=True)
-    return EXIT_DONE
 
 
 def _refuse_launchers() -> None:

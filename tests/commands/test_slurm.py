@@ -84,7 +84,10 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
         (["cross_validate", "--array=0-3"], "--array: no task for fold 4; the folds are 0, 1, 2, 3, 4"),
         (["cross_validate", "--array=0-6"], "--array: there is no fold 5, 6; the folds are"),
         (["prepare", "data.csv=none.csv"], "none.csv"),
-        (["trian"], "trian: no such template; expected train, cross_validate, prepare"),
+        (["trian"], "trian: no such template; expected train, cross_validate, prepare, sweep"),
+        (["sweep", "--nodes=2", "--trials", "4"], "--nodes=2: a worker of a sweep is on one node"),
+        (["sweep", "--trials=many"], "argument --trials many: expected a whole number from 1"),
+        (["train", "--trials", "4"], "argument --trials: only sweep has it"),
         ([], "missing: TEMPLATE"),
     ],
 )

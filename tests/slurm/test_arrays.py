@@ -72,3 +72,22 @@ def test_a_number_without_a_fold_is_refused(cluster: Cluster, cohort: Path, tmp_
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
     assert f"fold counts from 0: with folds={FOLDS} it is 0 to {FOLDS - 1}" in log_of(tmp_path, f"{job}_7")
     assert [path.name for path in tmp_path.iterdir()] == [f"vwmm-cv-{job}_7.log"]
+
+
+def test_workers_of_a_sweep_share_its_trials(cluster: Cluster, cohort: Path, local: Path, tmp_path: Path) -> None:
+    """One of the two is stopped; each trial is there once all the same."""
+    words = [f"data.csv={cohort}", *TINY, "train.epochs=3", "train.log_every=1", "run.name=search", "--trials", "3"]
+    job = submit(
+        cluster, "sweep", tmp_path, *words, f"cache.dir={local}/cache", options=("--array=0-1",)
+    )  # fmt: skip
+    trials = [tmp_path / "runs" / "search" / f"trial-{number:04d}" for number in range(3)]
+    with steps_seen(trials[0]) as seen:
+        reach(cluster, f"{job}_0", seen, 2)
+        disturb(cluster, f"{job}_0", "USR1")
+    for task in (0, 1):
+        ended = cluster.wait(f"{job}_{task}", *ENDED, timeout_s=400)
+        assert ended["JobState"] == "COMPLETED", log_of(tmp_path, f"{job}_{task}")
+    table = pd.read_csv(tmp_path / "runs" / "search" / "trials.csv")
+    assert list(table.number) == [0, 1, 2]
+    assert set(table.state) <= {"complete", "pruned"}
+    assert [trial.is_dir() for trial in trials] == [True, True, True]

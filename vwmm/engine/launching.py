@@ -150,7 +150,8 @@ def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
 
 def is_launched() -> bool:
     """Whether a launcher started this process, as one of several perhaps."""
-    return "LOCAL_RANK" in os.environ or any(name.startswith("ACCELERATE_") for name in os.environ)
+    # The second is set by `accelerate launch` for a single process; others of its variables people set themselves.
+    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def listen() -> None:

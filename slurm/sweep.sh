@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Searches for hyper-parameters: each task of the array is a worker that trains trials, on the GPUs that it is given,
+# until there are as many as asked for. All arguments are those of `vwmm sweep`:
+#
+#     sbatch slurm/sweep.sh --config my.yaml run.name=search --space space.yaml --trials 40
+#     sbatch --array=0-15%8 --gpus-per-node=1 slurm/sweep.sh --config my.yaml run.name=search --trials 200
+#
+# The workers share one journal in runs/NAME. A task that is stopped goes on with its trial, or another one does. More
+# workers may be submitted at any time. A worker is on one node.
+#SBATCH --job-name=vwmm-sweep
+#SBATCH --array=0-7
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%A_%a.log
+
+source "${VWMM_HOME:-$(dirname -- "$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s/.* Command=\([^ ]*\).*/\1/p')")/..}/slurm/job.bash" || exit 1
+
+vwmm_prepare_job
+vwmm_run_and_requeue sweep "$@"
