@@ -4,12 +4,15 @@ import json
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+from vwmm.engine import tracking
 from vwmm.engine.tracking import trackable_config
 
 
@@ -64,8 +67,6 @@ def test_the_tracked_configuration_has_no_path() -> None:
 
 
 def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vwmm.engine import tracking
-
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -73,6 +74,50 @@ def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.Monkey
         mode, why = tracking.wandb_mode("auto")
     assert mode == "offline"
     assert "cannot be reached" in why
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection, and then nothing more: W&B itself would wait for 100 s."""
+    monkeypatch.setattr(tracking, "PROBE_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        mode, why = tracking.wandb_mode("auto")
+    assert (mode, "cannot be reached" in why) == ("offline", True)
+
+
+def test_a_server_that_answers_once_and_then_no_more_leaves_the_run_offline(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "_answers", lambda url: True)
+    monkeypatch.setattr(tracking, "INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    config = load_config([], ["tracking.trackers=[wandb]"])
+    trackers = tracking.open_trackers(config, RunFolder(tmp_path))
+    assert "W&B, offline" in trackers.where()[0]
+    assert "the server does not answer; later: `vwmm sync" in trackers.where()[0]
+    trackers.finish()
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+
+
+def test_a_tracker_that_fails_is_told_no_more_and_costs_nothing_else(tmp_path: Path) -> None:
+    class Told:
+        def __init__(self, *, fails: bool) -> None:
+            self.where, self.identity, self.rows, self.fails = "W&B, online: https://x", "", list[Any](), fails
+
+        def log(self, rows: Any) -> None:
+            if self.fails:
+                raise ConnectionError("the network has gone")
+            self.rows += rows
+
+    good, bad = Told(fails=False), Told(fails=True)
+    trackers = tracking.Trackers(RunFolder(tmp_path), [bad, good])  # type: ignore[list-item]
+    for step in (1, 2):
+        trackers.log([{"event": "train", "epoch": 1, "step": step, "loss": 0.5, "lr": None}])
+    assert len(trackers) == 1
+    assert good.rows == [(step, {"train/loss": 0.5, "epoch": 1}) for step in (1, 2)]
 
 
 def test_online_without_a_server_is_an_error_in_words(cohort: Path, tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]
                 f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
             ) from error
         why = f" (the server does not answer; later: `vwmm sync {run.path}`)"
+        wandb.teardown()  # its own process still holds the run
         tracker = WandbTracker(sheet, identity=identity, is_online=False, init_timeout_s=90.0)
     tracker.where += why
     return tracker
