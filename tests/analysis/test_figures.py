@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from vwmm.analysis import figures
 from vwmm.analysis.figures import Example, thin, to_svg
 from vwmm.analysis.intervals import Interval
-from vwmm.analysis.records import TRAIN_COLUMNS, VALIDATION_COLUMNS, History
+from vwmm.analysis.records import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History
 from vwmm.analysis.svg import PALETTE
 
 
@@ -54,6 +55,18 @@ def all_figures(classes: list[str]) -> list[Figure]:
         figures.modality_presence(presence),
         figures.examples([example]),
     ]
+
+
+def test_each_modality_has_a_curve_of_its_own_beside_all_together() -> None:
+    history = make_history()
+    tables = {
+        name: history.validation[list(ALONE_COLUMNS)].assign(cases=50.0 + k) for k, name in enumerate(("ct", "mri"))
+    }
+    figure = figures.modality_curves(replace(history, alone=tables))
+    drawn = text_of(to_svg(figure))
+    for words in ("Accuracy of each modality by itself", "all together", "ct (N = 50)", "mri (N = 51)"):
+        assert words in drawn, drawn
+    assert len(figure.axes[0].get_lines()) == 3
 
 
 def test_svg_is_repeatable_and_shares_no_id_with_another_figure() -> None:

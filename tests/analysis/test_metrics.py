@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vwmm.analysis.metrics import classification_metrics, confusion_matrix, macro_auroc, mean_loss, roc_curves
+from vwmm.analysis.predictions import Predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -114,3 +115,17 @@ def test_roc_curves_skip_a_class_without_cases() -> None:
     assert [curve.label for curve in curves] == [0, 2]
     assert [curve.auroc for curve in curves] == [1.0, 1.0]
     assert (curves[0].false_positive_rate[0], curves[0].true_positive_rate[-1]) == (0.0, 1.0)
+
+
+def test_a_modality_alone_is_measured_on_the_cases_that_have_it() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], dtype=np.float32)
+    predictions = Predictions(
+        cases=["a", "b", "c"], patients=["a", "b", "c"], labels=np.array([0, 1, 1]), logits=logits,
+        present=np.array([[True, False], [True, True], [False, True]]), classes=["x", "y"], modalities=["ct", "mri"],
+        alone={"ct": logits, "mri": logits},
+    )  # fmt: skip
+    alone = predictions.alone_metrics()
+    assert [(name, scores["cases"], scores["accuracy"]) for name, scores in alone.items()] == [
+        ("ct", 2, 1.0), ("mri", 2, 0.5),
+    ]  # fmt: skip
+    assert predictions.metrics()["cases"] == 3

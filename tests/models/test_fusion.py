@@ -127,6 +127,20 @@ def test_images_of_a_batch_keep_their_rows() -> None:
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_each_modality_alone_is_answered_as_if_the_others_were_missing() -> None:
+    model = build().eval()
+    images, present = images_of(2), mask_of([[1, 1, 1], [1, 0, 1]])
+
+    answers = model(images, present, each_alone=True)
+
+    assert answers.shape[:2] == (2, 4)
+    torch.testing.assert_close(answers[:, 0], model(images, present), rtol=0, atol=0)
+    for m in range(3):
+        only = torch.zeros_like(present)
+        only[:, m] = present[:, m]
+        torch.testing.assert_close(answers[:, 1 + m], model(images, only), rtol=0, atol=0)
+
+
 def test_a_branch_without_an_image_keeps_its_statistics() -> None:
     model = build().train()
     before = state_of(model.branches["flat"])
