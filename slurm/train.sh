@@ -15,7 +15,8 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
-source "${VWMM_HOME:-$(dirname -- "$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s/.* Command=\([^ ]*\).*/\1/p')")/..}/slurm/job.bash" || exit 1
+# Slurm runs a copy of this file; where it was submitted from, Slurm knows.
+source "${VWMM_HOME:-$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s|.* Command=\(.*\)/slurm/[^/ ]*\.sh.*|\1|p')}/slurm/job.bash" || exit 1
 
 vwmm_prepare_job
 vwmm_run_and_requeue train "$@"

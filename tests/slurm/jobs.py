@@ -13,10 +13,11 @@ from vwmm.engine.metrics_file import last_step
 
 
 def submit(
-    cluster: Cluster, template: str, cwd: Path, *arguments: str, options: tuple[str, ...] = (), **env: str
-) -> str:
-    """The number of a job of slurm/TEMPLATE.sh."""
-    script = ROOT / "slurm" / f"{template}.sh"
+    cluster: Cluster, template: str, cwd: Path, *arguments: str, options: tuple[str, ...] = (), home: Path = ROOT,
+    **env: str,
+) -> str:  # fmt: skip
+    """The number of a job of slurm/TEMPLATE.sh. home: the folder that slurm/ is in."""
+    script = home / "slurm" / f"{template}.sh"
     text = cluster.run("sbatch", "--parsable", *options, script, *arguments, cwd=cwd, VWMM_PYTHON=sys.executable, **env)
     return text.strip()
 

@@ -32,7 +32,7 @@ def test_folds_train_in_tasks_of_their_own_and_are_pooled_like_those_of_one_mach
     cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
 ) -> None:
     """Two tasks are stopped. The last has the array's own number as its job's: put back alone all the same."""
-    folder, disturbed = tmp_path / "runs" / "cv", {FOLDS - 2: "USR1", FOLDS - 1: "requeue"}
+    folder, disturbed = tmp_path / "runs" / "cv", {FOLDS - 2: "requeue", FOLDS - 1: "USR1"}
     job = submit(
         cluster, "cross_validate", tmp_path, f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache",
         options=(f"--array=0-{FOLDS - 1}",),
@@ -46,7 +46,7 @@ def test_folds_train_in_tasks_of_their_own_and_are_pooled_like_those_of_one_mach
     texts = {fold: log_of(tmp_path, task) for fold, task in tasks.items()}
     assert {row["JobState"] for row in ended.values()} == {"COMPLETED"}, texts
     assert {fold for fold, row in ended.items() if row["Restarts"] != "0"} == set(disturbed), texts
-    assert "resuming after" in texts[FOLDS - 2]
+    assert "resuming after" in texts[FOLDS - 1]
     for name in POOLED:
         assert (folder / name).read_bytes() == (local / "runs" / "cv" / name).read_bytes(), name
     assert len(pd.read_csv(folder / "predictions.csv")) == len(pd.read_csv(cohort))

@@ -5,14 +5,16 @@ of the first two.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, run_command
+from tests.conftest import ROOT, TINY, run_command
 from tests.faults.rehearsing import NUM_REHEARSALS, assert_undisturbed
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
+from tests.tracked import steps_in_wandb
 
 RECIPE = [*TINY, "train.epochs=12", "train.log_every=1", "run.name=x"]
 SOME = ["USR1", "requeue"]
@@ -36,7 +38,8 @@ def test_two_nodes_train_together_through_signals_and_requeues(
 ) -> None:
     run, what_happens = tmp_path / "runs" / "x", ALL if NUM_REHEARSALS > 2 else SOME
     limit = ("--signal=B:USR1@45", "--time=1") if NUM_REHEARSALS > 2 else ()
-    arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache", "run.snapshots=true"]
+    tracked = ["tracking.trackers=[wandb]", "tracking.mode=offline"]
+    arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache", "run.snapshots=true", *tracked]
     with steps_seen(run) as seen:
         job = submit(cluster, "train", tmp_path, *arguments, options=("--nodes=2", *limit))
         for number, what in enumerate(what_happens, 1):
@@ -51,13 +54,17 @@ def test_two_nodes_train_together_through_signals_and_requeues(
     assert seen[-1] == 48
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     assert_undisturbed(run, local / "runs" / "x")
+    assert [step for step, _ in steps_in_wandb(run)] == list(range(1, 49)), "one W&B run, each step once"
     assert not list(tmp_path.glob(".vwmm-job-*"))
 
 
 def test_a_mistake_ends_the_job_at_once_and_is_said_once(cluster: Cluster, cohort: Path, tmp_path: Path) -> None:
     odd_name = 'run.name=it\'s odd; $(touch x) "y"'
+    home = tmp_path / "my code"
+    shutil.copytree(ROOT / "slurm", home / "slurm")
     job = submit(
-        cluster, "train", tmp_path, f"data.csv={cohort}", "train.epochs=many", odd_name, options=("--nodes=2",)
+        cluster, "train", tmp_path, f"data.csv={cohort}", "train.epochs=many", odd_name, options=("--nodes=2",),
+        home=home,
     )  # fmt: skip
     ended = cluster.wait(job, "COMPLETED", "FAILED", timeout_s=60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
