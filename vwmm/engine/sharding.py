@@ -38,10 +38,15 @@ class InPrecision(nn.Module):
         self._device_type, self._is_bf16 = device.type, precision == "bf16"
 
     def forward(
-        self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int | None = None
+        self,
+        images: Mapping[str, torch.Tensor],
+        present: torch.Tensor,
+        dropout_seed: int | None = None,
+        *,
+        each_alone: bool = False,
     ) -> torch.Tensor:
         with torch.autocast(self._device_type, dtype=torch.bfloat16, enabled=self._is_bf16):
-            logits: torch.Tensor = self.model(images, present, dropout_seed)
+            logits: torch.Tensor = self.model(images, present, dropout_seed, each_alone=each_alone)
         return logits.float()
 
 
