@@ -1,5 +1,6 @@
 """`vwmm report RUN`: the page again."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,11 @@ def test_the_page_is_the_same_again(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "run" / "report.html").unlink()
     done = run_command("report", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "report.html").read_text().count("<svg") == before.count("<svg")
+    again = (tmp_path / "run" / "report.html").read_text()
+    assert again.count("<svg") == before.count("<svg")
+    badge = re.compile(r'<[^>]*class="state[^>]*>[^<]*<')
+    assert badge.findall(again) == badge.findall(before) != []
+    assert "finished" in badge.findall(before)[0]
 
 
 def test_without_the_images_it_is_written_without_examples_and_says_so(trained: Trained, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 patient and no path goes into the page; the command line, which is mostly paths, is left out altogether.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ STATES = {
 }
 
 
-def write_report(run: Path, *, examples: Sequence[Example] = ()) -> Path:
+def write_report(run: Path, *, examples: Sequence[Example] = (), status: Mapping[str, Any] | None = None) -> Path:
     """Writes `run/report.html` and returns its path; a file that is absent from the run folder is said to be.
+
+    status: what status.json will hold once the report is there, instead of what it holds now.
 
     The page appears complete or not at all: it is written under a temporary name in the same folder, then renamed.
     """
     path = run / "report.html"
-    write_whole(path, render(read_run(run), examples).encode("utf-8", "replace"))
+    write_whole(path, render(read_run(run, status=status), examples).encode("utf-8", "replace"))
     return path
 
 

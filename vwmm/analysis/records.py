@@ -70,12 +70,15 @@ class RunRecord:
     """What was absent or unreadable, for the reader."""
 
 
-def read_run(run: Path) -> RunRecord:
-    """Reads a run folder (contract: "A run folder"); a missing or broken file becomes a note."""
+def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord:
+    """Reads a run folder (contract: "A run folder"); a missing or broken file becomes a note.
+
+    status: instead of what status.json holds.
+    """
     notes: list[str] = []
     config = _mapping(run / "config.yaml", yaml.safe_load, notes)
     environment = _mapping(run / "environment.json", json.loads, notes)
-    status = _mapping(run / "status.json", json.loads, notes)
+    status = _mapping(run / "status.json", json.loads, notes) if status is None else status
     split_table = _table(run / "split.csv", notes)
     predicted = _table(run / "predictions_val.csv", notes)
     classes = _classes(environment, predicted, split_table)

@@ -63,9 +63,10 @@ def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFol
     if runtime.is_main:
         best = read_meta(run.best)["validation"]
         examples = choose_examples(run, material.val)
-        write_report(run.path, examples=examples)
         progress = fit.progress
-        run.write_status("done", epoch=progress.epoch, step=progress.step, best_epoch=best["epoch"])
+        place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]}
+        write_report(run.path, examples=examples, status={"state": "done", **place})
+        run.write_status("done", **place)
         LOG.info("%s", describe_result(run, best))
         if fit.trackers:
             fit.trackers.show(results_to_track(run, examples[: config.tracking.images]))
