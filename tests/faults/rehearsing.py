@@ -19,7 +19,7 @@ from vwmm.engine.metrics_file import last_step
 RECIPE = [*TINY, "train.epochs=3", "train.log_every=1"]
 NUM_STEPS = 12
 # How many seeded disturbances of each kind are rehearsed.
-NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "2"))
+NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "1"))
 ONE, TWO = "launch/cpu.yaml", "launch/cpu_two_processes.yaml"
 SAVE_EVERY = 3
 MAX_STARTS = 8
