@@ -84,8 +84,8 @@ def train(config: Config) -> None:
         material = Material(training, validation, cohort.classes)
 
         # 4. Open the run folder: what is needed to repeat the run is written before it begins.
+        from vwmm.engine.banner import describe_run
         from vwmm.engine.recording import open_run
-        from vwmm.engine.reporting import describe_run, finish_run
         from vwmm.engine.tracking import start_trackers
 
         with open_run(runtime, config, cohort, assigned, images) as (folder, state):
@@ -97,6 +97,8 @@ def train(config: Config) -> None:
                 fit.run_epochs()
 
                 # 6. Say what came of it, and write the report.
+                from vwmm.engine.reporting import finish_run
+
                 finish_run(runtime, config, material, folder, fit)
 
 

@@ -1,13 +1,11 @@
-"""What is said at the start and at the end of a run, and the report."""
+"""What is said at the end of a run, and the report."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from vwmm.analysis.document import write_report
 from vwmm.analysis.figures import Example
@@ -28,32 +26,6 @@ from vwmm.engine.runtime import Runtime
 from vwmm.engine.tracked_results import results_to_track
 
 NUM_EXAMPLES = 6
-
-
-def describe_run(runtime: Runtime, config: Config, material: Material, model: torch.nn.Module, run: RunFolder) -> str:
-    """The banner: what really runs, on what."""
-    facts = runtime.describe()
-    train = config.train
-    processes = "1 process" if runtime.num_processes == 1 else f"{runtime.num_processes} processes"
-    backend = f", {facts['backend']}" if facts["backend"] else ""
-    engine = f"{runtime.engine}; " if runtime.num_processes > 1 else ""
-    images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    missing = _missing(material.train) + _missing(material.val)
-    gaps = ", ".join(f"{name} {missing[name]}" for name in config.modalities if missing[name]) or "none"
-    return "\n".join(
-        [
-            f"run {run.path}",
-            f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
-            f"{engine}precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
-            f"  cohort     {len(material.train)} cases to train on, {len(material.val)} to validate on; "
-            f"classes {', '.join(material.classes)}",
-            f"  images     {', '.join(images)}; missing: {gaps}",
-            f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
-            f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "
-            f"{train.micro_batch_size}, {train.optimizer} at {train.lr:g}",
-        ]
-    )
 
 
 def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
@@ -150,9 +122,3 @@ def _slice(image: np.ndarray | None) -> np.ndarray | None:
     low, high = float(plane.min()), float(plane.max())
     scaled = (plane - low) / (high - low) if high > low else np.zeros_like(plane)
     return np.ascontiguousarray(np.flipud(scaled.T))
-
-
-def _missing(dataset: CaseDataset) -> Counter[str]:
-    present = dataset.present()
-    absent = len(dataset) - present.sum(axis=0)
-    return Counter(dict(zip(dataset.modalities, absent.tolist(), strict=True)))

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vwmm.config.errors import UserError
+
+if TYPE_CHECKING:  # a process that draws nothing need not wait for it
+    from matplotlib.figure import Figure
 
 Row = tuple[int, Mapping[str, float]]
 """A global step and its values by name."""
@@ -52,7 +53,7 @@ class Results:
     """Of the validation table."""
     rows: Sequence[Sequence[Any]]
     """Its rows: a number instead of a name, label, prediction, probabilities and which images there were."""
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, "Figure"]
     """Pictures by name."""
 
 
@@ -316,7 +317,7 @@ def start_other(kind: str, sheet: Sheet) -> Tracker:
     return started(sheet)
 
 
-def _picture(figure: Figure) -> Any:
+def _picture(figure: "Figure") -> Any:
     """A figure as an image of PIL's."""
     from PIL import Image
 

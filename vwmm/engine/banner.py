@@ -1,0 +1,43 @@
+"""What is said at the start of a run."""
+
+from collections import Counter
+
+import torch
+
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.dataset import CaseDataset
+from vwmm.engine.fit import Material
+from vwmm.engine.runtime import Runtime
+
+
+def describe_run(runtime: Runtime, config: Config, material: Material, model: torch.nn.Module, run: RunFolder) -> str:
+    """The banner: what really runs, on what."""
+    facts = runtime.describe()
+    train = config.train
+    processes = "1 process" if runtime.num_processes == 1 else f"{runtime.num_processes} processes"
+    backend = f", {facts['backend']}" if facts["backend"] else ""
+    engine = f"{runtime.engine}; " if runtime.num_processes > 1 else ""
+    images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    missing = _missing(material.train) + _missing(material.val)
+    gaps = ", ".join(f"{name} {missing[name]}" for name in config.modalities if missing[name]) or "none"
+    return "\n".join(
+        [
+            f"run {run.path}",
+            f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
+            f"{engine}precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
+            f"  cohort     {len(material.train)} cases to train on, {len(material.val)} to validate on; "
+            f"classes {', '.join(material.classes)}",
+            f"  images     {', '.join(images)}; missing: {gaps}",
+            f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
+            f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "
+            f"{train.micro_batch_size}, {train.optimizer} at {train.lr:g}",
+        ]
+    )
+
+
+def _missing(dataset: CaseDataset) -> Counter[str]:
+    present = dataset.present()
+    absent = len(dataset) - present.sum(axis=0)
+    return Counter(dict(zip(dataset.modalities, absent.tolist(), strict=True)))
