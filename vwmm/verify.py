@@ -5,10 +5,11 @@
 
 Loss and gradient norm of each step are compared with metrics.jsonl, the weights with their hash after each epoch and
 with the checkpoints on the way. Nothing is written. Exit code 0: all bits are the same; 1: they are not. As many
-processes are started as the run had; with `train.exact` one will do.
+processes are started as the run had, with the same engine; with `train.exact` one will do.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,21 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.engine.launching import launch, listen, report_outcome
 
+OWN_OPTIONS = ("--from", "--steps", "--launch")
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
     "--from STEP": "the step after which it begins: that of a checkpoint of the run, or 0; without it: the newest that "
     "has steps after it",
     "--steps K": "how many steps; without it: 10",
+    "--launch FILE": "the launch file of the run, if it was not one of vwmm's own; without it: the one of its engine",
+}
+# What environment.json says of the engine, and the launch file that asks for it.
+LAUNCH_FILES = {
+    "data parallel": "launch/multi_gpu.yaml",
+    "DeepSpeed ZeRO-1": "launch/deepspeed_zero1.yaml",
+    "DeepSpeed ZeRO-2": "launch/deepspeed_zero2.yaml",
+    "DeepSpeed ZeRO-3": "launch/deepspeed_zero3.yaml",
+    "FSDP2": "launch/fsdp2.yaml",
 }
 
 
@@ -41,9 +52,13 @@ def main(arguments: list[str]) -> int:
     num_processes = 1 if config.train.exact else environment["num_processes"]
     if num_processes == 1:
         return compute(arguments)
-    is_on_cpu = str(environment.get("devices", ["cpu"])[0]) == "cpu"
-    launch_file = "launch/cpu_two_processes.yaml" if is_on_cpu else "launch/multi_gpu.yaml"
-    return launch(Path(__file__).resolve(), arguments, launch_file, num_processes=num_processes)
+    launch_file = parse_command_line(arguments, options=OWN_OPTIONS, words=["RUN"]).options.get("--launch")
+    engine = str(environment.get("engine", "data parallel"))
+    if launch_file is None and engine not in LAUNCH_FILES:
+        raise UserError(f"{run.path} was trained with {engine}: say with which file, --launch FILE")
+    if str(environment.get("devices", ["cpu"])[0]) == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    return launch(Path(__file__).resolve(), arguments, launch_file or LAUNCH_FILES[engine], num_processes=num_processes)
 
 
 def execute(arguments: list[str]) -> int:
@@ -75,9 +90,9 @@ def compute(arguments: list[str]) -> int:
 
 
 def _read(arguments: list[str]) -> tuple[RunFolder, Config, int | None, int]:
-    line = parse_command_line(arguments, options=["--from", "--steps"], words=["RUN"])
+    line = parse_command_line(arguments, options=OWN_OPTIONS, words=["RUN"])
     if line.files or line.overrides:
-        raise UserError("a run is verified with its own configuration: only --from and --steps can be added")
+        raise UserError("a run is verified with its own configuration: only --from, --steps and --launch can be added")
     run = RunFolder(Path(line.words[0]))
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")

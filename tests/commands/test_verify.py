@@ -61,7 +61,7 @@ def test_weights_that_were_other_ones_are_found(copied: Path, tmp_path: Path) ->
         (["nowhere"], "this is no run folder"),
         (["RUN", "--from", "3"], "no checkpoint of step 3 with steps after it; there are 0, 4"),
         (["RUN", "--steps", "none"], "argument --steps: expected a whole number of at least 1"),
-        (["RUN", "train.lr=1"], "only --from and --steps can be added"),
+        (["RUN", "train.lr=1"], "only --from, --steps and --launch can be added"),
     ],
 )
 def test_what_cannot_be_verified_is_said(arguments: list[str], message: str, copied: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import TINY, read_metrics
+from tests.conftest import TINY, read_metrics, run_command
 from tests.faults.rehearsing import NUM_REHEARSALS, bits, records
 from tests.launch.training import ENGINES, train
 
@@ -33,6 +33,8 @@ def test_a_stopped_run_goes_on_with_its_bits(
     stopped, whole = (tmp_path / name / "runs" / "x" for name in ("stopped", "whole"))
     assert records(stopped) == records(whole)
     assert bits(stopped) == bits(whole)
+    verified = run_command("verify", stopped, "--from", "0", cwd=tmp_path)
+    assert (verified.returncode, "the same bits" in verified.stdout) == (0, True), verified.stdout + verified.stderr
 
 
 @pytest.mark.parametrize("engine", ["deepspeed_zero3", "fsdp2"] if NUM_REHEARSALS > 2 else ["fsdp2"])

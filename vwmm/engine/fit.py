@@ -290,6 +290,8 @@ class Fit:
 
     def validate(self) -> Predictions:
         """Predictions for the validation cases."""
+        # Not before: whoever stops within an epoch, and goes on, has to go on with the parts.
+        self.learner.statistics.bring_together()
         self.engine.bring_together()
         return self._predict()
 

@@ -122,7 +122,7 @@ def train_one_epoch(
     is_time_to_save: Callable[[], bool] = lambda: False,
     num_workers: int = 1,
 ) -> None:
-    """One pass over the training cases, or the rest of one.
+    """One pass over the training cases, or a part of one; each process keeps its part of batch norm's statistics.
 
     steps: the epoch's plan (see data/order.py). present: (N, M) bool, which images of each case are used in this epoch.
     augment: gives a batch's images, changed at random. first_step: number of the first update. set_rate: sets and
@@ -151,7 +151,6 @@ def train_one_epoch(
             after_step(result)
     finally:
         batches.close()
-    learner.statistics.bring_together()
 
 
 def _compute(
