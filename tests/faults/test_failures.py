@@ -195,7 +195,7 @@ def test_a_mistake_in_a_rehearsal_is_said_before_anything_runs(cohort: Path, tmp
 
 
 def test_a_process_alone_that_is_stopped_is_named_and_ended_by_the_command(cohort: Path, tmp_path: Path) -> None:
-    code, text, status = train(cohort, tmp_path, "step=6,phase=backward,do=stop", "run.hang_timeout_s=6", launch=ONE)
+    code, text, status = train(cohort, tmp_path, "step=6,phase=backward,do=stop", "run.hang_timeout_s=15", launch=ONE)
     assert code == 1
     assert "hangs: no sign of life, stopped in backward, step 6" in text
     assert status["state"] == "failed"
