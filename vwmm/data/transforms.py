@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
 from vwmm.data.geometry import check_dims, check_spacing, placed, respaced_coordinates
@@ -201,6 +202,8 @@ def _one_thread() -> Iterator[None]:
 def _respaced(view: np.ndarray, affine: np.ndarray, modality: Modality) -> np.ndarray:
     """The general path, for any affine: MONAI's Spacing of a float32 image."""
     import torch
+
+    import_monai()
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms import Spacing
 

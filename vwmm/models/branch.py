@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from vwmm.config.lean_import import import_monai
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
 
@@ -31,6 +32,7 @@ def build_branch(
 
 
 def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+    import_monai()
     from monai.networks.nets import DenseNet, DenseNet121, DenseNet169, DenseNet201, DenseNet264
 
     kinds = {
@@ -48,6 +50,7 @@ def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
 
 
 def _resnet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+    import_monai()
     from monai.networks.nets import resnet
 
     network = getattr(resnet, backbone)(spatial_dims=dims, n_input_channels=1, num_classes=1)
@@ -59,6 +62,7 @@ def _resnet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
 
 
 def _replace_batch_norm(network: nn.Module, dims: int, norm: str) -> None:
+    import_monai()
     from monai.networks.layers.utils import get_norm_layer
 
     for parent in list(network.modules()):
