@@ -17,7 +17,9 @@
 #SBATCH --output=%x-%A_%a.log
 
 # Slurm runs a copy of this file; where it was submitted from, Slurm knows.
-source "${VWMM_HOME:-$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s|.* Command=\(.*\)/slurm/[^/ ]*\.sh.*|\1|p')}/slurm/job.bash" || exit 1
+vwmm_told="$(scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null)"
+vwmm_told="${vwmm_told#* Command=}"
+source "${VWMM_HOME:-${vwmm_told%%/slurm/cross_validate.sh*}}/slurm/job.bash" || exit 1
 
 vwmm_prepare_job
 vwmm_run_and_requeue cross_validate "$@" "split.fold=${SLURM_ARRAY_TASK_ID:?this is a job array: sbatch --array=0-4}"

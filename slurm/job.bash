@@ -26,6 +26,13 @@ vwmm_prepare_job() {
     local site="${VWMM_SITE_ENV:-$VWMM_HOME/slurm/site.env}"
     # shellcheck source=/dev/null
     if [ -f "$site" ]; then source "$site"; fi
+    local name
+    for name in VWMM_MAX_PREEMPTIONS VWMM_MAX_FAILURES VWMM_PROCESSES_PER_NODE; do
+        if [[ -n "${!name:-}" && ! "${!name}" =~ ^[0-9]+$ ]]; then
+            vwmm_say "$name=${!name}: expected a whole number"
+            exit "$VWMM_EXIT_INVALID"
+        fi
+    done
     if [ -n "${VWMM_MODULES:-}" ]; then
         # shellcheck disable=SC2086  # a list of modules
         module load $VWMM_MODULES || exit 1
@@ -111,6 +118,8 @@ vwmm_wait_for() {
     wait "$step"
 }
 
+vwmm_job_state() { scontrol show job -o "$vwmm_job" 2>/dev/null | sed -n '1s/.* JobState=\([A-Z_]*\).*/\1/p'; }
+
 # What an exit code means for the job.
 vwmm_end() {
     local code="$1" kind limit count
@@ -132,9 +141,19 @@ vwmm_end() {
             limit="${VWMM_MAX_FAILURES:-2}"
             ;;
     esac
+    # After `scancel JOB` Slurm would take it back all the same; after `scontrol requeue` it does so by itself. Where
+    # the time limit was announced, and then reached, nobody but this does.
+    if [ "$vwmm_asked" != USR1 ] && [[ "$(vwmm_job_state)" =~ ^(COMPLETING|CANCELLED)$ ]]; then
+        vwmm_say "ended with code $code; Slurm ends this job: it is not put back from here"
+        exit "$code"
+    fi
     mkdir -p -- "$vwmm_state"
-    count=$(($(cat -- "$vwmm_state/$kind" 2>/dev/null || echo 0) + 1))
-    echo "$count" >"$vwmm_state/$kind"
+    count=$(cat -- "$vwmm_state/$kind" 2>/dev/null)
+    count=$((${count:-0} + 1))
+    if ! echo "$count" >"$vwmm_state/$kind" || [ "$(cat -- "$vwmm_state/$kind")" != "$count" ]; then
+        vwmm_say "ended with code $code; $vwmm_state cannot be written, so it is not put back: nobody could count it"
+        exit "$code"
+    fi
     if [ "$count" -gt "$limit" ]; then
         vwmm_say "ended with code $code; the budget of $limit $kind is used up"
         rm -rf -- "$vwmm_state"

@@ -16,7 +16,9 @@
 #SBATCH --output=%x-%j.log
 
 # Slurm runs a copy of this file; where it was submitted from, Slurm knows.
-source "${VWMM_HOME:-$(scontrol show job -o "$SLURM_JOB_ID" | sed -n '1s|.* Command=\(.*\)/slurm/[^/ ]*\.sh.*|\1|p')}/slurm/job.bash" || exit 1
+vwmm_told="$(scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null)"
+vwmm_told="${vwmm_told#* Command=}"
+source "${VWMM_HOME:-${vwmm_told%%/slurm/train.sh*}}/slurm/job.bash" || exit 1
 
 vwmm_prepare_job
 vwmm_run_and_requeue train "$@"

@@ -85,8 +85,10 @@ def _time_left(chosen: Sequence[Fold], started: float, trained: int) -> str:
 
 def _fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
     """`split.fold`, where a file or an argument sets it."""
-    config = read_config(files, [*line.overrides, "split.folds=null"]).config
-    return None if config is None else config.split.fold
+    reading = read_config(files, [*line.overrides, "split.folds=null"])
+    if "split.fold" in reading.wrong_keys:
+        raise UserError([problem for problem in reading.problems if "split.fold:" in problem] or reading.problems)
+    return None if reading.config is None else reading.config.split.fold
 
 
 def _say(text: str) -> None:

@@ -125,6 +125,8 @@ def _check(template: str, line: CommandLine, request: Request | None) -> list[st
         return [f"searches   {searched}: {sweep.num_trials} trials in {sweep.folder}", *_share(sweep.config, request)]
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
     if template == "train":
+        if request is not None and request.array is not None:
+            raise UserError("--array: all tasks would train the same run; slurm/cross_validate.sh has a fold for each")
         config = read_experiment(files, line.overrides)
         cohort, _ = check_config(config)
         run = choose_run_folder(config)
@@ -132,17 +134,18 @@ def _check(template: str, line: CommandLine, request: Request | None) -> list[st
         return [f"trains     {len(cohort.cases)} cases: {run.path} ({state or 'new'})", *_share(config, request)]
     config = read_experiment(files, [*line.overrides, "split.fold=0"])
     folds = plan_folds(config)
-    numbers, done = [fold.number for fold in folds], sum(fold.is_done for fold in folds)
+    numbers = [fold.number for fold in folds]
     tasks = numbers if request is None or request.array is None else request.array
     problems = []
     if unknown := [n for n in tasks if n not in numbers]:
         problems.append(f"--array: there is no fold {_join(unknown)}; the folds are {_join(numbers)}")
-    if missing := [n for n in numbers if n not in tasks]:
+    finished = [fold.number for fold in folds if fold.is_done]
+    if missing := [n for n in numbers if n not in tasks and n not in finished]:
         problems.append(f"--array: no task for fold {_join(missing)}; the folds are {_join(numbers)}")
     if problems:
         raise UserError(problems)
-    finished = f", {done} finished" if done else ""
-    return [f"trains     {len(folds)} folds{finished}: {folds[0].run.path.parent}", *_share(config, request)]
+    done = f", {len(finished)} finished" if finished else ""
+    return [f"trains     {len(folds)} folds{done}: {folds[0].run.path.parent}", *_share(config, request)]
 
 
 def _share(config: Config, request: Request | None) -> list[str]:

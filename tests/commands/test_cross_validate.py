@@ -141,6 +141,8 @@ def test_folds_of_the_csv_need_no_number(cohort: Path, tmp_path: Path) -> None:
     [
         (["run.resume=never"], "run.resume=never: a cross-validation goes on with the folds that are there"),
         (["split.file=split.csv"], "split.file: holds one split"),
+        (["split.fold=abc"], "split.fold: expected a valid integer"),
+        (["split.fold=-1"], "split.fold: "),
         (["split.fold=3"], "fold counts from 0: with folds=3 it is 0 to 2"),
         (["train.lr=0.5"], "fold-0 is finished with another configuration: train.lr: was 0.002, is 0.5"),
         (["run.name=fold-1", "run.dir=runs/cv"], "is a run, not a cross-validation"),
@@ -167,3 +169,26 @@ def test_a_cohort_that_has_changed_since_is_noticed(crossed: Path, cohort: Path)
     assert code == 2, text
     assert "is finished with another configuration: data.csv: was" in text
     assert "of its cases have changed in label or split" in text
+
+
+def test_a_damaged_table_of_a_fold_is_not_pooled(crossed: Path, cohort: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "cv"
+    shutil.copytree(crossed / "runs" / "cv", folder)
+    table = folder / "fold-1" / "predictions_val.csv"
+    whole, pooled = table.read_text(), (folder / "predictions.csv").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    last = lines[-1].split(",")
+    for damaged in ("", "".join(lines[:4]), whole[:-30], "case,patient\nx\n", whole + lines[1],
+                    "".join([*lines[:-1], ",".join([*last[:4], "abc", *last[5:]])]),
+                    (folder / "fold-0" / "predictions_val.csv").read_text()):  # fmt: skip
+        table.write_text(damaged)
+        code, text = cross_validate(tmp_path, cohort, cache=crossed / "cache")
+        assert (code, f"{table}: is damaged" in text) == (2, True), text
+        assert (folder / "predictions.csv").read_bytes() == pooled
+
+
+def test_the_folder_of_a_sweep_is_left_alone(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "cv").mkdir(parents=True)
+    (tmp_path / "runs" / "cv" / "sweep.journal").touch()
+    code, text = cross_validate(tmp_path, cohort)
+    assert (code, "is a sweep, not a cross-validation" in text) == (2, True), text

@@ -82,6 +82,8 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
     [
         (["train", "--nodes=16", "--gpus-per-node=8"], "128 processes cannot share train.batch_size=8"),
         (["cross_validate", "--array=0-3"], "--array: no task for fold 4; the folds are 0, 1, 2, 3, 4"),
+        (["train", "--array=0-3"], "--array: all tasks would train the same run"),
+        (["train", "--nodes=0"], "--nodes=0: expected 2 or 1-4"),
         (["cross_validate", "--array=0-6"], "--array: there is no fold 5, 6; the folds are"),
         (["prepare", "data.csv=none.csv"], "none.csv"),
         (["trian"], "trian: no such template; expected train, cross_validate, prepare, sweep"),

@@ -114,6 +114,31 @@ def test_the_site_chooses_engine_scratch_and_processes(tmp_path: Path) -> None:
     assert words[-1] == "cache.dir=mine"
 
 
+def test_a_budget_that_is_no_number_ends_the_job(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        allocate("train", tmp_path, 1, 0, VWMM_MAX_FAILURES="none")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_finds_its_folder_whatever_stands_behind_it(template: str, tmp_path: Path) -> None:
+    """Slurm's line has the arguments and the working directory behind the script's path."""
+    home = tmp_path / "slurm" / "my code"
+    shutil.copytree(ROOT / "slurm", home / "slurm")
+    (home / "slurm" / "job.bash").write_text('echo "found $0"; exit 0\n')
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    line = (
+        f"JobId=7 JobName=x Command={home}/slurm/{template}.sh data.csv=/slurm/a.sh.csv WorkDir=/slurm/{template}.sh/b"
+    )
+    (programs / "scontrol").write_text(f"#!/bin/sh\nprintf '%s\\n' '{line}' 'JobId=8 Command=/other'\n")
+    (programs / "scontrol").chmod(0o755)
+    spooled = tmp_path / "spooled"
+    shutil.copy(home / "slurm" / f"{template}.sh", spooled)
+    variables = {"PATH": f"{programs}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", str(spooled)], env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"found {spooled}\n"), done.stderr
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         for name in TEMPLATES:

@@ -6,6 +6,7 @@ of the first two.
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,22 @@ def test_a_crash_is_put_back_as_often_as_the_budget_says(
     assert "a rehearsed fault in forward, step 2" in text
     assert text.count("ended with code 1") == 2
     assert "the budget of 1 failures is used up" in text
+
+
+def test_a_job_that_is_cancelled_saves_and_stays_away(
+    cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "x"
+    with steps_seen(run) as seen:
+        arguments = [f"data.csv={cohort}", *RECIPE, "train.epochs=400", f"cache.dir={local}/cache"]
+        job = submit(cluster, "train", tmp_path, *arguments)
+        reach(cluster, job, seen, 2)
+        cluster.run("scancel", job)
+        end = time.monotonic() + 120
+        while "Slurm ends this job: it is not put back from here" not in log_of(tmp_path, job):
+            assert time.monotonic() < end, log_of(tmp_path, job)
+            time.sleep(0.2)
+    assert json.loads((run / "status.json").read_text())["state"] == "preempted"
+    time.sleep(5)
+    assert (cluster.job(job)["JobState"], cluster.job(job)["Restarts"]) == ("CANCELLED", "0")
+    assert not list(tmp_path.glob(".vwmm-job-*"))

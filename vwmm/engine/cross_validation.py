@@ -62,8 +62,9 @@ def plan_folds(config: Config) -> list[Fold]:
     if config.split.file is not None:
         problems.append("split.file: holds one split, and there is one for each fold here; split.file=null")
     folder = Path(config.run.dir) / str(config.run.name)
-    if RunFolder(folder).config.exists():
-        problems.append(f"run.name: {folder} is a run, not a cross-validation; choose another run.name")
+    for what, file in (("run", RunFolder(folder).config), ("sweep", folder / "sweep.journal")):
+        if file.exists():
+            problems.append(f"run.name: {folder} is a {what}, not a cross-validation; choose another run.name")
     cohort, found = survey_cohort(config.data, config.modalities)
     if cohort is not None and is_speaker():
         found = found + check_images(cohort, config.modalities)
@@ -126,10 +127,30 @@ def unfinished_of(folds: Sequence[Fold]) -> list[int]:
     return [fold.number for fold in folds if fold.run.state() != "done"]
 
 
-def pool_folds(folds: Sequence[Fold]) -> str:
-    """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
+def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
+    """The predictions of a finished fold, for each of its validation cases once. Raises UserError where not."""
     import pandas as pd
 
+    mend = f"remove the folder {run.path}, and the same command trains that fold again"
+    try:
+        table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+        scores = table[[f"p_{name}" for name in classes]].astype(float)
+        rows = list(zip(table["case"], table["patient"], table["label"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{run.predictions}: is damaged ({reason}); {mend}") from error
+    expected = sorted(row[:3] for row in _read_split(run) if row[3] == "val")
+    is_whole = bool(table.notna().all(axis=None) and scores.notna().all(axis=None))
+    if sorted(rows) != expected or not is_whole or not run.predictions.read_bytes().endswith(b"\n"):
+        raise UserError(
+            f"{run.predictions}: is damaged: it does not have each of the fold's {len(expected)} validation cases "
+            f"once, with its label and its probabilities; {mend}"
+        )
+    return table
+
+
+def pool_folds(folds: Sequence[Fold]) -> str:
+    """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
     from vwmm.analysis.pooling import FoldResult, describe, pool
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
@@ -140,7 +161,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
             raise UserError(f"{fold.run.path}: is finished, but has no best checkpoint or no predictions any more")
         meta = read_meta(best)
         classes = classes or meta["classes"]
-        table = pd.read_csv(fold.run.predictions, dtype=str, keep_default_na=False)
+        table = _read_predictions(fold.run, classes)
         results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"]))
     folder = folds[0].run.path.parent
     pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities))

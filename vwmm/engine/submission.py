@@ -95,7 +95,7 @@ class Request:
 
 # What can be read here; Slurm knows more ways, which the person has to write in one of these.
 _FORMS = {
-    "nodes": (r"\d+(-\d+)?", "2 or 1-4"),
+    "nodes": (r"[1-9]\d*(-[1-9]\d*)?", "2 or 1-4"),
     "gpus": (r"([\w.-]+:)?\d+", "8 or a100:8"),
     "gpus-per-node": (r"([\w.-]+:)?\d+", "4 or a100:4"),
     "gpus-per-task": (r"([\w.-]+:)?\d+", "4 or a100:4"),
@@ -166,8 +166,10 @@ def _site_problems(where: str, variables: Mapping[str, str]) -> list[str]:
     problems = [
         f"{where}{name}={variables[name]}: expected a whole number"
         for name in _NUMBERS
-        if variables.get(name) and not variables[name].isdecimal()
+        if variables.get(name) and not re.fullmatch("[0-9]+", variables[name])
     ]
+    if variables.get("VWMM_PROCESSES_PER_NODE") == "0":
+        problems.append(f"{where}VWMM_PROCESSES_PER_NODE=0: expected at least 1")
     python, image, launch = (variables.get(f"VWMM_{name}") for name in ("PYTHON", "CONTAINER", "LAUNCH"))
     if python and not image and shutil.which(python, path=variables.get("PATH")) is None:
         problems.append(f"{where}VWMM_PYTHON={python}: is no program, as far as can be seen from here")

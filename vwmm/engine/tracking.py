@@ -6,6 +6,7 @@ none has a gap or a step twice, whatever happened before; `vwmm sync` does the s
 
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -49,7 +50,7 @@ def values_of(record: Mapping[str, Any]) -> Row:
         found = {f"val/{key}": record.get(key) for key in _SCORES}
         for modality, scores in record.get("alone", {}).items():
             found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in _SCORES}
-    found["epoch"] = record["epoch"]
+    found["epoch"] = record.get("epoch")
     values = {key: value for key, value in found.items() if isinstance(value, int | float)}
     return int(record["step"]), values
 
@@ -234,7 +235,8 @@ def _answers(url: str) -> bool:
 def _identities(run: RunFolder) -> dict[str, str]:
     try:
         found = json.loads(run.tracker.read_text())
-        return {str(key): str(value) for key, value in found.items()}
+        is_name = re.compile(r"[\w-]+").fullmatch
+        return {key: value for key, value in found.items() if isinstance(value, str) and is_name(value)}
     except (OSError, ValueError, AttributeError):
         return {}
 
