@@ -23,6 +23,7 @@ from vwmm.data.checks import check_cohort_to_prepare, check_config
 from vwmm.data.experiment import read_experiment
 from vwmm.data.order import slot_problems
 from vwmm.engine.cross_validation import plan_folds
+from vwmm.engine.launching import launch_file_problems
 from vwmm.engine.submission import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep
 
@@ -35,6 +36,7 @@ OPTIONS = {
     "--submit": "submits it, if nothing is wrong",
 }
 WITH_VALUE = ("--config", *OWN_OPTIONS)
+OURS = ("-h", "--help", "--submit", *WITH_VALUE)
 TEMPLATES = ("train", "cross_validate", "prepare", "sweep")
 
 
@@ -69,23 +71,34 @@ def main(arguments: list[str]) -> int:
 
 def _read(arguments: Sequence[str]) -> tuple[CommandLine, list[str], list[str]]:
     """The command line, what of it is for sbatch, and what is for the template."""
-    options, ours = list[str](), list[str]()
+    options, ours, problems = list[str](), list[str](), list[str]()
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         name = word.partition("=")[0]
         if word in WITH_VALUE and rest:
             ours += [word, rest.pop(0)]
-        elif word.startswith("-") and name not in ("-h", "--help", "--submit", *WITH_VALUE):
+        elif name == "--launch":
+            problems.append("argument --launch: a job chooses it; VWMM_LAUNCH=FILE, in slurm/site.env, names another")
+            rest = rest if "=" in word else rest[1:]
+        elif word.startswith("--") and "=" not in word and name not in OURS and rest and _is_value(rest[0]):
+            problems.append(f"argument {word} {rest[0]}: write {word}={rest.pop(0)}")
+        elif word.startswith("-") and name not in OURS:
             options.append(word)
         else:
             ours.append(word)
+    if problems:
+        raise UserError(problems)
     line = parse_command_line(ours, options=OWN_OPTIONS, flags=["--submit"], words=["TEMPLATE"])
     if "--help" not in line.options and line.words[0] not in TEMPLATES:
         raise UserError(f"{line.words[0]}: no such template; expected {', '.join(TEMPLATES)}")
     if line.words and line.words[0] != "sweep" and (wrong := [name for name in OWN_OPTIONS if name in line.options]):
         raise UserError(f"argument {wrong[0]}: only sweep has it")
     return line, options, [word for word in ours if word not in ("--submit", *line.words)]
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-") and "=" not in word and word not in TEMPLATES
 
 
 def describe(request: Request) -> list[str]:
@@ -152,7 +165,11 @@ def _share(config: Config, request: Request | None) -> list[str]:
     train = config.train
     if request is None:
         return []
-    if problems := slot_problems(train.batch_size, train.micro_batch_size, request.num_processes):
+    problems = slot_problems(train.batch_size, train.micro_batch_size, request.num_processes)
+    problems += launch_file_problems(
+        request.launch_file, train, request.num_processes, has_gpu=request.gpus_per_node > 0
+    )
+    if problems:
         raise UserError(problems)
     return [f"each step  {train.batch_size} cases, in micro-batches of {train.micro_batch_size}"]
 

@@ -90,12 +90,23 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
         (["sweep", "--nodes=2", "--trials", "4"], "--nodes=2: a worker of a sweep is on one node"),
         (["sweep", "--trials=many"], "argument --trials many: expected a whole number from 1"),
         (["train", "--trials", "4"], "argument --trials: only sweep has it"),
+        (["train", "--nodes", "2"], "argument --nodes 2: write --nodes=2"),
+        (["train", "--launch", "launch/cpu.yaml"], "argument --launch: a job chooses it; VWMM_LAUNCH=FILE"),
         ([], "missing: TEMPLATE"),
     ],
 )
 def test_what_cannot_work_is_refused(words: list[str], message: str, cohort: Path, tmp_path: Path) -> None:
     done = run_command("slurm", *words[:1], f"data.csv={cohort}", *TINY, *words[1:], cwd=tmp_path)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_a_launch_file_that_its_processes_cannot_have_is_refused(cohort: Path, tmp_path: Path) -> None:
+    words = ["slurm", "train", f"data.csv={cohort}", *TINY]
+    done = run_command(*words, cwd=tmp_path, VWMM_LAUNCH="launch/fsdp2.yaml")
+    assert done.returncode == 2, done.stdout
+    assert "launch/fsdp2.yaml: FSDP2: one process has nobody to divide with" in done.stderr
+    done = run_command(*words, "--nodes=2", cwd=tmp_path, VWMM_LAUNCH="launch/fsdp2.yaml", PATH=without_slurm(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_slurm_itself_is_asked_and_submits(cluster: Cluster, cohort: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -61,6 +61,7 @@ def test_a_finished_run_is_sent_with_its_result_and_a_second_time_changes_nothin
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "done, with its result" in done.stdout
+        assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("wandb", "*"))]
         assert_complete(copied, tmp_path)
     (tracked,) = [record["run"] for record in wandb_records(copied) if record["type"] == "run"]
     assert (tracked["display_name"], tracked["run_group"]) == ("cv/tiny", "cv")

@@ -115,6 +115,13 @@ def test_what_an_aborted_start_leaves_is_used_again(tmp_path: Path) -> None:
     assert choose_run_folder(configured(tmp_path)).name == "demo"
 
 
+@pytest.mark.parametrize(("sign", "what"), [("fold-0", "cross-validation"), ("sweep.journal", "sweep")])
+def test_a_cross_validation_or_a_sweep_is_not_taken_for_a_finished_run(sign: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "demo" / sign).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"demo is a {what}, not a run; choose another run.name"):
+        choose_run_folder(configured(tmp_path))
+
+
 def test_a_folder_or_file_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "thesis.tex").write_text("mine")

@@ -8,7 +8,7 @@ import yaml
 from tests.conftest import ROOT
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Train
-from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
+from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_of_launch_file, engine_problems, hide_engine
 
 ZERO, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
@@ -97,3 +97,32 @@ def test_the_launch_files_ask_for_what_their_names_say(stage: int) -> None:
     content = yaml.safe_load(Path(ROOT / "launch" / f"deepspeed_zero{stage}.yaml").read_text())
     assert content["deepspeed_config"]["zero_stage"] == stage
     assert content["deepspeed_config"]["offload_optimizer_device"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("cpu", "data parallel"),
+        ("multi_gpu", "data parallel"),
+        ("deepspeed_zero1", "DeepSpeed ZeRO-1"),
+        ("deepspeed_zero2", "DeepSpeed ZeRO-2"),
+        ("deepspeed_zero3", "DeepSpeed ZeRO-3"),
+        ("fsdp2", "FSDP2"),
+    ],
+)
+def test_a_launch_file_says_before_it_is_launched_what_it_will_ask_for(name: str, engine: str) -> None:
+    content = yaml.safe_load((ROOT / "launch" / f"{name}.yaml").read_text())
+    assert str(engine_of_launch_file(content)) == engine
+
+
+def test_what_a_launch_file_may_not_say_is_known_before_it_is_launched() -> None:
+    section = {"zero_stage": 4, "gradient_clipping": 1.0, "deepspeed_config_file": "x.json"}
+    with pytest.raises(UserError) as caught:
+        engine_of_launch_file({"distributed_type": "DEEPSPEED", "deepspeed_config": section})
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "launch file, zero_stage", "launch file, deepspeed_config_file", "launch file, gradient_clipping",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="fsdp_version: expected 2, found 1"):
+        engine_of_launch_file({"distributed_type": "FSDP", "fsdp_config": {}})
+    with pytest.raises(UserError, match="fsdp_config: expected a mapping"):
+        engine_of_launch_file({"distributed_type": "FSDP", "fsdp_config": [1]})

@@ -1,6 +1,7 @@
 """The workers of a sweep, with a training that takes no time: who does which trial, and what is drawn for it."""
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -317,6 +318,26 @@ def test_a_run_is_no_sweep(training: FakeTraining, cohort: Path, tmp_path: Path)
     (tmp_path / "s" / "config.yaml").write_text("")
     with pytest.raises(UserError, match="is a run, not a sweep"):
         plan(cohort, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "best.yaml", "report.html", "sweep.journal"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_trained(
+    name: str, training: FakeTraining, cohort: Path, tmp_path: Path
+) -> None:
+    sweep = plan(cohort, tmp_path, trials=1)
+    (sweep.folder / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=re.escape(str(sweep.folder / name))):
+        work(sweep)
+    assert not training.runs
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(
+    training: FakeTraining, cohort: Path, tmp_path: Path
+) -> None:
+    sweep = plan(cohort, tmp_path, trials=1)
+    sweep.folder.touch()
+    with pytest.raises(UserError, match=r"run\.dir: .*/s cannot be made: File exists"):
+        work(sweep)
 
 
 def test_half_a_line_of_the_journal_is_cut_off_before_the_next(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What trackers get, read back from a real W&B offline run, and metrics.jsonl."""
 
 import json
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -14,6 +15,14 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine import tracking
 from vwmm.engine.tracking import trackable_config
+
+
+@pytest.fixture(autouse=True)
+def fresh_wandb() -> None:
+    """W&B reads its environment once in a process."""
+    import wandb
+
+    wandb.teardown()
 
 
 def offline_file(run: Path) -> Path:
@@ -100,6 +109,34 @@ def test_a_server_that_answers_once_and_then_no_more_leaves_the_run_offline(
     assert "the server does not answer; later: `vwmm sync" in trackers.where()[0]
     trackers.finish()
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+
+    assert not list((tmp_path / "wandb").glob("run-*"))
+
+
+def test_a_malformed_key_is_said_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    mode, why = tracking.wandb_mode("auto")
+    assert (mode, "key" in why) == ("offline", True), why
+
+
+def test_a_copy_of_a_run_gets_an_entry_of_its_own_and_a_moved_one_keeps_its(tmp_path: Path) -> None:
+    config = load_config([], ["tracking.trackers=[mlflow]"])
+
+    def entry_of(run: RunFolder) -> str:
+        tracking.open_trackers(config, run).finish()
+        return str(json.loads(run.tracker.read_text())["mlflow_id"])
+
+    (tmp_path / "first").mkdir()
+    entry = entry_of(RunFolder(tmp_path / "first"))
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    copied = entry_of(RunFolder(tmp_path / "copy"))
+    assert copied != entry
+    assert entry_of(RunFolder(tmp_path / "copy")) == copied
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert entry_of(RunFolder(tmp_path / "moved")) == entry
+    shutil.move(tmp_path / "moved", tmp_path / "first")
+    assert entry_of(RunFolder(tmp_path / "first")) == entry
 
 
 def test_a_tracker_that_fails_is_told_no_more_and_costs_nothing_else(tmp_path: Path) -> None:

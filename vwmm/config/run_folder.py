@@ -14,6 +14,8 @@ import yaml
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 
+SWEEP_JOURNAL = "sweep.journal"
+
 # Sections and keys that never change a result: a run may be continued with others. With another number of
 # `max_skipped_steps` it is the run that it would have been with that number from the start.
 FREE_KEYS = (
@@ -124,6 +126,9 @@ def choose_run_folder(config: Config) -> RunFolder:
     name = config.run.name
     assert name is not None, "the name is set when the configuration is resolved"
     folder, number, newest = Path(config.run.dir), 1, None
+    for sign, what in ((folder / name / "fold-0", "cross-validation"), (folder / name / SWEEP_JOURNAL, "sweep")):
+        if sign.exists():
+            raise UserError(f"run.name: {folder / name} is a {what}, not a run; choose another run.name")
     while (candidate := folder / (name if number == 1 else f"{name}-{number}")).exists():
         newest, number = RunFolder(candidate), number + 1
     fresh = RunFolder(candidate)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vwmm.config.errors import UserError, is_speaker
-from vwmm.config.run_folder import RunFolder, differences_from, write_whole
+from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.checks import check_config, check_images
 from vwmm.data.manifest import survey_cohort
@@ -62,7 +62,7 @@ def plan_folds(config: Config) -> list[Fold]:
     if config.split.file is not None:
         problems.append("split.file: holds one split, and there is one for each fold here; split.file=null")
     folder = Path(config.run.dir) / str(config.run.name)
-    for what, file in (("run", RunFolder(folder).config), ("sweep", folder / "sweep.journal")):
+    for what, file in (("run", RunFolder(folder).config), ("sweep", folder / SWEEP_JOURNAL)):
         if file.exists():
             problems.append(f"run.name: {folder} is a {what}, not a cross-validation; choose another run.name")
     cohort, found = survey_cohort(config.data, config.modalities)

@@ -5,10 +5,10 @@ Accelerate would leave them out on a CPU without a word, and takes each backward
 read here and then hidden from it.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from accelerate.utils import str_to_bool
 
@@ -51,6 +51,27 @@ def choose_engine(environment: Mapping[str, str]) -> EngineChoice:
     if _holds(environment, _DEEPSPEED):
         return _deepspeed(environment)
     return _fsdp(environment) if _holds(environment, _FSDP) else EngineChoice()
+
+
+def engine_of_launch_file(content: Mapping[str, Any]) -> EngineChoice:
+    """The engine that `accelerate launch` will ask for with a launch file. Raises UserError as `choose_engine`."""
+    kind, environment = content.get("distributed_type"), dict[str, str]()
+    if kind == "DEEPSPEED":
+        environment[_DEEPSPEED] = "true"
+        for key, value in _section(content, "deepspeed_config"):
+            prefix = "ACCELERATE_" if key.startswith("gradient_") else "ACCELERATE_DEEPSPEED_"
+            environment[prefix + key.upper().removeprefix("DEEPSPEED_")] = str(value)
+    elif kind == "FSDP":
+        environment[_FSDP] = "true"
+        environment |= {key.upper(): str(value) for key, value in _section(content, "fsdp_config")}
+    return choose_engine(environment)
+
+
+def _section(content: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
+    section = content.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise UserError(f"launch file, {name}: expected a mapping, found {section!r}")
+    return section.items()
 
 
 def hide_engine(environment: MutableMapping[str, str]) -> None:

@@ -13,12 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.config.loading import find_shipped
 from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Train
 from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
 from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 
@@ -80,6 +82,20 @@ def check_launch_file(launch_file: str | None) -> None:
     """Raises UserError where `launch` would not start with this launch file."""
     _launch_options(launch_file)
     _cpu_variable(launch_file)
+
+
+def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[str]:
+    """Why a recipe cannot be trained as a launch file says, on so many processes; before there are any."""
+    from vwmm.engine.engine_choice import engine_of_launch_file, engine_problems
+
+    try:
+        engine = engine_of_launch_file(_content(launch_file))
+    except UserError as error:
+        return [f"{launch_file}: {text}" for text in error.problems]
+    precision = "" if train.mixed_precision == "auto" else train.mixed_precision
+    return [
+        f"{launch_file}: {text}" for text in engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
+    ]
 
 
 def _outcome(file: Path) -> int | None:
@@ -203,6 +219,15 @@ def _launch_options(launch_file: str | None) -> list[str]:
     return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
 
 
+def _content(launch_file: str | None) -> dict[str, Any]:
+    found = find_shipped(launch_file) if launch_file else None
+    try:
+        content = yaml.safe_load(found.read_text(encoding="utf-8")) if found else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
 def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]:
     """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
     if "VWMM_NUM_MACHINES" not in environment:
@@ -232,15 +257,13 @@ def _has_gpu() -> bool:
 
 def _cpu_variable(launch_file: str | None) -> dict[str, str]:
     """Accelerate forgets a launch file's `use_cpu` where it starts several processes; here it is said once more."""
-    found = find_shipped(launch_file) if launch_file else None
-    try:
-        content = yaml.safe_load(found.read_text(encoding="utf-8")) if found else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
-    uses_cpu = isinstance(content, dict) and content.get("use_cpu") is True
+    uses_cpu = _content(launch_file).get("use_cpu") is True
     is_asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
-    if found and not uses_cpu and not is_asked and not _has_gpu():
-        raise UserError(f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none")
+    if launch_file and not uses_cpu and not is_asked and not _has_gpu():
+        raise UserError(
+            f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none, and "
+            "ACCELERATE_USE_CPU=true in the environment takes this file's processes to the CPU"
+        )
     # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     if not uses_cpu and not is_asked:

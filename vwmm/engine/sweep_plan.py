@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
-from vwmm.config.run_folder import RunFolder, compare_configs
+from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, compare_configs
 from vwmm.config.schema import Config
 from vwmm.config.space import Space
 from vwmm.data.checks import check_config, recipe_problems
@@ -16,8 +16,6 @@ from vwmm.data.splits import split_hash
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.study import SweepStudy
-
-JOURNAL = "sweep.journal"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,9 @@ def open_study(sweep: Sweep) -> "SweepStudy":
     from vwmm.engine.study import SweepStudy
 
     seed = sweep.config.train.seed
-    study = SweepStudy(sweep.folder / JOURNAL, sweep.space, seed=seed, startup=sweep.startup, is_pruned=sweep.is_pruned)
+    study = SweepStudy(
+        sweep.folder / SWEEP_JOURNAL, sweep.space, seed=seed, startup=sweep.startup, is_pruned=sweep.is_pruned
+    )
     if differences := _differences(study.facts(sweep.facts), sweep):
         raise UserError([*differences, "to begin a new sweep choose another run.name"])
     return study

@@ -8,6 +8,7 @@ runs/NAME/trials.csv, best.yaml, report.html   written again after each trial
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.study import SweepStudy
 
 MAX_FAILURES_IN_A_ROW = 3
+RESULT_FILES = ("trials.csv", "best.yaml", "report.html")
 _POLL_S, _LOOK_EVERY_S = 0.2, 1.0
 
 
@@ -36,7 +38,7 @@ class Worker:
         """signals: those that this process has got; it ends at the next boundary once there is one."""
         self.sweep, self.script, self.launch_file, self.signals = sweep, script, launch_file, signals
         self.started, self.num_done = time.monotonic(), 0
-        sweep.folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(sweep.folder)
         self.locks = KeyLocks(sweep.folder / ".workers")
         with self.alone():
             self.study = open_study(sweep)
@@ -114,7 +116,10 @@ class Worker:
             if code == EXIT_STOPPED and not watcher.is_hopeless:
                 return code
         elif differences := differences_from(run, watcher.config):
-            raise UserError([f"{run.path} is finished with another configuration: {text}" for text in differences])
+            raise UserError(
+                [f"{run.path} is finished with another configuration: {text}" for text in differences]
+                + [f"if nobody has changed it, a line of {self.study.path} is missing: put a copy of that file back"]
+            )
         else:
             code = EXIT_DONE
         watcher.look()
@@ -223,6 +228,19 @@ def run_worker(sweep: Sweep, script: Path, launch_file: str | None) -> str:
             raise Told(code)
         with worker.alone():
             return worker.write_results()
+
+
+def _make_folder(folder: Path) -> None:
+    """Raises UserError where the folder, or a file in it, could not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run.dir: {folder} cannot be made: {error.strerror}") from error
+    problems = [f"{folder / name}: is a folder, expected a file" for name in RESULT_FILES if (folder / name).is_dir()]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        problems.append(f"run.dir: {folder} cannot be written")
+    if problems:
+        raise UserError(problems)
 
 
 def _key(number: int) -> str:

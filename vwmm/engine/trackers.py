@@ -294,7 +294,7 @@ class TrackioTracker:
 
     def finish(self, *, is_good: bool) -> None:
         with _quiet():
-            self._run.finish()
+            self._trackio.finish()  # the run's own method would be called, and heard, once more at the exit
 
 
 OTHERS: dict[str, tuple[Callable[[Sheet], Tracker], str]] = {

@@ -4,9 +4,11 @@ metrics.jsonl is the truth. When a run starts, or starts again, a tracker is fir
 none has a gap or a step twice, whatever happened before; `vwmm sync` does the same for a run that does not start again.
 """
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -178,7 +180,9 @@ def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]
     _remember(run, known, "wandb", identity)
     os.environ.setdefault("WANDB_DATA_DIR", str(run.path / "wandb"))
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    (run.path / "wandb").mkdir(exist_ok=True)
+    folder = run.path / "wandb"
+    folder.mkdir(exist_ok=True)
+    before = set(folder.glob("run-*"))
     import wandb
 
     timeout_s = INIT_TIMEOUT_S if asked == "auto" else 90.0
@@ -191,6 +195,8 @@ def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]
             ) from error
         why = f" (the server does not answer; later: `vwmm sync {run.path}`)"
         wandb.teardown()  # its own process still holds the run
+        for begun in set(folder.glob("run-*")) - before:
+            shutil.rmtree(begun, ignore_errors=True)
         tracker = WandbTracker(sheet, identity=identity, is_online=False, init_timeout_s=90.0)
     tracker.where += why
     return tracker
@@ -198,15 +204,20 @@ def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]
 
 def wandb_mode(asked: str) -> tuple[str, str]:
     """`online` or `offline`, and why. Without a quick probe an unreachable server would block the start for minutes."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # what it says at the start is said in one line of ours
     try:
         import wandb
     except ImportError as error:
         raise UserError("tracking.trackers=[wandb]: wandb is not installed (pip install 'vwmm[wandb]')") from error
     if asked != "auto":
         return asked, ""
-    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-        return "offline", " (no key; `wandb login`, or later `wandb sync`)"
-    if not _answers(os.environ.get("WANDB_BASE_URL") or str(wandb.api.settings("base_url"))):
+    try:
+        has_key = wandb.login(prompt=False, verify=False)
+    except wandb.errors.Error as error:
+        return "offline", f" ({str(error).splitlines()[0]}; later: `vwmm sync`)"
+    if not has_key:
+        return "offline", " (no key; `wandb login`, or later `vwmm sync`)"
+    if not _answers(wandb.setup().settings.base_url):
         return "offline", " (the server cannot be reached; later: `vwmm sync`)"
     return "online", ""
 
@@ -233,15 +244,26 @@ def _answers(url: str) -> bool:
 
 
 def _identities(run: RunFolder) -> dict[str, str]:
+    """By which trackers know this run; of a copy of another run's folder none, since the entries are the other's."""
     try:
         found = json.loads(run.tracker.read_text())
         is_name = re.compile(r"[\w-]+").fullmatch
-        return {key: value for key, value in found.items() if isinstance(value, str) and is_name(value)}
+        known = {key: value for key, value in found.items() if isinstance(value, str) and is_name(value)}
     except (OSError, ValueError, AttributeError):
         return {}
+    # A folder that was moved keeps its number, one that was brought back its path.
+    if known.keys() & {"path", "folder"} and not known.items() & _place(run).items():
+        LOG.info("%s is a copy of another run's folder: trackers get an entry of its own", run.path)
+        return {}
+    return known
+
+
+def _place(run: RunFolder) -> dict[str, str]:
+    path = str(run.path.resolve()).encode("utf-8", "surrogateescape")
+    return {"path": hashlib.sha256(path).hexdigest()[:16], "folder": str(run.path.stat().st_ino)}
 
 
 def _remember(run: RunFolder, known: dict[str, str], kind: str, identity: str) -> None:
     if identity and known.get(f"{kind}_id") != identity:
-        known[f"{kind}_id"] = identity
+        known |= {f"{kind}_id": identity, **_place(run)}
         write_whole(run.tracker, json.dumps(known) + "\n")
