@@ -1,9 +1,9 @@
-# make demo | test | lint | bench | gpu | setup; each sets up what it needs and may be run again at no cost.
+# make demo | test | rehearse | lint | bench | gpu | setup; each sets up what it needs and may be run again at no cost.
 # PYTHON names the interpreter: `make gpu PYTHON=python3` uses one that has a CUDA torch already, without network.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench gpu clean
+.PHONY: help setup demo test rehearse lint bench gpu clean
 
 VENV := .venv
 STAMP := $(VENV)/.set-up
@@ -14,6 +14,7 @@ help:
 	@echo "make setup   .venv with the pinned versions of constraints.txt"
 	@echo "make demo    trains on the synthetic demonstration cohort (minutes on two cores)"
 	@echo "make test    lint and all tests, what .ci/run runs"
+	@echo "make rehearse  kills, stops, engines and Slurm at length: what takes too long for each commit (an hour)"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the benchmarks of the README's performance section"
 	@echo "make gpu     every test and benchmark that needs a GPU (PYTHON=python3: that interpreter, no network)"
@@ -38,6 +39,9 @@ demo: $(STAMP)
 
 test: lint
 	$(VENV)/bin/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+rehearse: $(STAMP)
+	VWMM_REHEARSALS=20 $(VENV)/bin/python -m pytest -m "not gpu" tests/faults tests/launch tests/slurm tests/commands/test_predict.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

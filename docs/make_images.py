@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vwmm.config.loading import load_config
+from vwmm.config.presets import cut_to_dims, with_preset
+from vwmm.config.schema import Modality
 from vwmm.data.manifest import read_cohort
 from vwmm.data.readers import read_image
+from vwmm.data.transforms import transform
 from vwmm.engine.showing import show_case
 
 TARGET = Path(__file__).parent / "images"
@@ -59,6 +63,43 @@ def draw_case(cohort: Path, target: Path) -> None:
     sheet.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
+def draw_recipes(cohort: Path, target: Path) -> None:
+    """A complete case's images, a row each: as stored, and as a part of the recipe after the other makes them."""
+    row = pd.read_csv(cohort).dropna().iloc[0]
+    steps: dict[str, list[tuple[str, dict[str, Any]]]] = {
+        "vw_mri": [
+            ("projection", {"slice": "maximum_projection"}),
+            ("percentiles, z-score", {"preset": "flair", "spacing_mm": None}),
+            ("preset vessel_wall_mri: N4, too", {"preset": "vessel_wall_mri", "spacing_mm": None}),
+        ],
+        "mri": [
+            ("percentiles 10 to 90", {"clip_percentiles": [10.0, 90.0]}),
+            ("preset t2", {"preset": "t2", "spacing_mm": None}),
+            ("crop_pad", {"preset": "t2", "spacing_mm": None, "fit": "crop_pad"}),
+        ],
+        "ct": [
+            ("min_max alone", {}),
+            ("preset ct_angiography", {"preset": "ct_angiography"}),
+            ("cut to the body", {"preset": "ct_angiography", "foreground": -300.0, "crop_foreground_mm": 0.0}),
+        ],
+    }
+    figure = Figure(figsize=(8.4, 6.6), layout="constrained")
+    for line, (name, shown) in zip(figure.subplots(3, 4), steps.items(), strict=True):
+        image = read_image(cohort.parent / str(row[name]))
+        plane = image.voxels[:, :, image.voxels.shape[2] // 2] if image.voxels.ndim == 3 else image.voxels
+        drawn = [("as stored", plane)]
+        for title, fields in shown:
+            recipe = Modality.model_validate(cut_to_dims(with_preset({"dims": 2, "size": [128, 128], **fields})))
+            drawn.append((title, transform(image, recipe)[0]))
+        for axes, (title, pixels) in zip(line, drawn, strict=True):
+            axes.imshow(pixels.T, cmap="gray", origin="lower")
+            axes.set_title(title, fontsize=9)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        line[0].set_ylabel(name, fontsize=10)
+    figure.savefig(target, dpi=110)
+
+
 def photograph(page: Path, target: Path, *, width: int, height: int) -> None:
     """The top of a page as a browser shows it."""
     with tempfile.TemporaryDirectory() as profile:
@@ -72,4 +113,5 @@ if __name__ == "__main__":
     cohort = run.parent.parent / "data" / "demo" / "cohort.csv"
     draw_cohort(cohort, TARGET / "cohort.png")
     draw_case(cohort, TARGET / "case_sheet.png")
+    draw_recipes(cohort, TARGET / "recipes.png")
     photograph(run / "report.html", TARGET / "report.png", width=1100, height=2000)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Trained, run_command
+from tests.faults.rehearsing import in_long_form
 
 
 def validation_cohort(trained: Trained, cohort: Path, target: Path) -> Path:
@@ -18,7 +19,9 @@ def validation_cohort(trained: Trained, cohort: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("num_processes", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "num_processes", [1, pytest.param(2, marks=in_long_form), pytest.param(3, marks=in_long_form), 4]
+)
 def test_the_validation_cases_give_the_validation_table_again_bit_for_bit(
     num_processes: int, trained: Trained, cohort: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vwmm.config.describing import to_yaml
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import all_keys
 from vwmm.config.loading import find_shipped, load_config, read_config
@@ -423,3 +424,50 @@ def test_every_key_is_listed_with_its_section() -> None:
 
     assert {"data.columns.case", "train.early_stopping.patience", "modalities.NAME.window_hu", "run.name"} <= set(keys)
     assert len(keys) == len(set(keys))
+
+
+def test_a_preset_fills_what_is_not_said_beside_it(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.yaml", "modalities:\n  t: {dims: 3, size: [32, 32, 32], preset: t1, clip_percentiles: [2, 98]}\n"
+    )
+    found = load_config([file]).modalities["t"]
+    assert (found.spacing_mm, found.bias_correction, found.intensity) == ([1, 1, 1], True, "z_score_foreground")
+    assert found.clip_percentiles == [2, 98]
+    plane = load_config([file], ["modalities.t.dims=2", "modalities.t.size=[32,32]"]).modalities["t"]
+    assert plane.spacing_mm == [1, 1]
+
+
+def test_what_comes_later_goes_over_a_preset_and_a_later_preset_over_all() -> None:
+    words = ["modalities.ct.preset=head_ct", "modalities.ct.window_hu=[-5,5]"]
+    assert load_config([], words).modalities["ct"].window_hu == [-5, 5]
+    assert load_config([], words[::-1]).modalities["ct"].window_hu == [0, 80]
+    found = load_config([], [*words, "modalities.ct.preset=t1"]).modalities["ct"]
+    assert (found.window_hu, found.clip_percentiles) == (None, [0.5, 99.5])
+
+
+def test_a_saved_configuration_with_a_preset_reads_back(tmp_path: Path) -> None:
+    config = load_config([], ["modalities.ct.preset=head_ct", "modalities.ct.window_hu=[-5,5]"])
+    assert load_config([write(tmp_path / "saved.yaml", to_yaml(config))]).modalities == config.modalities
+
+
+def test_a_preset_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(UserError, match=r"modalities\.ct\.preset.*head_ct"):
+        load_config([], ["modalities.ct.preset=brain"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("modalities.ct.clip_percentiles=[1,99]", "window_hu and clip_percentiles both clip"),
+        ("modalities.mri.clip_percentiles=[99,1]", "two different numbers from 0 to 100, the lower one first"),
+        ("modalities.mri.clip_percentiles=[0,101]", "two different numbers from 0 to 100"),
+        ("modalities.ct.bias_correction=true", "bias_correction is for MRI, window_hu for CT"),
+        ("modalities.vw_mri.slice=largest_foreground", "slice=largest_foreground chooses a slice, but dims is 3"),
+        ("modalities.mri.crop_foreground_mm=-1", "crop_foreground_mm"),
+        ("modalities.mri.foreground=bright", "foreground"),
+        ("modalities.mri.fit=stretch", "fit"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config([], [word])

@@ -67,6 +67,14 @@ def test_keys_that_change_no_result_may_differ(tmp_path: Path) -> None:
     assert choose_run_folder(other).name == "demo"
 
 
+def test_a_preset_counts_as_the_keys_that_it_filled(tmp_path: Path) -> None:
+    plain = configured(tmp_path, "modalities.ct.window_hu=[0,80]")
+    make_run(plain, "demo", "failed")
+    assert choose_run_folder(configured(tmp_path, "modalities.ct.preset=head_ct")).name == "demo"
+    with pytest.raises(UserError, match="window_hu: was"):
+        choose_run_folder(configured(tmp_path, "modalities.ct.preset=ct_angiography"))
+
+
 def test_an_unfinished_run_of_another_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
     make_run(configured(tmp_path), "demo", "failed")
 

@@ -101,7 +101,8 @@ def test_the_affine_of_a_turned_image_is_monais(codes: str) -> None:
         tensor: Any = MetaTensor(torch.zeros(1, 20, 30, 10), affine=torch.from_numpy(affine))
         expected: Any = Orientation(axcodes=codes, labels=(("L", "R"), ("P", "A"), ("I", "S")))(tensor)
 
-        view, found, _ = placed(image_of(numbers(20, 30, 10), affine), modality(8, 6, 4, orientation=codes))
+        at = placed(image_of(numbers(20, 30, 10), affine), modality(8, 6, 4, orientation=codes))
+        view, found = at.view, at.affine
 
         assert found.tobytes() == expected.affine.numpy().tobytes()
         assert view.shape == tuple(expected.shape[1:])

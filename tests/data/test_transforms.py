@@ -350,13 +350,20 @@ def test_the_recipe_changes_with_every_field_that_changes_a_value(monkeypatch: p
         "slice": modality(32, 32, slice=3),
         "window_hu": modality(32, 32, window_hu=[0, 1]),
         "intensity": modality(32, 32, intensity="none"),
+        "bias_correction": modality(32, 32, bias_correction=True),
+        "foreground": modality(32, 32, bias_correction=True, foreground="nonzero"),
+        "crop_foreground_mm": modality(32, 32, crop_foreground_mm=0),
+        "clip_percentiles": modality(32, 32, clip_percentiles=[1, 99]),
+        "fit": modality(32, 32, fit="crop_pad"),
     }
     same = {"column": modality(32, 32, column="x"), "folder": modality(32, 32, folder="x")}
+    same["preset"] = modality(32, 32, preset="t1")
 
     assert {*others, *same} == set(Modality.model_fields)
     assert len({recipe_key(first), *map(recipe_key, others.values())}) == len(others) + 1
     assert {recipe_key(m) for m in same.values()} == {recipe_key(first)}
     assert recipe_key(first, "exact") == recipe_key(first) != recipe_key(first, "fast")
+    assert recipe_key(modality(32, 32, foreground="nonzero")) == recipe_key(first), "nothing asks for it"
     before = recipe_key(first)
     monkeypatch.setattr(transforms, "RECIPE_VERSION", 99)
     assert recipe_key(first) != before
@@ -372,6 +379,7 @@ def test_the_recipe_names_the_versions_whose_arithmetic_is_used() -> None:
 
     assert versions() == {"recipe": transforms.RECIPE_VERSION}
     assert versions(intensity="z_score") == {**versions(), "torch": torch_version}
+    assert versions(bias_correction=True) == {**versions(), "SimpleITK": sitk.__version__}
     assert versions(spacing_mm=[1, 1]) == {**versions(), "torch": torch_version, "monai": monai_version}
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT, TINY
 from vwmm.engine.metrics_file import last_step
 
@@ -20,6 +22,8 @@ RECIPE = [*TINY, "train.epochs=3", "train.log_every=1"]
 NUM_STEPS = 12
 # How many seeded disturbances of each kind are rehearsed.
 NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "1"))
+IS_LONG = NUM_REHEARSALS > 2
+in_long_form = pytest.mark.skipif(not IS_LONG, reason="a variant of another test, takes a minute: `make rehearse`")
 ONE, TWO = "launch/cpu.yaml", "launch/cpu_two_processes.yaml"
 SAVE_EVERY = 3
 MAX_STARTS = 8

@@ -16,6 +16,7 @@ from tests.faults.rehearsing import (
     TWO,
     Disturbance,
     assert_undisturbed,
+    in_long_form,
     run_through,
     start,
     wait_for_silence,
@@ -56,7 +57,7 @@ def test_a_process_that_is_killed_is_named(cohort: Path, tmp_path: Path) -> None
     assert "killed from outside" in str(status["reason"])
 
 
-@pytest.mark.parametrize("do", ["stop", "hang"])
+@pytest.mark.parametrize("do", [pytest.param("stop", marks=in_long_form), "hang"])
 def test_a_process_that_hangs_is_named_and_both_are_gone_in_time(do: str, cohort: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     code, text, status = train(
@@ -87,7 +88,7 @@ def test_a_loss_that_is_no_number_names_the_cases_and_leaves_the_state_before_it
     assert_undisturbed(run.path, reference)
 
 
-@pytest.mark.parametrize("launch", [TWO, ONE])
+@pytest.mark.parametrize("launch", [pytest.param(TWO, marks=in_long_form), ONE])
 def test_a_gradient_that_is_no_number_is_passed_over_if_that_is_asked_for(
     launch: str, cohort: Path, tmp_path: Path
 ) -> None:

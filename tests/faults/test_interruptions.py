@@ -17,6 +17,7 @@ from tests.faults.rehearsing import (
     assert_undisturbed,
     draw_kill,
     draw_signal,
+    in_long_form,
     run_through,
     start,
 )
@@ -67,6 +68,7 @@ def test_with_snapshots_a_kill_costs_no_step(
     assert not snapshot_place(RunFolder(tmp_path / "runs" / "x")).parent.exists()
 
 
+@in_long_form
 def test_time_that_is_up_is_a_stop_like_any_other(reference: Path, cohort: Path, cache: str, tmp_path: Path) -> None:
     first = start(cohort, tmp_path, "train.max_minutes=0.005", cache, launch=TWO)
     text, _ = first.communicate(timeout=120)
@@ -91,6 +93,7 @@ def test_signals_are_those_that_clusters_send() -> None:
     assert {number.name for number in SIGNALS} == {"SIGTERM", "SIGUSR1", "SIGINT"}
 
 
+@in_long_form
 def test_a_run_of_two_processes_is_verified_by_two(reference: Path, tmp_path: Path) -> None:
     done = run_command("verify", reference, "--steps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,6 @@
 """More than two processes, and a number of them that changes: the same bits.
 
-VWMM_REHEARSALS=20 makes it up to four processes, four stops, and sixty exact steps instead of twelve.
+VWMM_REHEARSALS=20 makes it up to four processes, four stops, and sixty exact steps instead of eight.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.faults.rehearsing import NUM_REHEARSALS, ONE, TWO, Disturbance, assert_undisturbed, run_through
 
 IS_WHOLE = NUM_REHEARSALS >= 20
-EXACT_EPOCHS = 15 if IS_WHOLE else 3  # of four steps
+EXACT_EPOCHS = 15 if IS_WHOLE else 2  # of four steps
 COUNTS = (1, 2, 3, 4) if IS_WHOLE else (1,)  # the run that changes has two, one and three
 STOPS = (1, 3, 6, 9)
 
@@ -45,7 +45,7 @@ def test_exact_training_has_the_same_bits_on_any_number_of_processes_and_when_it
 
     changing = tmp_path / "changing"
     changing.mkdir()
-    stops = [Disturbance(f"rank=0,phase=step,step={step},do=term") for step in (3, 7)]
+    stops = [Disturbance(f"rank=0,phase=step,step={step},do=term") for step in (2, 5)]
     files = [launch_file(number, tmp_path) for number in (2, 1, 3)]
     outcome = run_through(cohort, changing, stops, *exact, launch=files)
     assert outcome.codes == [75, 75, 0], outcome.text

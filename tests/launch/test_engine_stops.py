@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY, read_metrics, run_command
-from tests.faults.rehearsing import NUM_REHEARSALS, bits, records
+from tests.faults.rehearsing import IS_LONG, bits, records
 from tests.launch.training import ENGINES, train
 
 EVERY_PAIR = [(engine, optimizer) for engine in ENGINES for optimizer in ("adam", "sgd")]
@@ -19,7 +19,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"cache.dir={tmp_path_factory.mktemp('cache')}"
 
 
-@pytest.mark.parametrize(("engine", "optimizer"), EVERY_PAIR if NUM_REHEARSALS > 2 else SOME_PAIRS)
+@pytest.mark.parametrize(("engine", "optimizer"), EVERY_PAIR if IS_LONG else SOME_PAIRS)
 def test_a_stopped_run_goes_on_with_its_bits(
     engine: str, optimizer: str, cache: str, cohort: Path, tmp_path: Path
 ) -> None:
@@ -33,11 +33,13 @@ def test_a_stopped_run_goes_on_with_its_bits(
     stopped, whole = (tmp_path / name / "runs" / "x" for name in ("stopped", "whole"))
     assert records(stopped) == records(whole)
     assert bits(stopped) == bits(whole)
+    if not IS_LONG:
+        return
     verified = run_command("verify", stopped, "--from", "0", cwd=tmp_path)
     assert (verified.returncode, "the same bits" in verified.stdout) == (0, True), verified.stdout + verified.stderr
 
 
-@pytest.mark.parametrize("engine", ["deepspeed_zero3", "fsdp2"] if NUM_REHEARSALS > 2 else ["fsdp2"])
+@pytest.mark.parametrize("engine", ["deepspeed_zero3", "fsdp2"] if IS_LONG else ["fsdp2"])
 def test_a_loss_that_is_no_number_changes_nothing(engine: str, cache: str, cohort: Path, tmp_path: Path) -> None:
     recipe = [*TINY, "train.log_every=1", "train.epochs=1", cache]
     fault = "rank=1,step=2,phase=forward,do=nan"

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from tests.conftest import TINY, run_command
-from tests.faults.rehearsing import NUM_REHEARSALS
+from tests.faults.rehearsing import IS_LONG, in_long_form
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
 
-FOLDS = 5 if NUM_REHEARSALS > 2 else 3
+FOLDS = 5 if IS_LONG else 3
 RECIPE = [*TINY, "train.epochs=3", "train.log_every=1", f"split.folds={FOLDS}", "run.name=cv"]
 ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED")
 POOLED = ("predictions.csv", "cross_validation.json")
@@ -74,6 +74,7 @@ def test_a_number_without_a_fold_is_refused(cluster: Cluster, cohort: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == [f"vwmm-cv-{job}_7.log"]
 
 
+@in_long_form
 def test_workers_of_a_sweep_share_its_trials(cluster: Cluster, cohort: Path, local: Path, tmp_path: Path) -> None:
     """One of the two is stopped; each trial is there once all the same."""
     words = [f"data.csv={cohort}", *TINY, "train.epochs=3", "train.log_every=1", "run.name=search", "--trials", "3"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, TINY, run_command
-from tests.faults.rehearsing import NUM_REHEARSALS, assert_undisturbed
+from tests.faults.rehearsing import IS_LONG, assert_undisturbed
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
 from tests.tracked import steps_in_wandb
@@ -37,8 +37,8 @@ def local(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_nodes_train_together_through_signals_and_requeues(
     cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
 ) -> None:
-    run, what_happens = tmp_path / "runs" / "x", ALL if NUM_REHEARSALS > 2 else SOME
-    limit = ("--signal=B:USR1@45", "--time=1") if NUM_REHEARSALS > 2 else ()
+    run, what_happens = tmp_path / "runs" / "x", ALL if IS_LONG else SOME
+    limit = ("--signal=B:USR1@45", "--time=1") if IS_LONG else ()
     tracked = ["tracking.trackers=[wandb]", "tracking.mode=offline"]
     arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache", "run.snapshots=true", *tracked]
     with steps_seen(run) as seen:

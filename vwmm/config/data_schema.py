@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from vwmm.config.presets import PresetName
 from vwmm.config.record import Fraction, Location, PositiveInt, Range, Record, Size, without
 
 
@@ -87,6 +88,8 @@ class Modality(Record):
     """2 or 3: whether the network sees a slice or a volume."""
     size: Size
     """Voxels of the input, one number per dimension, slices last."""
+    preset: PresetName | None = None
+    """Gives the keys below the values that are usual for a kind of image (docs/recipes.md); what is said beside it goes over it."""  # noqa: E501
     column: str | None = None
     """The CSV's column with the path; null: the modality's own name."""
     folder: Location | None = None
@@ -95,12 +98,33 @@ class Modality(Record):
     """Axis codes that a volume is turned to; null: as stored."""
     spacing_mm: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)] | None = None
     """Voxel size that the image is resampled to before the resize; null: as it is."""
-    slice: Literal["middle"] | Annotated[int, Field(ge=0)] = "middle"
-    """Which slice (along the last axis) of a volume used as 2D: `middle`, or an index from 0."""
+    bias_correction: bool = False
+    """Whether the smooth field of intensity that MRI coils leave is estimated and divided out (N4)."""
+    foreground: Literal["otsu", "nonzero"] | float = "otsu"
+    """What counts as foreground: values above Otsu's threshold, those that are not 0, or those above a number."""
+    crop_foreground_mm: Annotated[float, Field(ge=0)] | None = None
+    """Margin in mm that is kept around the foreground's box, the rest being cut off; null: nothing is."""
+    slice: Literal["middle", "largest_foreground", "maximum_projection"] | Annotated[int, Field(ge=0)] = "middle"
+    """What of a volume is used as 2D, along its last axis: the `middle` slice, one by its index from 0, the one with the `largest_foreground`, or the `maximum_projection`."""  # noqa: E501
     window_hu: Range | None = None
     """Lower and upper bound that the values are clipped to, in Hounsfield units; null: no clipping."""
-    intensity: Literal["min_max", "z_score", "none"] = "min_max"
-    """`min_max` to 0..1, `z_score` to mean 0 and standard deviation 1, or `none`."""
+    clip_percentiles: Range | None = None
+    """Lower and upper percentile of the image's values that they are clipped to; null: no clipping."""
+    intensity: Literal["min_max", "z_score", "z_score_foreground", "none"] = "min_max"
+    """`min_max` to 0..1, `z_score` to mean 0 and standard deviation 1 (`z_score_foreground`: of the foreground), or `none`."""  # noqa: E501
+    fit: Literal["resize", "crop_pad"] = "resize"
+    """How the image gets its `size`: `resize` by area, or `crop_pad` about its middle, which keeps the spacing."""
+
+    @property
+    def needs_foreground(self) -> bool:
+        """Whether `foreground` changes anything."""
+        is_cropped, slice_ = self.crop_foreground_mm is not None, self.slice
+        return (
+            self.bias_correction
+            or is_cropped
+            or slice_ == "largest_foreground"
+            or self.intensity == "z_score_foreground"
+        )
 
     @field_validator("orientation")
     @classmethod
@@ -119,6 +143,16 @@ class Modality(Record):
             problems.append(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
         if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
             problems.append("window_hu needs its lower bound first, and two different ones")
+        if self.clip_percentiles is not None:
+            low, high = self.clip_percentiles
+            if not 0 <= low < high <= 100:
+                problems.append("clip_percentiles needs two different numbers from 0 to 100, the lower one first")
+            if self.window_hu is not None:
+                problems.append("window_hu and clip_percentiles both clip: choose one, null for the other")
+        if self.bias_correction and self.window_hu is not None:
+            problems.append("bias_correction is for MRI, window_hu for CT: leave one of them out")
+        if self.dims == 3 and self.slice != "middle":
+            problems.append(f"slice={self.slice} chooses a slice, but dims is 3: the volume is used")
         return without(problems, self)
 
 

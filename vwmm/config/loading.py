@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, is_rule, key_of, shorten
+from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.record import MAX_NAME
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.config.strict_yaml import Parsed, describe_yaml_error, parse_yaml
@@ -140,6 +141,8 @@ def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, st
 def _merge_layer(merged: dict[str, Any], layer: Mapping[Any, Any]) -> None:
     """One file or argument over what there is; what it says of `augment` waits until the modalities are known."""
     rest = {key: value for key, value in layer.items() if key != "augment" or not isinstance(value, dict)}
+    if isinstance(named := rest.get("modalities"), dict):
+        rest["modalities"] = {key: with_preset(one) if isinstance(one, dict) else one for key, one in named.items()}
     if len(rest) < len(layer):
         merged.setdefault(_AUGMENT_LAYERS, []).append(layer["augment"])
     _deep_merge(merged, rest)
@@ -180,7 +183,7 @@ def _add_default_modalities(merged: dict[str, Any], *, named_in_files: bool) -> 
     for name in names:
         fields = named.get(name, {})
         if isinstance(fields, dict):
-            complete[name] = {**DEFAULT_MODALITIES.get(name, {}), **fields}
+            complete[name] = cut_to_dims({**DEFAULT_MODALITIES.get(name, {}), **fields})
         elif fields is not None:
             complete[name] = fields
     merged["modalities"] = complete

@@ -191,7 +191,7 @@ def compare_configs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: s
     for key in dict.fromkeys([*before, *now]):
         dotted = f"{prefix}{key}"
         old, new = before.get(key), now.get(key)
-        if dotted in FREE_KEYS:
+        if dotted in FREE_KEYS or (prefix.startswith("modalities.") and key == "preset"):  # the keys it filled count
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             differences += compare_configs(old, new, f"{dotted}.")

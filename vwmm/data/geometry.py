@@ -4,10 +4,12 @@ The conventions are MONAI's (Orientation, Spacing); its own code is not imported
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vwmm.config.schema import Modality
+from vwmm.data.foreground import bias_corrected, box_around, foreground
 from vwmm.data.image import MAX_VOXELS, Image, ImageError
 
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
@@ -15,19 +17,51 @@ _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 _INDEPENDENT = 1e-5
 
 
-def placed(image: Image, modality: Modality) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """The volume, or its slice, as the modality asks for it: a view, its affine, and the file's axis of each axis.
+@dataclass(frozen=True)
+class Placed:
+    """The volume, or its slice, as the modality asks for it."""
 
-    The view is (H, W) or (H, W, D); the affine (4, 4) float64. Raises ImageError.
-    """
+    view: np.ndarray
+    """(H, W) or (H, W, D): a view of the image's voxels, or their projection."""
+    affine: np.ndarray
+    """(4, 4) float64, voxel indices of the view to millimetres."""
+    axes: tuple[int, ...]
+    """The file's axis of each axis of the view."""
+    box: tuple[slice, ...]
+    """What of each axis of the turned image is kept."""
+    slice_axis: int | None = None
+    """The axis of the turned image that a slice was taken along."""
+    slice_index: int | None = None
+    """Which slice of the turned image; None where there was nothing to choose, and of a projection."""
+
+
+def placed(image: Image, modality: Modality) -> Placed:
+    """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
+    if modality.bias_correction:
+        image = bias_corrected(image, modality.foreground)
     view, affine, axes = image.voxels, image.affine, tuple(range(image.voxels.ndim))
     if view.ndim == 3 and modality.orientation is not None:
         view, affine, axes = _oriented(view, affine, modality.orientation)
     check_dims(view.shape, modality)
+    box = tuple(slice(0, length) for length in view.shape)
+    if modality.crop_foreground_mm is not None:
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)[: view.ndim]
+        margin = np.ceil(modality.crop_foreground_mm / lengths - 1e-6).astype(int)
+        box = box_around(foreground(view, modality.foreground), margin.tolist())
+        view, affine = view[box], affine @ _moved([part.start for part in box])
+        if view.min() == view.max():
+            raise ImageError("every voxel of the foreground's box has the same value")
+    axis = index = None
     if modality.dims == 2 and view.ndim == 3:
-        view, affine = _slice(view, affine, modality)
+        axis, index = _choose_slice(view, modality)
+        length, view = view.shape[axis], view.max(axis) if index is None else np.moveaxis(view, axis, 0)[index]
+        if view.min() == view.max():
+            which = "the projection" if index is None else f"slice {index} of {length}"
+            raise ImageError(f"{which} is empty; choose another one by modalities.NAME.slice")
+        affine = np.diag([*np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis), 1.0, 1.0])
         axes = (0, 1)
-    return view, affine, axes
+        index = None if index is None or length == 1 else index + box[axis].start
+    return Placed(view, affine, axes, box, axis, index)
 
 
 def check_dims(shape: tuple[int, ...], modality: Modality) -> None:
@@ -90,19 +124,28 @@ def _oriented(view: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndar
     return view[flips].transpose(axes), affine @ orientations.inv_ornt_aff(turn, view.shape), axes
 
 
-def _slice(view: np.ndarray, affine: np.ndarray, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen slice of a volume, or the plane of a file with one slice; its affine has the lengths in the plane."""
+def _moved(start: Sequence[int]) -> np.ndarray:
+    """(4, 4): from the indices of a box to those of the whole."""
+    move = np.eye(4)
+    move[: len(start), 3] = start
+    return move
+
+
+def _choose_slice(view: np.ndarray, modality: Modality) -> tuple[int, int | None]:
+    """The axis that a slice of a volume is taken along, and its index in the view; None: the maximum of all."""
     # A sagittal or coronal slice has its single voxel on another axis than the last, once it is turned.
     axis = next((axis for axis in (2, 1, 0) if view.shape[axis] == 1), 2)
     length = view.shape[axis]
-    index = length // 2 if modality.slice == "middle" or length == 1 else modality.slice
-    if index >= length:
-        raise ImageError(f"slice {index} does not exist: {length} slices along the last axis")
-    plane = np.moveaxis(view, axis, 0)[index]
-    if plane.min() == plane.max():
-        raise ImageError(f"slice {index} of {length} is empty; choose another one by modalities.NAME.slice")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    return plane, np.diag([*np.delete(lengths, axis), 1.0, 1.0])
+    if modality.slice == "middle" or length == 1:
+        return axis, length // 2
+    if modality.slice == "maximum_projection":
+        return axis, None
+    if modality.slice == "largest_foreground":
+        others = tuple(other for other in range(3) if other != axis)
+        return axis, int(foreground(view, modality.foreground).sum(axis=others).argmax())
+    if modality.slice >= length:
+        raise ImageError(f"slice {modality.slice} does not exist: {length} slices along the last axis")
+    return axis, modality.slice
 
 
 def _shape_and_offset(shape: tuple[int, ...], source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

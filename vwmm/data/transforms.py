@@ -1,14 +1,16 @@
 """The fixed part of the transforms: from an image on disk to the network's input, always the same for a recipe.
 
-The recipe is the original one: channel first, intensity, resize (area). Orientation, slice, spacing and window are
-added where the configuration asks for them. Two modes: `exact` gives the bits of MONAI's transforms; `fast` adds up in
-another order and samples once, within 1e-5 of the range of intensities. Torch and MONAI are imported only where their
-own arithmetic is needed: mean and deviation, and the exact spacing.
+The recipe is the original one: channel first, intensity, resize (area). Bias correction, orientation, crop, slice,
+spacing, clipping and padding are added where the configuration asks for them, in this order. Two modes: `exact` gives
+the bits of MONAI's transforms; `fast` adds up in another order and samples once, within 1e-5 of the range of
+intensities. Torch and MONAI are imported only where their own arithmetic is needed: mean and deviation, and the exact
+spacing.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
+from vwmm.data.foreground import foreground
 from vwmm.data.geometry import check_dims, check_spacing, placed, respaced_coordinates
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
@@ -28,15 +31,19 @@ __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 
 Mode = Literal["exact", "fast"]
 # Part of the store's keys: raise it when a change of the code below changes a value.
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 # Torch's sums over larger windows are themselves further than 1e-5 from the mean; the exact mode follows them.
 _MAX_FAST_WINDOW = 4096
 
 
 def recipe_key(modality: Modality, mode: Mode = "exact") -> str:
     """Every parameter that changes a value, and the versions that matter, as one text."""
-    fields = modality.model_dump(exclude={"column", "folder"})
+    needs_foreground = modality.needs_foreground
+    fields = modality.model_dump(
+        exclude={"column", "folder", "preset"} | ({"foreground"} if not needs_foreground else set())
+    )
     packages = ["monai", "torch"] if modality.spacing_mm else ["torch"] if modality.intensity == "z_score" else []
+    packages += ["SimpleITK"] if needs_foreground else []
     versions = {"recipe": RECIPE_VERSION, **{name: _version(name) for name in packages}}
     return json.dumps({"modality": fields, "mode": mode, "versions": versions}, sort_keys=True)
 
@@ -53,95 +60,135 @@ def load_input(path: Path, modality: Modality, *, mode: Mode = "exact") -> np.nd
 
 def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.ndarray:
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
-    view, affine, axes = placed(image, modality)
-    coordinates = None
+    at = placed(image, modality)
+    view, affine, axes = at.view, at.affine, at.axes
+    scaling, coordinates = _scaling(view, modality), None
     if modality.spacing_mm is not None:
         check_spacing(view.shape, affine, modality.spacing_mm)
-        coordinates = respaced_coordinates(view.shape, affine, modality.spacing_mm) if mode == "fast" else None
+        if mode == "fast" and modality.fit == "resize":
+            coordinates = respaced_coordinates(view.shape, affine, modality.spacing_mm)
         if coordinates is None or not _is_fast([len(place) for place in coordinates], modality):
             view, coordinates = _respaced(_laid_out(view, axes), affine, modality), None
             axes = tuple(range(view.ndim))
     if mode == "fast" and (coordinates is not None or _is_fast(view.shape, modality)):
-        array = _fast(view, modality, coordinates)
+        array = _fast(view, modality.size, scaling, coordinates)
     else:
-        array = _exact(view, modality, axes)
+        array = _exact(view, modality, scaling, axes)
     return np.ascontiguousarray(array[None], dtype=np.float32)
 
 
 def _is_fast(shape: Sequence[int], modality: Modality) -> bool:
-    return window_size(shape, modality.size) <= _MAX_FAST_WINDOW
+    return modality.fit == "resize" and window_size(shape, modality.size) <= _MAX_FAST_WINDOW
 
 
-def _exact(view: np.ndarray, modality: Modality, axes: tuple[int, ...]) -> np.ndarray:
+@dataclass(frozen=True)
+class Scaling:
+    """What happens to the values of one image."""
+
+    intensity: str
+    """As `modalities.NAME.intensity`."""
+    window: tuple[float, float] | None
+    """Bounds that the values are clipped to."""
+    stats: tuple[float, float] | None
+    """Mean and standard deviation for a z-score, of the clipped values, where the whole image's are not taken."""
+
+    @property
+    def target(self) -> tuple[float, float]:
+        """What the window's bounds become: `min_max` maps them to 0 and 1, so that HU keep their meaning."""
+        assert self.window is not None, "without a window nothing is mapped"
+        return (0.0, 1.0) if self.intensity == "min_max" else self.window
+
+
+def _scaling(view: np.ndarray, modality: Modality) -> Scaling:
+    window = tuple(modality.window_hu) if modality.window_hu else None
+    if modality.clip_percentiles is not None:
+        low, high = (float(bound) for bound in np.percentile(view, modality.clip_percentiles))
+        if not np.float32(low) < np.float32(high):
+            percentiles = " and ".join(f"{p:g}" for p in modality.clip_percentiles)
+            raise ImageError(f"the percentiles {percentiles} have the same value ({low:g}): nothing is left between")
+        window = low, high
+    elif window is not None:
+        _check_window(window, float(view.min()), float(view.max()))
+    scaling = Scaling(modality.intensity, window, None)  # type: ignore[arg-type]  # mypy knows no length
+    if modality.intensity != "z_score_foreground":
+        return scaling
+    values = _windowed(view[foreground(view, modality.foreground)].astype(np.float32), scaling).astype(np.float64)
+    return replace(scaling, stats=(float(values.mean()), float(values.std())))
+
+
+def _exact(view: np.ndarray, modality: Modality, scaling: Scaling, axes: tuple[int, ...]) -> np.ndarray:
     """Intensity in the order and precision of MONAI's operations, then the resize in torch's."""
     bounds = view.min(), view.max()
-    _check_window(modality, *bounds)
-    stats = (
-        _torch_moments(_windowed(view.astype(np.float32), modality), axes) if modality.intensity == "z_score" else None
-    )
+    if scaling.intensity == "z_score":
+        scaling = replace(scaling, stats=_torch_moments(_windowed(view.astype(np.float32), scaling), axes))
+    if modality.fit == "crop_pad":
+        return _cropped_padded(_scaled(view.astype(np.float32), scaling, bounds), modality.size)
     if set(modality.size) == {1}:
-        return _torch_mean(_scaled(view.astype(np.float32), modality, bounds, stats), axes)
+        return _torch_mean(_scaled(view.astype(np.float32), scaling, bounds), axes)
     if view.dtype.kind in "iu":  # few values: each is transformed once
         first = int(bounds[0])
         values = np.arange(first, int(bounds[1]) + 1).astype(np.float32)
-        return area_exact(view, modality.size, table=_scaled(values, modality, bounds, stats), first=first)
-    values = _scaled(view, modality, bounds, stats)
+        return area_exact(view, modality.size, table=_scaled(values, scaling, bounds), first=first)
+    values = _scaled(view, scaling, bounds)
     return values if values.shape == tuple(modality.size) else area_exact(values, modality.size)
 
 
-def _scaled(
-    values: np.ndarray, modality: Modality, bounds: tuple[Any, Any], stats: tuple[float, float] | None
-) -> np.ndarray:
-    """Window and intensity; `min_max` maps the bounds of a window to 0 and 1, so that HU keep their meaning."""
-    if modality.window_hu is not None:
-        values = _windowed(values, modality)
-    elif modality.intensity == "min_max":
+def _cropped_padded(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(*size): the middle of the image, its smallest value around it where it is smaller; as MONAI centres both."""
+    inner, outer = [], []
+    for length, wanted in zip(values.shape, size, strict=True):
+        first = max(0, length // 2 - wanted // 2)
+        inner.append(slice(first, min(length, first + wanted)))
+        before = max(0, wanted - length) // 2
+        outer.append((before, max(0, wanted - length) - before))
+    return np.pad(values[tuple(inner)], outer, constant_values=values.min())
+
+
+def _scaled(values: np.ndarray, scaling: Scaling, bounds: tuple[Any, Any]) -> np.ndarray:
+    """Window and intensity of float32 values of an image with these bounds."""
+    if scaling.window is not None:
+        values = _windowed(values, scaling)
+    elif scaling.intensity == "min_max":
         low, high = np.float32(bounds[0]), np.float32(bounds[1])
         values = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    if stats is not None:
-        values = (values - np.float32(stats[0])) / np.float32(stats[1] or 1.0)
+    if scaling.stats is not None:
+        values = (values - np.float32(scaling.stats[0])) / np.float32(scaling.stats[1] or 1.0)
     return values
 
 
-def _windowed(values: np.ndarray, modality: Modality) -> np.ndarray:
+def _windowed(values: np.ndarray, scaling: Scaling) -> np.ndarray:
     """Float32 values as MONAI's ScaleIntensityRange gives them, each operation rounded."""
-    if modality.window_hu is None:
+    if scaling.window is None:
         return values
-    low, high = modality.window_hu
-    to_low, to_high = (0.0, 1.0) if modality.intensity == "min_max" else (low, high)
+    (low, high), (to_low, to_high) = scaling.window, scaling.target
     values = (values - np.float32(low)) / np.float32(high - low)
     values = values * np.float32(to_high - to_low) + np.float32(to_low)
     return values.clip(np.float32(to_low), np.float32(to_high))
 
 
-def _check_window(modality: Modality, low: Any, high: Any) -> None:
-    if modality.window_hu is None:
-        return
-    ends = _windowed(np.array([low, high], np.float32), modality)
-    if ends[0] == ends[1]:
-        below, above = modality.window_hu
-        raise ImageError(f"no voxel lies within window_hu=[{below:g}, {above:g}]: are these Hounsfield units?")
+def _check_window(window: tuple[float, ...], low: float, high: float) -> None:
+    if low >= window[1] or high <= window[0]:
+        raise ImageError(f"no voxel lies within window_hu=[{window[0]:g}, {window[1]:g}]: are these Hounsfield units?")
 
 
-def _fast(view: np.ndarray, modality: Modality, coordinates: list[np.ndarray] | None) -> np.ndarray:
+def _fast(view: np.ndarray, size: Sequence[int], scaling: Scaling, coordinates: list[np.ndarray] | None) -> np.ndarray:
     """The mean of each window first, in one pass over the image; then the intensity of the few voxels left."""
     bounds = float(view.min()), float(view.max())
-    low, high = modality.window_hu or bounds
+    low, high = scaling.window or bounds
+    stats = scaling.stats and (scaling.stats[0] - low, scaling.stats[1])
+    has_moments = scaling.intensity == "z_score"
     if coordinates is not None:
-        means, bounds, stats = respace_area(
-            view, coordinates, modality.size, low=low, high=high, has_moments=modality.intensity == "z_score"
-        )
-        _check_window(modality, bounds[0] + low, bounds[1] + low)
+        means, bounds, moments_of = respace_area(view, coordinates, size, low=low, high=high, has_moments=has_moments)
+        stats = moments_of if has_moments else stats
     else:
-        _check_window(modality, *bounds)
-        means = area_fast(view, modality.size, low=low, high=high)
-        if modality.intensity == "z_score":
+        means = area_fast(view, size, low=low, high=high)
+        if has_moments:
             stats = moments(in_memory_order(view)[0].reshape(-1), np.float32(low), np.float32(high))
-    if modality.intensity == "z_score":
+    if stats is not None:
         return (means - np.float32(stats[0])) / np.float32(stats[1] or 1.0)
-    if modality.intensity == "none":
+    if scaling.intensity == "none":
         return means + np.float32(low)
-    if modality.window_hu is not None or coordinates is None:
+    if scaling.window is not None or coordinates is None:
         return means / np.float32(high - low)
     span = bounds[1] - bounds[0]
     return (means - np.float32(bounds[0])) / np.float32(span) if span else np.zeros_like(means)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vwmm.config.schema import Modality
+from vwmm.data.geometry import placed
 from vwmm.data.image import Image
 from vwmm.data.readers import format_of
 
@@ -30,6 +31,7 @@ class View:
 
 def view_of(path: Path, image: Image, modality: Modality) -> View:
     """The view of an image, read from `path`, that `transform` can make an input of."""
+    at = placed(image, modality)
     from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
 
     voxels, spacing, index = image.voxels, np.array(image.spacing_mm), None
@@ -39,24 +41,25 @@ def view_of(path: Path, image: Image, modality: Modality) -> View:
         input_codes = modality.orientation or codes
         turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(input_codes))
         order = turn[:, 0].argsort()
-        if modality.dims == 2:
-            # The same rule as in the transforms: the single voxel's axis, else the last one of the turned volume.
-            axis = next((axis for axis in (2, 1, 0) if voxels.shape[order[axis]] == 1), 2)
-            stored, depth = int(order[axis]), voxels.shape[order[axis]]
-            chosen = depth // 2 if modality.slice == "middle" or depth == 1 else modality.slice
-            index = chosen if depth > 1 else None
-            voxels = voxels.take(chosen if turn[stored, 1] > 0 else depth - 1 - chosen, axis=stored)
+        if (axis := at.slice_axis) is not None:
+            stored, depth, index = int(order[axis]), voxels.shape[order[axis]], at.slice_index
+            if index is None:  # one slice, or the maximum of all
+                voxels = voxels.max(axis=stored)
+            else:
+                voxels = voxels.take(index if turn[stored, 1] > 0 else depth - 1 - index, axis=stored)
             spacing = np.delete(spacing, stored)
             codes, input_codes = _without(codes, stored), _without(input_codes, axis)
             order = np.delete(order, axis)
             order -= order > stored
-    extent_mm = (spacing * voxels.shape)[order]
+    input_spacing = spacing[order] * at.view.shape / modality.size
+    if modality.fit == "crop_pad":
+        input_spacing = np.array(modality.spacing_mm or spacing[order])
     has_orientation, has_spacing = _has_orientation(path), format_of(path) not in ("picture", "array")
     return View(
         voxels=voxels,
         spacing_mm=tuple(spacing.tolist()) if has_spacing else None,
         orientation=codes if has_orientation else None,
-        input_spacing_mm=tuple((extent_mm / modality.size).tolist()) if has_spacing else None,
+        input_spacing_mm=tuple(input_spacing.tolist()) if has_spacing else None,
         input_orientation=input_codes if has_orientation else None,
         slice_index=index,
     )

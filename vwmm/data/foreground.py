@@ -1,0 +1,73 @@
+"""Which voxels are the patient, and what is made of that: a box around them, and MRI without its coils' field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vwmm.data.image import Image, ImageError
+
+# The field is smooth: it is estimated on every fourth voxel of an axis, but on no fewer than this many.
+_SHRINK, _MIN_LENGTH = 4, 16
+
+
+def foreground(voxels: np.ndarray, kind: str | float) -> np.ndarray:
+    """(*shape) bool. kind: `otsu`, `nonzero`, or the number that values are above. Raises ImageError if there is none.
+
+    Otsu's threshold separates two groups of values with the least variance within them (Otsu, IEEE TSMC 1979).
+    """
+    threshold = otsu_threshold(voxels) if kind == "otsu" else kind
+    mask = voxels != 0 if threshold == "nonzero" else voxels > threshold
+    if not mask.any():
+        raise ImageError(f"no voxel is foreground (modalities.NAME.foreground={kind})")
+    return np.asarray(mask)
+
+
+def otsu_threshold(voxels: np.ndarray) -> float:
+    """Between background and foreground, from a histogram of 256 bins."""
+    import SimpleITK as sitk  # noqa: N813  # its own name in its documentation
+
+    # Few voxels of an axis are one bin each; the order of the axes changes no count.
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.Execute(sitk.GetImageFromArray(np.ascontiguousarray(voxels.reshape(1, -1), dtype=np.float32)))
+    return float(otsu.GetThreshold())
+
+
+def box_around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box that holds the mask, and `margin` voxels more to each side of each axis, within the image."""
+    box = []
+    for axis, more in enumerate(margin):
+        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(0, int(found[0]) - more), min(mask.shape[axis], int(found[-1]) + 1 + more)))
+    return tuple(box)
+
+
+def bias_corrected(image: Image, kind: str | float) -> Image:
+    """The image without the smooth field that N4 finds in its foreground (Tustison et al., IEEE TMI 2010)."""
+    import SimpleITK as sitk  # noqa: N813
+
+    if image.bounds[0] < 0:
+        raise ImageError("bias_correction: values below 0 are no MRI magnitudes, which it is for")
+    mask = foreground(image.voxels, kind).astype(np.uint8)
+    whole, inside = _itk(image.voxels.astype(np.float32), image), _itk(mask, image)
+    shrink = [max(1, min(_SHRINK, length // _MIN_LENGTH)) for length in whole.GetSize()]
+    n4: Any = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetNumberOfThreads(1)  # another number adds up in another order
+    try:
+        n4.Execute(sitk.Shrink(whole, shrink), sitk.Shrink(inside, shrink))
+        field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).T
+    except RuntimeError as error:
+        raise ImageError("bias_correction: N4 finds no field: is the foreground empty on a coarse grid?") from error
+    field = field.astype(np.float32).reshape(image.voxels.shape)
+    voxels = np.ascontiguousarray(image.voxels / np.exp(field), dtype=np.float32)
+    return Image(voxels, image.affine, image.unit)
+
+
+def _itk(voxels: np.ndarray, image: Image) -> Any:
+    import SimpleITK as sitk  # noqa: N813
+
+    # Along an axis of one voxel there is no field.
+    found = sitk.GetImageFromArray(np.ascontiguousarray(voxels.squeeze().T))
+    found.SetSpacing([mm for mm, length in zip(image.spacing_mm, voxels.shape, strict=True) if length > 1])
+    return found
