@@ -11,6 +11,7 @@ from tests.data.making import OBLIQUE, numbers, write_nifti
 from vwmm.config.presets import PRESETS
 from vwmm.config.schema import Modality
 from vwmm.data.foreground import bias_corrected, otsu_threshold
+from vwmm.data.geometry import placed
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
 from vwmm.data.transforms import Mode, transform
@@ -126,6 +127,8 @@ def test_a_cropped_image_keeps_its_place_for_the_spacing(head: np.ndarray) -> No
     recipe = modality(19, 27, 11, crop_foreground_mm=0, spacing_mm=[0.5, 0.5, 0.5], fit="crop_pad")
     found = transform(image_of(head), recipe)[0]
     np.testing.assert_allclose(found[::2, ::2, ::2], head[BOX], atol=1e-4)
+    corner = placed(image_of(head, OBLIQUE), recipe).affine @ [0, 0, 0, 1]
+    np.testing.assert_allclose(corner, OBLIQUE @ [*(part.start for part in BOX), 1], atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [(20, 24, 16), (8, 9, 5), (31, 30, 17), (9, 40, 16), (7, 7)])
