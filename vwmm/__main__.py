@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": ("vwmm.sweep", "main", "searches for good hyper-parameters, with any number of workers"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
+    "split": ("vwmm.split", "main", "divides patients into parts or folds, by site if asked, and writes who is where"),
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
     "slurm": ("vwmm.slurm", "main", "says what a Slurm template would submit, checks it, and submits it if asked"),
     "verify": ("vwmm.verify", "main", "computes steps of a run again and compares the bits"),

@@ -5,9 +5,9 @@
     vwmm cross_validate --launch launch/multi_gpu.yaml --config my.yaml
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.cross_validate --config my.yaml
 
-The folds are those of the CSV's column `fold`, else split.folds (5) drawn ones. They are trained one after another;
-with split.fold=3 that one alone, as the tasks of slurm/cross_validate.sh do. A finished fold is not trained again, an
-unfinished one goes on. When the last is finished, runs/NAME/ has predictions.csv (every case once),
+The folds are those of split.file or of the CSV's column `fold`, else split.folds (5) drawn ones. They are trained one
+after another; with split.fold=3 that one alone, as the tasks of slurm/cross_validate.sh do. A finished fold is not
+trained again, an unfinished one goes on. When the last is finished, runs/NAME/ has predictions.csv (every case once),
 cross_validation.json (metrics by fold, pooled, mean and standard deviation) and report.html.
 """
 

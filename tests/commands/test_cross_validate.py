@@ -140,7 +140,7 @@ def test_folds_of_the_csv_need_no_number(cohort: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         (["run.resume=never"], "run.resume=never: a cross-validation goes on with the folds that are there"),
-        (["split.file=split.csv"], "split.file: holds one split"),
+        (["split.file=runs/cv/fold-0/split.csv", "split.folds=null"], "holds one split, without a column 'fold'"),
         (["split.fold=abc"], "split.fold: expected a valid integer"),
         (["split.fold=-1"], "split.fold: "),
         (["split.fold=3"], "fold counts from 0: with folds=3 it is 0 to 2"),

@@ -340,3 +340,78 @@ def test_a_split_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.csv"
 
     assert refusal(cohort_of(a=2, b=2), file=str(path)) == [f"split.file: file not found: {path}"]
+
+
+# --- by site -------------------------------------------------------------------------------------------------------
+
+
+def sites_by_part(cohort: Cohort, **split: object) -> dict[str, set[str | None]]:
+    assigned = split_cohort(cohort, Split.model_validate({"by_site": "hold_out", **split}))
+    return {part: {case.site for case in cases_of(cohort, assigned, part)} for part in ("train", "val", "test")}
+
+
+def test_sites_that_are_named_are_not_drawn_for_another_part() -> None:
+    cohort = with_column(cohort_of(a=15, b=15), "site", ["X", "Y", "Z"] * 10)
+
+    for seed in range(8):
+        found = sites_by_part(cohort, val_sites=["X"], test_fraction=0.3, seed=seed)
+        assert found["val"] == {"X"}
+        assert sorted(map(len, found.values())) == [1, 1, 1]
+
+
+def test_a_site_is_left_for_each_part_whatever_its_share() -> None:
+    cohort = with_column(cohort_of(a=15, b=15), "site", ["X", "Y", "Z"] * 10)
+
+    assert sorted(map(len, sites_by_part(cohort, test_fraction=0.6).values())) == [1, 1, 1]
+    two = with_column(cohort, "site", ["X", "Y"] * 15)
+    assert refusal(two, by_site="hold_out", test_fraction=0.2) == [
+        "split.by_site=hold_out: 2 sites are too few to set one aside as 'test' and keep 2 for the other parts"
+    ]
+
+
+# --- folds in a file -----------------------------------------------------------------------------------------------
+
+
+FOLDS = "case,split,fold\nc000,train,0\nc001,train,1\nc002,train,0\nc003,train,1\nc004,test,\n"
+
+
+def test_a_file_of_folds_says_who_is_validated_and_who_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "folds.csv"
+    path.write_text(FOLDS)
+    cohort = cohort_of(a=2, b=3)
+
+    assert list(split_cohort(cohort, Split(file=str(path), fold=1)).values()) == ["train", "val"] * 2 + ["test"]
+    assert split_cohort(cohort, Split(file=str(path), folds=2, fold=1)) == split_cohort(
+        cohort, Split(file=str(path), fold=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "expected"),
+    [
+        (FOLDS, {}, "folds.csv has the folds 0, 1: say which one is validated on (split.fold=0)"),
+        (FOLDS, {"fold": 2}, "split.fold=2: folds.csv has the folds 0, 1"),
+        (FOLDS, {"fold": 1, "folds": 3}, "split.fold=1 of split.folds=3: folds.csv has the folds 0, 1"),
+        (FOLDS.replace(",fold", ",part"), {"fold": 1}, "split.fold=1: folds.csv has no column 'fold'"),
+        (FOLDS.replace("c003,train,1", "c003,train,"), {"fold": 1}, "line 5: 'fold' must be 0, 1, 2, ..., or empty"),
+        (FOLDS.replace("c003,train,1", "c003,train,-1"), {"fold": 1}, "line 5: 'fold' must be 0, 1, 2, ..., or empty"),
+        (FOLDS + "c001,train,0\n", {"fold": 1}, "line 7: case c001 stands twice, in fold 1 and fold 0"),
+    ],
+)
+def test_a_file_of_folds_that_does_not_fit_is_explained(
+    content: str, keys: dict[str, int], expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "folds.csv"
+    path.write_text(content)
+
+    (problem,) = refusal(cohort_of(a=2, b=3), file=str(path), **keys)
+
+    assert expected in problem
+
+
+def test_a_patient_in_two_folds_of_a_file_is_refused(tmp_path: Path) -> None:
+    cohort = make_cohort([make_case("v1", patient="p"), make_case("v2", patient="p"), make_case("v3", patient="q")])
+    path = tmp_path / "folds.csv"
+    path.write_text("case,split,fold\nv1,train,0\nv2,train,1\nv3,train,1\n")
+
+    assert refusal(cohort, file=str(path), fold=0) == ["split.file: patient p is in fold 0 and fold 1"]

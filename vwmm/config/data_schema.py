@@ -63,8 +63,31 @@ class Split(Record):
     """Whether each part gets the classes in the cohort's proportions."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the draw; the order of the CSV's rows does not matter."""
+    by_site: Literal["stratify", "hold_out"] | None = None
+    """What the column of sites decides: `stratify` gives each part every site's share, `hold_out` puts each site into one part or fold whole; null: nothing."""  # noqa: E501
+    val_sites: Annotated[list[str], Field(min_length=1)] | None = None
+    """With `hold_out`: the sites that are validated on; null: drawn, to come near `val_fraction`."""
+    test_sites: Annotated[list[str], Field(min_length=1)] | None = None
+    """With `hold_out`: the sites that are set aside; null: drawn, to come near `test_fraction`."""
     file: Location | None = None
-    """A `split.csv` of an earlier run, to be used again."""
+    """A `split.csv` of an earlier run or of `vwmm split`, to be used again."""
+
+    @model_validator(mode="after")
+    def _sites_go_together(self) -> "Split":
+        problems = [
+            f"{key} names sites that are held out: it needs by_site=hold_out"
+            for key, sites in (("val_sites", self.val_sites), ("test_sites", self.test_sites))
+            if sites is not None and self.by_site != "hold_out"
+        ]
+        if both := sorted(set(self.val_sites or ()) & set(self.test_sites or ())):
+            problems.append(f"val_sites and test_sites both have {', '.join(both)}")
+        if self.test_sites is not None and self.test_fraction:
+            problems.append("test_sites says who is set aside, so test_fraction must be 0")
+        if self.val_sites is not None and (self.folds is not None or self.fold is not None):
+            problems.append("val_sites and folds exclude each other: a fold says which sites are validated on")
+        if self.by_site is not None and self.file is not None:
+            problems.append(f"by_site={self.by_site} draws a split, but file has one: leave out one of them")
+        return without(problems, self)
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> "Split":

@@ -38,6 +38,8 @@ class Case:
     """The part that the CSV assigns, if it does."""
     fold: int | None = None
     """The fold that the CSV assigns, if it does."""
+    site: str | None = None
+    """The hospital or scanner; None without such a column, empty where its cell is."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Every further column, `site` among them, carried through to the predictions."""
 
@@ -172,6 +174,7 @@ class _Reader:
             line=line,
             split=self._split(line, row, name),
             fold=self._fold(line, row, name),
+            site=row.get(columns.site),
             extra={key: value for key, value in row.items() if key not in self._own_columns()},
         )
 

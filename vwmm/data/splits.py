@@ -8,6 +8,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,30 @@ import numpy as np
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
 from vwmm.data.manifest import SPLITS, Case, Cohort
-from vwmm.data.table import read_table
+from vwmm.data.site_splits import (
+    check_named_sites,
+    deal_evenly,
+    draw_evenly,
+    draw_sites,
+    fold_sites,
+    sites_of_patients,
+)
+from vwmm.data.split_file import rows_of_cohort
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Who is validated when."""
+
+    fold_of: Mapping[str, int]
+    """The fold of each patient."""
+    aside: frozenset[str]
+    """The patients who are in none: test cases."""
+
+    def parts(self, cohort: Cohort, fold: int) -> dict[str, str]:
+        """The part of each case where this fold is validated on."""
+        part_of = {name: "val" if number == fold else "train" for name, number in self.fold_of.items()}
+        return {case.name: part_of.get(case.patient, "test") for case in cohort.cases}
 
 
 def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
@@ -25,20 +49,24 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     CSV's column `split`; a draw by `split.val_fraction`. With folds, the cases that the CSV or `split.test_fraction`
     sets aside are in none. Raises UserError where a part comes out empty.
     """
-    if split.file is not None:
+    if split.fold is not None:
+        assigned = divide_in_folds(cohort, split).parts(cohort, split.fold)
+    elif split.file is not None:
         assigned = _from_file(cohort, Path(split.file))
-    elif split.fold is not None:
-        assigned = _from_folds(cohort, split)
     elif any(case.split for case in cohort.cases):
+        _check_draws(cohort, split, "split")
         assigned = {case.name: str(case.split) for case in cohort.cases}
     else:
         assigned = _draw(cohort, split)
-    _check(cohort, assigned)
+    check_parts(cohort, assigned)
     return assigned
 
 
 def fold_numbers(cohort: Cohort, split: Split) -> list[int]:
-    """The folds that there are: those of the CSV's column, else 0 to `split.folds` - 1."""
+    """The folds that there are: those of `split.file` or of the CSV's column, else 0 to `split.folds` - 1."""
+    if split.file is not None:
+        rows = rows_of_cohort(cohort, Path(split.file)).values()
+        return sorted({row.fold for row in rows if row.fold is not None})
     found = sorted({case.fold for case in cohort.cases if case.fold is not None})
     return found or list(range(split.folds or 0))
 
@@ -66,21 +94,63 @@ def _patients(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
 
 def _draw(cohort: Cohort, split: Split) -> dict[str, str]:
     part_of: dict[str, str] = {}
+    sites = _sites(cohort, split)
     for part, fraction in (("test", split.test_fraction), ("val", split.val_fraction)):
-        part_of |= _draw_part(cohort, split, part, fraction, taken=part_of)
+        part_of |= _draw_part(cohort, split, part, fraction, taken=part_of, sites=sites)
     return {case.name: part_of.get(case.patient, "train") for case in cohort.cases}
 
 
-def _draw_part(cohort: Cohort, split: Split, part: str, fraction: float, *, taken: Mapping[str, str]) -> dict[str, str]:
+def _sites(cohort: Cohort, split: Split) -> dict[str, str]:
+    """The site of each patient, where the draw looks at it."""
+    if split.by_site is None:
+        return {}
+    sites = sites_of_patients(cohort, split.by_site)
+    named = {"split.val_sites": split.val_sites, "split.test_sites": split.test_sites}
+    check_named_sites(named, sorted(set(sites.values())))
+    return sites
+
+
+def _draw_part(
+    cohort: Cohort, split: Split, part: str, fraction: float, *, taken: Mapping[str, str], sites: Mapping[str, str]
+) -> dict[str, str]:
     """The part of each patient drawn for it, from those not `taken`; `fraction` is of all patients."""
+    named = split.test_sites if part == "test" else split.val_sites
+    if named is not None:
+        return {patient: part for patient, site in sites.items() if site in named}
     if fraction == 0:
         return {}
     wanted = max(1, round(fraction * len({case.patient for case in cohort.cases})))
-    patients, labels = _patients([case for case in cohort.cases if case.patient not in taken])
-    return dict.fromkeys(_draw_patients(patients, labels, wanted, split, part), part)
+    spoken_for = split.val_sites or () if part == "test" else ()
+    patients, labels = _patients(
+        [case for case in cohort.cases if case.patient not in taken and sites.get(case.patient) not in spoken_for]
+    )
+    if split.by_site == "hold_out":
+        left = 2 if part == "test" and split.val_sites is None else 1
+        return dict.fromkeys(_draw_whole_sites(patients, labels, sites, wanted, split, part, left), part)
+    return dict.fromkeys(_draw_patients(patients, labels, wanted, split, part, sites), part)
 
 
-def _draw_patients(patients: list[str], labels: list[str], wanted: int, split: Split, part: str) -> list[str]:
+def _generator(split: Split, part: str) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((split.seed, SPLITS.index(part))))
+
+
+def _draw_whole_sites(
+    patients: list[str], labels: list[str], sites: Mapping[str, str], wanted: int, split: Split, part: str, left: int
+) -> list[str]:
+    of_patients = [sites[name] for name in patients]
+    if (count := len(set(of_patients))) <= left:
+        raise UserError(
+            f"split.by_site=hold_out: {count} sites are too few to set one aside as {part!r} and keep {left} for the "
+            "other parts"
+        )
+    strata = labels if split.stratified else [""] * len(labels)
+    chosen = draw_sites(strata, of_patients, wanted, _generator(split, part), left=left)
+    return [name for name in patients if sites[name] in chosen]
+
+
+def _draw_patients(
+    patients: list[str], labels: list[str], wanted: int, split: Split, part: str, sites: Mapping[str, str]
+) -> list[str]:
     from sklearn.model_selection import train_test_split
 
     classes = Counter(labels)
@@ -95,6 +165,9 @@ def _draw_patients(patients: list[str], labels: list[str], wanted: int, split: S
             f"split: label {rare!r} has too few patients for {part!r}; more of them, "
             "split.test_fraction=0 or split.stratified=false"
         )
+    if split.by_site == "stratify":
+        strata = labels if split.stratified else [""] * len(labels)
+        return draw_evenly(patients, strata, [sites[name] for name in patients], wanted, _generator(split, part))
     seed = np.random.SeedSequence((split.seed, SPLITS.index(part))).generate_state(1)[0]
     _, drawn = train_test_split(
         patients, test_size=wanted, stratify=labels if split.stratified else None, random_state=int(seed)
@@ -102,29 +175,41 @@ def _draw_patients(patients: list[str], labels: list[str], wanted: int, split: S
     return list(drawn)
 
 
-def _from_folds(cohort: Cohort, split: Split) -> dict[str, str]:
+def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
+    """The folds of `split.file`, of the CSV's column, or drawn; a `split.fold` that is not among them is an error."""
+    if split.file is not None:
+        return _folds_in_file(cohort, split, Path(split.file))
+    sites = _sites(cohort, split)
     aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
     if not any(case.split for case in cohort.cases):
-        aside = _draw_part(cohort, split, "test", split.test_fraction, taken={})
+        aside = _draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
+    elif split.test_sites is not None:
+        _check_draws(cohort, split, "split")
     cases = [case for case in cohort.cases if case.patient not in aside]
-    fold_of = _folds_in_csv(cases, split) or _draw_folds(cases, split)
-    return {
-        case.name: "test" if case.patient in aside else "val" if fold_of[case.patient] == split.fold else "train"
-        for case in cohort.cases
-    }
-
-
-def _folds_in_csv(cases: Sequence[Case], split: Split) -> dict[str, int]:
-    """The fold of each patient, where the CSV has a column of them."""
     fold_of = {case.patient: case.fold for case in cases if case.fold is not None}
-    found = sorted(set(fold_of.values()))
-    if found and (split.fold not in found or (split.folds or len(found)) != len(found)):
+    if fold_of:
+        _check_draws(cohort, split, "fold")
+        _check_fold(split, sorted(set(fold_of.values())), "the CSV")
+    return Folds(fold_of or _draw_folds(cases, split, sites), frozenset(aside))
+
+
+def _check_draws(cohort: Cohort, split: Split, column: str) -> None:
+    """A draw that is asked for is not passed over because the CSV has a column."""
+    if split.by_site is not None:
+        raise UserError(
+            f"split.by_site={split.by_site}: {cohort.csv_path.name} says who is where already, in its column of "
+            f"{column}s; rename the column there to draw anew, or leave split.by_site out"
+        )
+
+
+def _check_fold(split: Split, found: list[int], where: str) -> None:
+    """`split.fold` and `split.folds` fit the folds that a table has."""
+    if split.fold not in (None, *found) or (split.folds or len(found)) != len(found):
         said = f"split.fold={split.fold}" + ("" if split.folds is None else f" of split.folds={split.folds}")
-        raise UserError(f"{said}: the CSV has the folds {', '.join(map(str, found))}")
-    return fold_of
+        raise UserError(f"{said}: {where} has the folds {', '.join(map(str, found))}")
 
 
-def _draw_folds(cases: Sequence[Case], split: Split) -> dict[str, int]:
+def _draw_folds(cases: Sequence[Case], split: Split, sites: Mapping[str, str]) -> dict[str, int]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if split.folds is None:
@@ -132,61 +217,47 @@ def _draw_folds(cases: Sequence[Case], split: Split) -> dict[str, int]:
     patients, labels = _patients(cases)
     if len(patients) < split.folds:
         raise UserError(f"split.folds={split.folds}: there are {len(patients)} patients, fewer than folds")
+    strata, of_patients = labels if split.stratified else [""] * len(labels), [sites.get(name, "") for name in patients]
+    if split.by_site == "hold_out":
+        return fold_sites(patients, strata, of_patients, split.folds, split.seed)
     rarest, count = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
     if split.stratified and count < split.folds:
         raise UserError(
             f"split.folds={split.folds}: label {rarest!r} has {count} patients, fewer than folds; "
             "fewer folds, or split.stratified=false"
         )
+    if split.by_site == "stratify":
+        return deal_evenly(patients, strata, of_patients, split.folds, np.random.default_rng(split.seed))
     kind = StratifiedKFold if split.stratified else KFold
     folds = kind(split.folds, shuffle=True, random_state=split.seed).split(patients, labels)
     return {patients[index]: number for number, (_, held_out) in enumerate(folds) for index in held_out}
 
 
 def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
-    """A split.csv of an earlier run: every case of the cohort must be in it, under the same patient."""
-    rows = _read_split(path)
-    problems = []
-    parts: dict[str, set[str]] = {}
-    for case in cohort.cases:
-        where = f"split.file: case {case.name} ({cohort.csv_path.name} line {case.line})"
-        if case.name not in rows:
-            problems.append(f"{where} is not in {path.name}")
-            continue
-        patient, part = rows[case.name]
-        if patient not in (None, case.patient):
-            problems.append(f"{where} is of patient {case.patient}, but of {patient} in {path.name}")
-        parts.setdefault(case.patient, set()).add(part)
-    problems += [
-        f"split.file: patient {name} is in {' and '.join(sorted(found))}"
-        for name, found in parts.items()
-        if len(found) > 1
-    ]
-    if problems:
-        raise UserError(problems)
-    return {case.name: rows[case.name][1] for case in cohort.cases}
+    """The parts of a split.csv; one of folds, which has no validation cases, needs to be told which fold is meant."""
+    rows = rows_of_cohort(cohort, path)
+    folds = sorted({row.fold for row in rows.values() if row.fold is not None})
+    if folds and all(row.part != "val" for row in rows.values()):
+        raise UserError(
+            f"split.file: {path.name} has the folds {', '.join(map(str, folds))}: say which one is validated on "
+            f"(split.fold={folds[0]}), or `vwmm cross_validate` for all of them"
+        )
+    return {name: row.part for name, row in rows.items()}
 
 
-def _read_split(path: Path) -> dict[str, tuple[str | None, str]]:
-    """(patient, part) of each case in a split.csv; the patient is None where there is no such column."""
-    table = read_table(path, key="split.file", example="case,patient,label,split")
-    if table.problems:
-        raise UserError(f"split.file: {problem}" for problem in table.problems)
-    if not {"case", "split"} <= set(table.header):
-        raise UserError(f"split.file: {path.name} has no column 'case' or 'split'; expected a run's split.csv")
-    rows: dict[str, tuple[str | None, str]] = {}
-    for line, row in table.rows:
-        part, name = row["split"], row["case"]
-        if part not in SPLITS:
-            raise UserError(f"split.file: {path.name} line {line}: 'split' must be train, val or test; found {part!r}")
-        if rows.setdefault(name, (row.get("patient"), part))[1] != part:
-            raise UserError(
-                f"split.file: {path.name} line {line}: case {name} stands twice, in {rows[name][1]} and {part}"
-            )
-    return rows
+def _folds_in_file(cohort: Cohort, split: Split, path: Path) -> Folds:
+    rows = rows_of_cohort(cohort, path)
+    fold_of = {case.patient: fold for case in cohort.cases if (fold := rows[case.name].fold) is not None}
+    if not fold_of:
+        raise UserError(
+            f"split.fold={split.fold}: {path.name} has no column 'fold' (`vwmm split split.folds=5` writes one)"
+        )
+    _check_fold(split, sorted(set(fold_of.values())), path.name)
+    return Folds(fold_of, frozenset(case.patient for case in cohort.cases if rows[case.name].part == "test"))
 
 
-def _check(cohort: Cohort, assigned: Mapping[str, str]) -> None:
+def check_parts(cohort: Cohort, assigned: Mapping[str, str]) -> None:
+    """Raises UserError where nothing can be learned or validated."""
     problems = [
         f"split: no case is in {part!r}; training needs some to train on and some to validate on"
         for part in ("train", "val")

@@ -59,8 +59,6 @@ def plan_folds(config: Config) -> list[Fold]:
             f"run.resume={config.run.resume}: a cross-validation goes on with the folds that are there; to begin anew "
             "choose another run.name"
         )
-    if config.split.file is not None:
-        problems.append("split.file: holds one split, and there is one for each fold here; split.file=null")
     folder = Path(config.run.dir) / str(config.run.name)
     for what, file in (("run", RunFolder(folder).config), ("sweep", folder / SWEEP_JOURNAL)):
         if file.exists():
@@ -72,6 +70,11 @@ def plan_folds(config: Config) -> list[Fold]:
     if problems or cohort is None:
         raise UserError(problems)
     split = config.split
+    if split.file is not None and not fold_numbers(cohort, split):
+        raise UserError(
+            f"split.file: {Path(split.file).name} holds one split, without a column 'fold', and there is one for each "
+            "fold here: split.file=null, or `vwmm split split.folds=5` writes a file of folds"
+        )
     if split.folds is None and not fold_numbers(cohort, split):
         split = split.model_copy(update={"folds": DEFAULT_FOLDS})
     numbers = fold_numbers(cohort, split)

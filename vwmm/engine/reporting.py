@@ -72,9 +72,8 @@ def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
 
 def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
     """The examples of a run that has ended, from the cohort's images; none, and why, where these are not there."""
-    config = load_config(
-        [run.config], [f"split.file={json.dumps(str(run.split))}", "split.fold=null", "split.folds=null"]
-    )
+    drawn = [f"split.{key}=null" for key in ("fold", "folds", "by_site", "val_sites", "test_sites")]
+    config = load_config([run.config], [f"split.file={json.dumps(str(run.split))}", *drawn])
     store, why, examples = Store(config.cache), None, list[Example]()
     try:
         cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=False)

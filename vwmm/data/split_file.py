@@ -1,0 +1,112 @@
+"""A split on disk: which case is in which part or fold, read strictly and written whole.
+
+`case,patient,label,split` and, with folds, `fold` (empty for what is set aside); a run's own split.csv has the content
+hash of each image as well.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vwmm.config.errors import UserError
+from vwmm.data.manifest import SPLITS, Cohort
+from vwmm.data.table import read_table
+
+_HASH = "hash_"
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """Where a case is."""
+
+    line: int
+    """Line of the file."""
+    part: str
+    """`train`, `val` or `test`."""
+    patient: str | None = None
+    """None where there is no such column."""
+    label: str | None = None
+    """None where there is no such column."""
+    fold: int | None = None
+    """The fold in which it is validated; None for a case that is set aside, or without folds."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Content hash of each image, by modality; what is missing is left out."""
+
+    @property
+    def place(self) -> str:
+        """The part or the fold, in words."""
+        return self.part if self.fold is None else f"fold {self.fold}"
+
+
+def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRow]:
+    """The rows of a split by the cases' names. Raises UserError with every problem; key: what named the file."""
+    table = read_table(path, key=key, example="case,patient,label,split")
+    if table.problems:
+        raise UserError(f"{key}: {problem}" for problem in table.problems)
+    if not {"case", "split"} <= set(table.header):
+        raise UserError(f"{key}: {path.name} has no column 'case' or 'split'; expected a run's split.csv")
+    rows, problems = dict[str, SplitRow](), []
+    for line, cells in table.rows:
+        name, part, where = cells["case"], cells["split"], f"{key}: {path.name} line {line}"
+        text = cells.get("fold", "")
+        if part not in SPLITS:
+            problems.append(f"{where}: 'split' must be train, val or test; found {part!r}")
+            continue
+        if "fold" in cells and not (part == "test" and not text) and not (text.isascii() and text.isdigit()):
+            problems.append(f"{where}: 'fold' must be 0, 1, 2, ..., or empty in a row of 'test'; found {text!r}")
+            continue
+        hashes = {column.removeprefix(_HASH): cell for column, cell in cells.items() if column.startswith(_HASH)}
+        row = SplitRow(
+            line=line,
+            part=part,
+            patient=cells.get("patient"),
+            label=cells.get("label"),
+            fold=int(text) if text and part != "test" else None,
+            hashes={modality: value for modality, value in hashes.items() if value},
+        )
+        if rows.setdefault(name, row).place != row.place:
+            problems.append(f"{where}: case {name} stands twice, in {rows[name].place} and {row.place}")
+    if problems:
+        raise UserError(problems)
+    return rows
+
+
+def rows_of_cohort(cohort: Cohort, path: Path) -> dict[str, SplitRow]:
+    """A split's rows of a cohort's cases: each must be in it, under the same patient, who is in one part and fold."""
+    rows = read_split_file(path)
+    problems = []
+    places: dict[str, set[str]] = {}
+    for case in cohort.cases:
+        where = f"split.file: case {case.name} ({cohort.csv_path.name} line {case.line})"
+        if case.name not in rows:
+            problems.append(f"{where} is not in {path.name}")
+            continue
+        row = rows[case.name]
+        if row.patient not in (None, case.patient):
+            problems.append(f"{where} is of patient {case.patient}, but of {row.patient} in {path.name}")
+        places.setdefault(case.patient, set()).add(row.place)
+    problems += [
+        f"split.file: patient {name} is in {' and '.join(sorted(found))}"
+        for name, found in places.items()
+        if len(found) > 1
+    ]
+    if problems:
+        raise UserError(problems)
+    return {case.name: rows[case.name] for case in cohort.cases}
+
+
+def split_file_text(cohort: Cohort, parts: Mapping[str, str], folds: Mapping[str, int]) -> str:
+    """What `split.file` reads: `case,patient,label,split`, `fold` and `site` where there are any, sorted by case.
+
+    parts, folds: by the cases' names; a case without a fold is set aside.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    has_sites = any(case.site is not None for case in cohort.cases)
+    writer.writerow(["case", "patient", "label", "split", *["fold"] * bool(folds), *["site"] * has_sites])
+    for case in cohort.cases:
+        fold, site = [folds.get(case.name, "")] * bool(folds), [case.site or ""] * has_sites
+        writer.writerow([case.name, case.patient, case.label, parts[case.name], *fold, *site])
+    return stream.getvalue()

@@ -1,0 +1,140 @@
+"""Divides the patients of a cohort into parts or folds, says what is in each, and writes who is where.
+
+    vwmm split data.csv=cohort.csv split.test_fraction=0.2 --out split.csv
+    vwmm split data.csv=cohort.csv split.by_site=stratify --out split.csv
+    vwmm split data.csv=cohort.csv split.by_site=hold_out split.test_sites=[Leeds] --out split.csv
+    vwmm split data.csv=cohort.csv split.folds=5 --out folds.csv
+
+Without --out nothing is written: it only shows what would be. Training with the same keys draws the same split; with
+`split.file=split.csv` it is read from the file, and from one of folds by `vwmm cross_validate split.file=folds.csv`.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vwmm.config.command_line import CommandLine, help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.config.loading import load_config, read_config
+from vwmm.config.run_folder import write_whole
+from vwmm.config.schema import Config, Split
+from vwmm.data.manifest import SPLITS, Case, Cohort, read_cohort
+from vwmm.data.split_file import split_file_text
+from vwmm.data.splits import check_parts, divide_in_folds, split_cohort
+
+OPTIONS = {
+    "--config FILE": "a YAML file; may be repeated",
+    "KEY=VALUE": "sets one key: split.val_fraction=0.2 split.folds=5 split.by_site=stratify split.seed=1",
+    "--out FILE": "writes case,patient,label,split and, where there are any, fold and site",
+    "--force": "replaces a file that is there already",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm split`: prints what is in each part; writes the split where it is asked to."""
+    line = parse_command_line(arguments, options=["--out"], flags=["--force"])
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    config = _read_config(line)
+    out = Path(line.options["--out"]) if "--out" in line.options else None
+    _check_out(out, config, is_forced="--force" in line.options)
+    cohort = read_cohort(config.data, config.modalities)
+    parts, folds = divide(cohort, config.split)
+    place_of = {name: f"fold {folds[name]}" if name in folds else part for name, part in parts.items()}
+    places = [part for part in SPLITS if part in place_of.values()]
+    places = [*(f"fold {number}" for number in sorted(set(folds.values()))), *places]
+    print(describe(cohort, place_of, places))
+    for warning in warnings_of(cohort, place_of, places, is_held_out=config.split.by_site == "hold_out"):
+        say(f"warning: {warning}")
+    if out is None:
+        print("\nnothing was written; --out FILE writes it")
+        return EXIT_DONE
+    write_whole(out, split_file_text(cohort, parts, folds))
+    print(f"\n{out}: {len(cohort.cases)} cases; `split.file={out}` uses it")
+    return EXIT_DONE
+
+
+def _read_config(line: CommandLine) -> Config:
+    """The configuration; with folds, which needs one to be complete, of the first of them."""
+    if load_config(line.files, [*line.overrides, "split.folds=null"]).split.fold is not None:
+        raise UserError("split.fold: every fold is written here; it is training that takes one of them")
+    reading = read_config(line.files, [*line.overrides, "split.fold=0"])
+    has_folds = reading.config is not None and reading.config.split.folds is not None
+    return load_config(line.files, [*line.overrides, *["split.fold=0"] * has_folds])
+
+
+def divide(cohort: Cohort, split: Split) -> tuple[dict[str, str], dict[str, int]]:
+    """The part and, with folds, the fold of each case. Raises UserError where a part lacks what training needs."""
+    if split.file is not None:
+        raise UserError("split.file: is a split already; this command draws one")
+    if split.folds is None:
+        if any(case.split for case in cohort.cases):
+            raise UserError(
+                f"{cohort.csv_path.name} says who is where already, in its column of splits: there is nothing to draw; "
+                "rename the column there to draw anew"
+            )
+        return split_cohort(cohort, split.model_copy(update={"fold": None})), {}
+    drawn = divide_in_folds(cohort, split.model_copy(update={"fold": None}))
+    for number in sorted(set(drawn.fold_of.values())):
+        check_parts(cohort, drawn.parts(cohort, number))
+    parts = {case.name: "test" if case.patient in drawn.aside else "train" for case in cohort.cases}
+    return parts, {case.name: drawn.fold_of[case.patient] for case in cohort.cases if parts[case.name] != "test"}
+
+
+def describe(cohort: Cohort, place_of: Mapping[str, str], places: Sequence[str]) -> str:
+    """Cases / patients of each class and each site, by part or fold."""
+    patients = len({case.patient for case in cohort.cases})
+    kinds: dict[str, tuple[Sequence[str], Callable[[Case], str]]] = {
+        "class": (cohort.classes, lambda case: str(case.label))
+    }
+    if sites := sorted({case.site for case in cohort.cases if case.site}):
+        kinds["site"] = (sites, lambda case: str(case.site))
+    width = max(len(name) for names, _ in kinds.values() for name in (*names, "class", "all"))
+    lines = [f"{cohort.csv_path}: {len(cohort.cases)} cases of {patients} patients; cases / patients in each part"]
+    for kind, (names, value_of) in kinds.items():
+        lines += ["", f"  {kind:{width}}" + "".join(f"{place:>14}" for place in places)]
+        for name in names:
+            found = [[c for c in cohort.cases if value_of(c) == name and place_of[c.name] == p] for p in places]
+            lines.append(f"  {name:{width}}" + "".join(_cell(cases) for cases in found))
+    totals = [[case for case in cohort.cases if place_of[case.name] == place] for place in places]
+    return "\n".join([*lines, "", f"  {'all':{width}}" + "".join(_cell(cases) for cases in totals)])
+
+
+def warnings_of(cohort: Cohort, place_of: Mapping[str, str], places: Sequence[str], *, is_held_out: bool) -> list[str]:
+    """What is missing in a part: a class; a site too, unless whole sites are held out."""
+    found = []
+    for place in places:
+        inside = [case for case in cohort.cases if place_of[case.name] == place]
+        labels, sites = {case.label for case in inside}, {case.site for case in inside}
+        found += [f"no case with label {label!r} is in {place}" for label in cohort.classes if label not in labels]
+        if not is_held_out:
+            everywhere = sorted({case.site for case in cohort.cases if case.site})
+            found += [f"no case of site {site!r} is in {place}" for site in everywhere if site not in sites]
+    return found
+
+
+def _cell(cases: Sequence[Case]) -> str:
+    return f"{f'{len(cases)} / {len({case.patient for case in cases})}':>14}"
+
+
+def _check_out(out: Path | None, config: Config, *, is_forced: bool) -> None:
+    if out is None:
+        if is_forced:
+            raise UserError("--force: there is nothing to replace without --out FILE")
+        return
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: expected the name of a file in a folder that exists")
+    if (
+        out.exists()
+        and config.data.csv is not None
+        and Path(config.data.csv).exists()
+        and out.samefile(config.data.csv)
+    ):
+        raise UserError(f"--out {out}: this is the cohort itself; choose another name")
+    if out.exists() and not is_forced:
+        raise UserError(f"--out {out}: this file is there already; choose another name, or say --force to replace it")
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))
