@@ -71,6 +71,7 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
             DataParallel(runtime, model, prepared, prepared_optimizer, max_grad_norm=None),
             RunningStatistics(dict(model.branches.items()), runtime.accelerator),
             weights=None,
+            case_weights=None,
             label_smoothing=0.0,
             seed=0,
         )

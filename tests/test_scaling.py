@@ -148,7 +148,7 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
 
         train = config.train.model_copy(update={"exact": is_exact})
         model = build_model(config.model, config.modalities, 3, seed=0)
-        learner = build_learner(runtime, model, train, config.modalities, dataset.labels, 3)
+        learner = build_learner(runtime, model, train, config.modalities, dataset, 3)
         sizes.clear()
         train_one_epoch(
             runtime, learner, dataset, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]], present=dataset.present(),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.models.norm import BatchNorm2d, single_valued_layers
 
 HAS_IMAGES = [True, True, False, True, True, True, True]
 
@@ -29,7 +30,7 @@ def processes(number: int, *, exact: bool = False) -> list[tuple[Any, RunningSta
 
 def compute(branch: Any, statistics: RunningStatistics, process: int, number: int) -> None:
     """One step of seven slots, every `number`-th of them on this process."""
-    statistics.begin_step([[has_any] for has_any in HAS_IMAGES])
+    statistics.begin_step([[4 * has_any] for has_any in HAS_IMAGES])
     for position, (slot, has_any) in enumerate(zip(slots(), HAS_IMAGES, strict=True)):
         if position % number != process:
             statistics.pass_over(position)
@@ -121,6 +122,61 @@ def test_one_process_has_nothing_to_bring_together_and_a_model_without_batch_nor
     assert statistics.gather_parts() is None
     accelerator = cast(Any, SimpleNamespace(is_main_process=False, num_processes=2, process_index=1))
     empty = RunningStatistics({"ct": nn.Sequential(nn.Linear(2, 2))}, accelerator)
-    empty.begin_step([[True]])
+    empty.begin_step([[2]])
     empty.bring_together()
     assert empty.gather_parts() is None
+
+
+NUM_IMAGES = [4, 1, 0, 3, 1, 1, 2]
+
+
+def mixed(number: int, *, exact: bool) -> list[tuple[Any, RunningStatistics, Any]]:
+    """Like `processes`, of a branch whose second layer has one value of each image; slots of none, one or several."""
+    made: list[tuple[Any, RunningStatistics, Any]] = []
+    for process in range(number):
+        branch = nn.Sequential(BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), BatchNorm2d(3))
+        accelerator = cast(
+            Any, SimpleNamespace(is_main_process=process == 0, num_processes=number, process_index=process)
+        )
+        found = single_valued_layers(nn.Sequential(nn.Conv2d(1, 3, 1), *branch), [4, 4])
+        assert found == {"3"}, "of this network the last one, behind the layer that makes three channels of one"
+        statistics = RunningStatistics({"ct": branch}, accelerator, exact=exact, single_valued={"ct": {"2"}})
+        made.append((branch, statistics, accelerator))
+        statistics.begin_step([[images] for images in NUM_IMAGES])
+        for position, (slot, images) in enumerate(zip(slots_of_images(), NUM_IMAGES, strict=True)):
+            if position % number != process:
+                statistics.pass_over(position)
+                continue
+            statistics.begin_slot()
+            if images:
+                branch(slot)
+            statistics.end_slot(position)
+    return made
+
+
+def slots_of_images() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(images, 3, 4, 4, generator=generator) * 2 + 1 for images in NUM_IMAGES]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_single_images_count_only_where_they_have_a_variance(number: int, exact: bool) -> None:
+    wide, narrow = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    for slot in slots_of_images():
+        if len(slot) > 0:
+            means = wide(slot).mean(dim=(2, 3), keepdim=True)
+            if len(slot) > 1:
+                narrow(means)
+    parts = mixed(number, exact=exact)
+    if exact:
+        summed = torch.stack([own._terms for _, own, _ in parts if own._terms is not None]).sum(0)
+    else:
+        summed = torch.stack([own.flat for _, own, _ in parts]).sum(0)
+    for branch, own, accelerator in parts:
+        accelerator.reduce = lambda tensor, reduction: summed
+        own.end_step()
+        own.bring_together()
+        for layer, expected in ((branch[0], wide), (branch[2], narrow)):
+            for mine, theirs in zip(layer.buffers(), expected.buffers(), strict=True):
+                torch.testing.assert_close(mine, theirs)

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from vwmm.config.schema import Modality, Model
+from vwmm.models.branch import build_branch
 from vwmm.models.fusion import FusionModel, Head, KeyedDropout, build_model, count_parameters
+from vwmm.models.norm import single_valued_layers
 
 THREE = {
     "solid": Modality(dims=3, size=[29, 29, 29]),  # the least that a DenseNet takes
@@ -151,7 +153,7 @@ def test_a_branch_without_an_image_keeps_its_statistics() -> None:
 
 
 def test_a_single_image_can_be_trained_on() -> None:
-    """At 32 voxels one is left at the end: batch norm cannot normalise one value, so the image stands twice."""
+    """At 32 voxels one is left at the end: batch norm cannot normalise one value."""
     model = build().train()
 
     logits = model(images_of(1), mask_of([[1, 1, 1]]))
@@ -259,3 +261,19 @@ def test_the_weights_of_ordinary_modalities_keep_their_names() -> None:
     names = set(build().state_dict())
 
     assert {"missing.solid", "branches.flat.features.conv0.weight", "head.out.weight"} <= names
+
+
+def test_a_single_image_gives_no_gradient_where_it_has_no_variance_and_no_noise() -> None:
+    """Its 64 voxels are one in the last block: what leads only there learns nothing from it, not even rounding."""
+    network, _ = build_branch("densenet_thin", dims=2)
+    single = single_valued_layers(network, [32, 32])
+    assert any("norm5" in name for name in single)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()(torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    for name, buffer in network.named_buffers():
+        is_single = name.rpartition(".")[0] in single
+        assert torch.equal(buffer, before[name]) == is_single, name
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    first = dict(network.named_parameters())["features.conv0.weight"].grad
+    assert first is not None
+    assert first.abs().max() == 0

@@ -125,6 +125,8 @@ class Train(Record):
     """Gradients are scaled down to this L2 norm; null: never."""
     class_weights: Literal["balanced"] | list[Annotated[float, Field(gt=0)]] | None = None
     """Weights of the classes in the loss: `balanced` (inverse frequency), one number per class, or null for none."""
+    pattern_weights: Literal["balanced"] | None = None
+    """Weights of the cases in the loss by which images they have: `balanced` (each combination weighs as much as another), or null for none."""  # noqa: E501
     label_smoothing: Fraction = 0.0
     """Share of each label that is spread over all classes."""
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "auto"

@@ -6,10 +6,12 @@ decay (1 - m) is applied. The sum of the parts is what one process would have, b
 summed before each evaluation; a step costs no communication.
 
 With `train.exact` the slots' own terms m s are brought together after each step instead, and applied in the slots'
-order, which gives the same bits for any number of processes.
+order, which gives the same bits for any number of processes. A layer that one voxel of an image reaches takes no
+statistics from a slot with a single image (models/norm.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -19,11 +21,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 MOMENTUM = 0.1
 
 
+class _Decay(NamedTuple):
+    factors: torch.Tensor
+    counts: torch.Tensor
+
+
 class RunningStatistics:
     """The running means and variances of all branches' batch-norm layers, in one tensor."""
 
-    def __init__(self, branches: Mapping[str, nn.Module], accelerator: Accelerator, *, exact: bool = False) -> None:
-        """The layers' buffers become views of one tensor, so the model is on its device already."""
+    def __init__(
+        self,
+        branches: Mapping[str, nn.Module],
+        accelerator: Accelerator,
+        *,
+        exact: bool = False,
+        single_valued: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """The layers' buffers become views of one tensor, so the model is on its device already.
+
+        single_valued: by branch the paths of the layers that a single image has one value of each channel for.
+        """
         self.accelerator, self.exact = accelerator, exact
         self.is_whole = True
         """Whether this process has the whole, not a part of it."""
@@ -34,25 +51,32 @@ class RunningStatistics:
         self._counts, _ = _joined(every, ["num_batches_tracked"])
         self._branches = list(self.flat.split([2 * sum(own) for own in widths]))
         self._branch_counts = list(self._counts.split([len(own) for own in widths]))
+        self._ones: list[_Decay] = []
+        """By branch: how a slot with a single image changes its layers' statistics and counts."""
+        for name, own in layers.items():
+            counted = [int(path not in (single_valued or {}).get(name, ())) for path in own]
+            counts = torch.tensor(counted, dtype=torch.int64, device=self._counts.device)
+            twice = torch.tensor([2 * layer.num_features for layer in own.values()]).to(counts)
+            self._ones.append(_Decay(1 - MOMENTUM * counts.repeat_interleave(twice), counts))
         self._before, self._counts_before = self.flat.clone(), self._counts.clone()
         self._terms: torch.Tensor | None = None
-        self._seen: list[list[bool]] = []
+        self._seen: list[list[int]] = []
 
     @property
     def _is_shared(self) -> bool:
         return self.accelerator.num_processes > 1 and len(self.flat) > 0
 
-    def begin_step(self, has_images: list[list[bool]]) -> None:
-        """has_images: for each slot and each branch, whether the slot has any image for it."""
+    def begin_step(self, num_images: list[list[int]]) -> None:
+        """num_images: for each slot and each branch, how many images the slot has for it."""
         if self.is_whole and not self.exact and self._is_shared:
             self.is_whole = False
             if not self.accelerator.is_main_process:
                 self.flat.zero_()
         self._before.copy_(self.flat)
         self._counts_before.copy_(self._counts)
-        self._seen = has_images
+        self._seen = num_images
         if self.exact:
-            self._terms = torch.zeros(len(has_images), len(self.flat), device=self.flat.device)
+            self._terms = torch.zeros(len(num_images), len(self.flat), device=self.flat.device)
 
     def begin_slot(self) -> None:
         """A slot of this process is about to be computed."""
@@ -66,11 +90,12 @@ class RunningStatistics:
 
     def pass_over(self, slot: int) -> None:
         """A slot of another process."""
-        for part, counts, has_any in zip(self._branches, self._branch_counts, self._seen[slot], strict=True):
-            if has_any:
-                counts.add_(1)
+        rows = zip(self._branches, self._branch_counts, self._ones, self._seen[slot], strict=True)
+        for part, counts, of_one, number in rows:
+            if number > 0:
+                counts.add_(of_one.counts if number == 1 else 1)
                 if not self.exact:
-                    part.mul_(1 - MOMENTUM)
+                    part.mul_(of_one.factors if number == 1 else 1 - MOMENTUM)
 
     def end_step(self) -> None:
         """All slots have been computed or passed over."""
@@ -81,9 +106,9 @@ class RunningStatistics:
         self.flat.copy_(self._before)
         for terms, seen in zip(self._terms, self._seen, strict=True):
             rows = terms.split([len(part) for part in self._branches])
-            for part, term, has_any in zip(self._branches, rows, seen, strict=True):
-                if has_any:
-                    part.mul_(1 - MOMENTUM).add_(term)
+            for part, term, of_one, number in zip(self._branches, rows, self._ones, seen, strict=True):
+                if number > 0:
+                    part.mul_(of_one.factors if number == 1 else 1 - MOMENTUM).add_(term)
         self._terms = None
 
     def go_back(self) -> None:

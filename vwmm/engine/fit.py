@@ -62,7 +62,7 @@ class Fit:
         train = config.train
         self.model: FusionModel = build_model(config.model, config.modalities, len(material.classes), seed=train.seed)
         self.learner = build_learner(
-            runtime, self.model, train, config.modalities, material.train.labels, len(material.classes)
+            runtime, self.model, train, config.modalities, material.train, len(material.classes)
         )
         self.engine = self.learner.engine
         self.steps_per_epoch = num_steps(len(material.train), train.batch_size, train.micro_batch_size)

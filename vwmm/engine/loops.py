@@ -34,6 +34,8 @@ class Learner:
     """Batch norm's running statistics."""
     weights: list[float] | None
     """Weights of the classes."""
+    case_weights: np.ndarray | None
+    """(N,) weights of the cases trained on."""
     label_smoothing: float
     """Share of each label that is spread over all classes."""
     seed: int
@@ -167,9 +169,10 @@ def _compute(
 ) -> None:
     """Forward and backward of this process's slots of a step; its losses are agreed on while the last one computes."""
     watch, statistics, engine = runtime.watch, learner.statistics, learner.engine
-    labels = [dataset.labels[index] for slot in slots for index in slot]
-    divisor = batch_weight(labels, learner.weights)
-    statistics.begin_step([_has_images(present, slot) for slot in slots])
+    cases = [index for slot in slots for index in slot]
+    of_cases = None if learner.case_weights is None else learner.case_weights[cases]
+    divisor = batch_weight([dataset.labels[index] for index in cases], learner.weights, of_cases)
+    statistics.begin_step([_num_images(present, slot) for slot in slots])
     # With fewer slots than processes (a ragged last batch) an empty one takes part in the reduction.
     own = numbers or ([] if learner.exact else [NO_SLOT])
     waiting = list(range(len(slots)))
@@ -208,8 +211,11 @@ def _forward(
     """A slot's part of the step's loss."""
     mask = torch.from_numpy(present[batch.indices.numpy()]).to(device, non_blocking=True)
     weights = None if learner.weights is None else torch.tensor(learner.weights, device=device)
+    of_cases = None
+    if learner.case_weights is not None:
+        of_cases = torch.from_numpy(learner.case_weights[batch.indices.numpy()]).to(device, non_blocking=True)
     logits = learner.engine.forward(batch.images, mask, key)
-    return summed_cross_entropy(logits, batch.labels, weights, learner.label_smoothing) / divisor
+    return summed_cross_entropy(logits, batch.labels, weights, learner.label_smoothing, of_cases) / divisor
 
 
 def _agree(
@@ -293,10 +299,10 @@ def _run_batches(
         torch.set_num_threads(num_threads)
 
 
-def _has_images(present: np.ndarray, slot: list[int]) -> list[bool]:
-    """For each branch, whether the slot has any image for it."""
-    flags: list[bool] = np.any(present[slot], axis=0).tolist()
-    return flags
+def _num_images(present: np.ndarray, slot: list[int]) -> list[int]:
+    """For each branch, how many images the slot has for it."""
+    numbers: list[int] = present[slot].sum(axis=0).tolist()
+    return numbers
 
 
 def _empty(dataset: CaseDataset, device: torch.device) -> Batch:

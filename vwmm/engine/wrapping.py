@@ -1,11 +1,12 @@
 """What is trained and with what."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
 from vwmm.config.schema import Modality, Train
+from vwmm.data.dataset import CaseDataset
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner
@@ -13,7 +14,8 @@ from vwmm.engine.optim import build_optimizer, sum_gradients
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.sharding import build_sharded
 from vwmm.models.fusion import FusionModel
-from vwmm.models.losses import class_weights
+from vwmm.models.losses import class_weights, pattern_weights
+from vwmm.models.norm import single_valued_layers
 
 
 def build_learner(
@@ -21,19 +23,25 @@ def build_learner(
     model: FusionModel,
     train: Train,
     modalities: Mapping[str, Modality],
-    labels: Sequence[int],
+    dataset: CaseDataset,
     num_classes: int,
 ) -> Learner:
-    """The model with all that a step needs; `labels`: of the training cases, for the weights of the classes."""
+    """The model with all that a step needs; dataset: the training cases, for the weights of classes and patterns."""
     sizes = {name: modality.size for name, modality in modalities.items()}
+    branches: dict[str, torch.nn.Module] = dict(model.branches.items())
+    single = {
+        key: single_valued_layers(branch, size)
+        for (key, branch), size in zip(branches.items(), sizes.values(), strict=True)
+    }
     model.to(runtime.device)
     prepared = None if runtime.engine.is_sharded else _data_parallel(runtime, model, train, sizes)
     # After the model has been moved to its device: the layers' buffers become parts of one tensor.
-    statistics = RunningStatistics(dict(model.branches.items()), runtime.accelerator, exact=train.exact)
+    statistics = RunningStatistics(branches, runtime.accelerator, exact=train.exact, single_valued=single)
     return Learner(
         engine=prepared or build_sharded(runtime, model, train),
         statistics=statistics,
-        weights=class_weights(train.class_weights, labels, num_classes),
+        weights=class_weights(train.class_weights, dataset.labels, num_classes),
+        case_weights=pattern_weights(train.pattern_weights, dataset.present()),
         label_smoothing=train.label_smoothing,
         seed=train.seed,
         exact=train.exact,

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from vwmm.config.lean_import import import_monai
+from vwmm.models.norm import spare_single_values
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
 
@@ -26,6 +27,7 @@ def build_branch(
         _resnet(backbone, dims, norm) if backbone.startswith("resnet") else _densenet(backbone, dims, norm)
     )
     make_deterministic(network)
+    spare_single_values(network)
     if num_features is None:
         return network, pooled
     return nn.Sequential(network, RowLinear(pooled, num_features)), num_features

@@ -94,7 +94,7 @@ class FusionModel(nn.Module):
             # Batch norm mixes nothing now, and the rounding of a convolution depends on the size of its batch: a
             # case's features must not depend on what is missing in the others.
             whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
-            return torch.where(present[:, None], self._run(branch, whole), missing)
+            return torch.where(present[:, None], branch(whole), missing)
         if len(rows) == 0 and self.runs_every_branch:
             branch.eval()  # the statistics of nothing are no numbers
             nothing = branch(images[:0]).sum()
@@ -104,17 +104,10 @@ class FusionModel(nn.Module):
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
         if len(rows) == len(present):
-            return self._run(branch, images) + 0 * missing
-        found = self._run(branch, images[rows])
+            features: torch.Tensor = branch(images)
+            return features + 0 * missing
+        found = branch(images[rows])
         return missing.to(found.dtype).index_put((rows,), found)
-
-    def _run(self, branch: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """A single image is computed beside a copy of itself where batch norm needs a second value."""
-        if self.training and len(images) == 1:
-            doubled: torch.Tensor = branch(torch.cat([images, images]))
-            return doubled[:1]
-        features: torch.Tensor = branch(images)
-        return features
 
 
 def _key(name: str) -> str:

@@ -23,18 +23,38 @@ def class_weights(setting: str | list[float] | None, labels: Sequence[int], num_
     return [float(len(labels) / (num_classes * count)) for count in counts]
 
 
-def batch_weight(labels: Sequence[int], weights: Sequence[float] | None) -> float:
-    """The sum of the weights of a global batch: what its summed loss is divided by."""
-    return float(len(labels)) if weights is None else float(sum(weights[label] for label in labels))
+def pattern_weights(setting: str | None, present: np.ndarray) -> np.ndarray | None:
+    """(N,) float32 weights of cases by their row of `present` (N, M): N / (P * N_pattern), as for classes, or None."""
+    if setting is None:
+        return None
+    _, pattern, counts = np.unique(present, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(len(present) / (len(counts) * counts[pattern.reshape(-1)]), dtype=np.float32)
+
+
+def batch_weight(labels: Sequence[int], weights: Sequence[float] | None, of_cases: np.ndarray | None = None) -> float:
+    """The sum of the weights of a global batch: what its summed loss is divided by.
+
+    weights: of the classes. of_cases: of each of the batch's cases, with which those of the classes are multiplied.
+    """
+    if of_cases is None:
+        return float(len(labels)) if weights is None else float(sum(weights[label] for label in labels))
+    of_labels = [1.0 if weights is None else weights[label] for label in labels]
+    return float(sum(a * float(b) for a, b in zip(of_labels, of_cases, strict=True)))
 
 
 def summed_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, label_smoothing: float
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None,
+    label_smoothing: float,
+    of_cases: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The weighted sum over the cases; logits (B, K), labels (B,) int64, weights (K,) or None.
+    """The weighted sum over the cases; logits (B, K), labels (B,) int64, weights (K,) or None, of_cases (B,) or None.
 
     Divided by `batch_weight` of the whole batch it is what `torch.nn.CrossEntropyLoss` gives for that batch.
     """
-    return functional.cross_entropy(
-        logits.float(), labels, weight=weights, label_smoothing=label_smoothing, reduction="sum"
+    how = "sum" if of_cases is None else "none"
+    found = functional.cross_entropy(
+        logits.float(), labels, weight=weights, label_smoothing=label_smoothing, reduction=how
     )
+    return found if of_cases is None else (found * of_cases).sum()
