@@ -15,8 +15,12 @@ from vwmm.data.entry_file import write_entry
 from vwmm.data.manifest import Case, Cohort
 from vwmm.data.store import Entry, Recipe, Store
 
-OBLIQUE = np.array([[-0.7, 0.1, 0.3, 10.0], [0.1, 0.8, -0.2, -20.0], [0.2, 0.1, 2.5, 30.0], [0, 0, 0, 1]])
-"""A RAS affine with a left-going first axis and no right angles to the scanner."""
+SHEARED = np.array([[-0.7, 0.1, 0.3, 10.0], [0.1, 0.8, -0.2, -20.0], [0.2, 0.1, 2.5, 30.0], [0, 0, 0, 1]])
+"""A RAS affine with a left-going first axis and no right angles between its axes."""
+OBLIQUE = SHEARED.copy()
+"""A RAS affine with a left-going first axis, right angles between its axes and none to the scanner."""
+OBLIQUE[:3, :3] = np.linalg.qr(SHEARED[:3, :3])[0] * [0.7, 0.8, -2.5]
+OBLIQUE[:3, :3] *= np.sign(np.diag(OBLIQUE)[:3]) * [-1, 1, 1]
 FLAT = Modality(dims=2, size=[8, 6])
 SOLID = Modality(dims=3, size=[8, 6, 4])
 

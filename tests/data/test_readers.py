@@ -17,16 +17,15 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 from isal import igzip
 from PIL import Image as Pillow
 
-from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_series
+from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
 from vwmm.data import image, metaimage, nifti
 from vwmm.data.image import KEPT_DTYPES
-from vwmm.data.itk_files import dicom_shape, read_dicom
+from vwmm.data.itk_files import nrrd_shape, read_nrrd
 from vwmm.data.readers import ImageError, check_header, format_of, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -340,121 +339,6 @@ def test_small_faults_that_nibabel_mends_are_mended_silently(tmp_path: Path, cap
 
     assert read_image(path).voxels.shape == (10, 10, 10)
     assert caplog.text == ""
-
-
-# --- DICOM ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["a.dcm", "a", "1.2.840.113619.2", "A.DCM", "IM.ima"])
-def test_a_dicom_slice_is_columns_rows_in_hounsfield_units(name: str, tmp_path: Path) -> None:
-    pixels = numbers(12, 14).clip(0)
-    path = write_dicom(tmp_path / name, pixels, origin=(10, 20, 30))
-
-    found = read_image(path)
-
-    assert (found.unit, check_header(path)) == ("HU", (14, 12, 1))
-    np.testing.assert_array_equal(found.voxels[..., 0], pixels.T - 1024)
-    expected = np.array([[-0.75, 0, 0, -10], [0, -0.5, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1]])
-    np.testing.assert_allclose(found.affine, expected, atol=1e-12)
-    np.testing.assert_allclose(found.spacing_mm, (0.75, 0.5, 1.0))
-
-
-def test_a_dicom_slice_is_read_as_monai_reads_it(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "a.dcm", numbers(12, 14).clip(0), origin=(1, 2, 3))
-
-    found, expected = read_image(path), monai_image(path)
-
-    np.testing.assert_array_equal(found.voxels[..., 0], expected.numpy().reshape(14, 12))
-    np.testing.assert_allclose(found.affine[:3, :2], expected.affine.numpy()[:3, :2])
-
-
-def test_only_a_ct_is_in_hounsfield_units(tmp_path: Path) -> None:
-    assert read_image(write_dicom(tmp_path / "a.dcm", numbers(8, 8).clip(0), modality="MR")).unit == "unknown"
-
-
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm"])
-def test_files_of_real_scanners_are_read(name: str) -> None:
-    path = Path(pydicom.__file__).parent / "data" / "test_files" / name
-    if not path.exists():
-        path = next(path.parent.rglob(name))
-
-    found = read_image(path)
-
-    expected = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
-    np.testing.assert_array_equal(found.voxels, sitk.GetArrayFromImage(expected).T)
-    np.testing.assert_allclose(found.affine, itk_affine(expected), atol=1e-9)
-
-
-def test_an_oblique_series_is_stacked_by_position(tmp_path: Path) -> None:
-    voxels = numbers(12, 14, 5).clip(0)
-    folder = write_series(tmp_path / "series", voxels)
-    (folder / "readme.txt").write_text("not an image")
-
-    found = read_image(folder)
-
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    expected = reader.Execute()
-    np.testing.assert_array_equal(found.voxels, sitk.GetArrayFromImage(expected).T)
-    np.testing.assert_allclose(found.affine, itk_affine(expected), atol=1e-9)
-    assert (found.unit, check_header(folder)) == ("HU", (14, 12, 5))
-    # Against the recipe itself: slice k lies 2 mm further along the normal.
-    stacked = found.voxels.transpose(1, 0, 2) + 1024
-    order = slice(None) if np.array_equal(stacked[..., 0], voxels[..., 0]) else slice(None, None, -1)
-    np.testing.assert_array_equal(stacked, voxels[..., order])
-    first = 0 if order == slice(None) else 4
-    normal = np.cross([0.8, 0.6, 0.0], [0.0, 0.0, -1.0])
-    place = LPS[:3, :3] @ (np.array([1.0, -2.0, 3.0]) + 2.0 * first * normal)
-    np.testing.assert_allclose(found.affine[:3, 3], place, atol=1e-5)
-    np.testing.assert_allclose(found.spacing_mm, (0.75, 0.5, 2.0), rtol=1e-5)
-
-
-def test_a_folder_with_one_slice_is_that_slice(tmp_path: Path) -> None:
-    write_dicom(tmp_path / "one" / "a.dcm", numbers(12, 14).clip(0))
-
-    assert check_header(tmp_path / "one") == read_image(tmp_path / "one").voxels.shape == (14, 12, 1)
-
-
-def test_a_folder_with_two_series_or_none_is_refused(tmp_path: Path) -> None:
-    folder = write_series(tmp_path / "two", numbers(12, 14, 3).clip(0))
-    write_dicom(folder / "other.dcm", numbers(12, 14).clip(0), series="other")
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "readme.txt").write_text("no image")
-
-    assert refusals(folder) == {"the folder has 2 DICOM series; expected one (move the others elsewhere)"}
-    assert refusals(tmp_path / "none") == {"the folder has no DICOM image"}
-
-
-@pytest.mark.parametrize("gaps", [[2, 2, 4, 2], [2, 2, 0, 2]])
-def test_a_series_with_a_slice_missing_or_twice_is_refused(gaps: list[float], tmp_path: Path) -> None:
-    folder = write_series(tmp_path / "series", numbers(12, 14, 5).clip(0), gaps=gaps)
-
-    assert "mm apart: some are missing, or there twice" in refusal(folder)
-
-
-def test_a_localizer_in_the_series_is_refused(tmp_path: Path) -> None:
-    folder = write_series(tmp_path / "series", numbers(12, 14, 3).clip(0))
-    write_dicom(folder / "zz.dcm", numbers(12, 14).clip(0), origin=(0, 0, 9))
-
-    assert refusal(folder) == "the slices of the series have different orientations; a localizer belongs elsewhere"
-
-
-def test_slices_of_different_sizes_are_refused(tmp_path: Path) -> None:
-    folder = write_series(tmp_path / "series", numbers(12, 14, 3).clip(0))
-    write_dicom(folder / "01.dcm", numbers(10, 14).clip(0), origin=(0, 0, 9))
-
-    assert refusal(folder).startswith("cannot be read as dicom series: ")
-
-
-def test_a_colour_dicom_is_refused(tmp_path: Path) -> None:
-    path = write_dicom(tmp_path / "a.dcm", numbers(4, 4).clip(0))
-    header = pydicom.dcmread(path)
-    header.SamplesPerPixel, header.PhotometricInterpretation, header.PlanarConfiguration = 3, "RGB", 0
-    header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
-    header.PixelData = bytes(range(48))
-    header.save_as(path)
-
-    assert refusals(path) == {"the voxels are colours or vectors; expected one number per voxel"}
 
 
 # --- NRRD and MetaImage --------------------------------------------------------------------------------------------
@@ -802,11 +686,12 @@ def test_flipped_and_lost_bytes_never_give_anything_but_an_image_error(name: str
             assert "\n" not in text
 
 
-def test_dicom_is_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two at once crash now and then in GDCM (SimpleITK#805)."""
+def test_nrrd_is_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nrrd"
+    sitk.WriteImage(itk_image(), str(path))
     inside, most = 0, 0
 
-    def read(path: Path, image_io: str) -> Any:
+    def read(path: Path) -> Any:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -818,7 +703,7 @@ def test_dicom_is_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pyte
 
     def attempt(number: int) -> None:
         with pytest.raises(ImageError):
-            (read_dicom if number % 2 else dicom_shape)(tmp_path)
+            (read_nrrd if number % 2 else nrrd_shape)(path)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attempt, range(16)))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
 
-from tests.data.making import OBLIQUE, numbers
+from tests.data.making import OBLIQUE, SHEARED, numbers
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
-from vwmm.data.geometry import placed, respaced_coordinates
-from vwmm.data.image import Image
-from vwmm.data.transforms import transform
+from vwmm.data.geometry import is_sheared, placed, respaced_coordinates, upright_spacing
+from vwmm.data.image import Image, ImageError
+from vwmm.data.transforms import Mode, transform
 
 TURNED = np.eye(4)
 TURNED[:3, :3] = euler2mat(0.3, -0.2, 2.5) * [0.7, 0.9, 2.5]
@@ -22,7 +22,8 @@ AFFINES = {
     "backwards": np.array([[0, 0, -2.5, 9], [-0.7, 0, 0, 8], [0, 0.9, 0, 7], [0, 0, 0, 1.0]]),
     "turned": TURNED,
     "as NIfTI keeps it": TURNED.astype(np.float32).astype(np.float64),
-    "sheared": OBLIQUE,
+    "oblique": OBLIQUE,
+    "sheared": SHEARED,
 }
 SPACINGS = [[1.0, 1.0, 1.0], [0.3, 2.0, 2.5004], [0.7003, 0.9, 9.0], [5.0, 4.0, 3.0]]
 
@@ -53,7 +54,7 @@ def test_spacing_is_monais_bit_for_bit_or_as_good_as(kind: str, spacing: Any, wi
 @pytest.mark.parametrize("spacing", [[1.0, 1.0], [0.3, 2.0]])
 @pytest.mark.parametrize("intensity", ["min_max", "z_score", "none"])
 def test_spacing_of_a_slice_is_monais(spacing: Any, intensity: str) -> None:
-    for kind in ("backwards", "turned", "sheared"):
+    for kind in ("backwards", "turned", "oblique"):
         source = image_of(numbers(20, 30, 10).astype(np.float32), AFFINES[kind])
         recipe = modality(9, 8, spacing_mm=spacing, intensity=intensity, slice=3)
 
@@ -89,6 +90,34 @@ def test_shear_alone_needs_the_general_path() -> None:
     found = {kind: respaced_coordinates((20, 30, 10), affine, spacing) is None for kind, affine in AFFINES.items()}
 
     assert found == {**dict.fromkeys(AFFINES, False), "sheared": True}
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_sheared_volume_is_resampled_to_right_angles_whether_or_not_a_spacing_is_asked_for(mode: Mode) -> None:
+    source = image_of(numbers(20, 30, 10), SHEARED)
+    turned = placed(source, modality(9, 8, 5)).affine
+    spacing = upright_spacing(turned[:3, :3])
+
+    found = transform(source, modality(9, 8, 5), mode=mode)
+
+    expected = monai_input(source, modality(9, 8, 5, spacing_mm=spacing))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if mode == "fast" else 0)
+    assert np.abs(found - monai_input(source, modality(9, 8, 5))).max() > 0.1  # as if there were no shear
+    assert 0 < np.prod(spacing) == pytest.approx(abs(np.linalg.det(SHEARED[:3, :3])))
+
+
+def test_what_files_are_rounded_by_is_no_shear() -> None:
+    tilt = np.eye(3)
+    tilt[1, 2] = 0.05
+
+    assert is_sheared((20, 30, 20), tilt)
+    assert not is_sheared((20, 30, 10), tilt)
+    assert not is_sheared((512, 512, 300), TURNED[:3, :3].round(6))
+
+
+def test_a_slice_without_right_angles_is_refused() -> None:
+    with pytest.raises(ImageError, match="rows and columns of the slice are not at right angles"):
+        transform(image_of(numbers(20, 30, 10), SHEARED), modality(9, 8))
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL", "PIR", "ASR"])

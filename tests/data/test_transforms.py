@@ -161,6 +161,7 @@ def write_volume(path: Path) -> Path:
 
 
 FORMATS = ["a.nii", "a.nii.gz", "a.dcm", "series", "a.nrrd", "a.mha", "a.mhd", "a.png", "a.tif", "a.npy"]
+WITHOUT_SPACING = ("a.png", "a.tif", "a.npy")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -186,7 +187,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
         f"path = pathlib.Path({str(path)!r})",
         "fields = dict(dims=2, size=[8, 6], window_hu=[0, 900], orientation='LPS')",
         "[load_input(path, Modality(**fields), mode=mode) for mode in ('exact', 'fast')]",
-        "spaced = Modality(**fields, spacing_mm=[1, 1])",
+        f"spaced = Modality(**fields, spacing_mm={None if name in WITHOUT_SPACING else [1, 1]})",
         "recipe_key(spaced, 'exact'), load_input(path, spaced, mode='fast')",
         "load_input(path, Modality(**fields, intensity='z_score'), mode='fast')",
         "assert not {'torch', 'monai'} & set(sys.modules), 'imported'",
@@ -195,6 +196,14 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPACING)
+def test_spacing_is_refused_where_the_file_does_not_say_how_large_its_voxels_are(name: str, tmp_path: Path) -> None:
+    path = write_volume(tmp_path / name)
+
+    with pytest.raises(ImageError, match="does not say how large its voxels are: leave spacing_mm out"):
+        load_input(path, modality(8, 6, spacing_mm=[1, 1]))
 
 
 def test_spacing_of_a_volume_is_monais(tmp_path: Path) -> None:
@@ -348,6 +357,7 @@ def test_the_recipe_changes_with_every_field_that_changes_a_value(monkeypatch: p
         "orientation": modality(32, 32, orientation="RAS"),
         "spacing_mm": modality(32, 32, spacing_mm=[1, 1]),
         "slice": modality(32, 32, slice=3),
+        "series": modality(32, 32, series="T1"),
         "window_hu": modality(32, 32, window_hu=[0, 1]),
         "intensity": modality(32, 32, intensity="none"),
         "bias_correction": modality(32, 32, bias_correction=True),
@@ -380,6 +390,7 @@ def test_the_recipe_names_the_versions_whose_arithmetic_is_used() -> None:
     assert versions() == {"recipe": transforms.RECIPE_VERSION}
     assert versions(intensity="z_score") == {**versions(), "torch": torch_version}
     assert versions(bias_correction=True) == {**versions(), "SimpleITK": sitk.__version__}
+    assert json.loads(recipe_key(modality(32, 32, 32)))["versions"] == versions(spacing_mm=[1, 1])
     assert versions(spacing_mm=[1, 1]) == {**versions(), "torch": torch_version, "monai": monai_version}
 
 

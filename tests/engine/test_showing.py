@@ -160,7 +160,7 @@ def test_every_image_that_cannot_be_used_is_named_with_case_modality_and_file(
 def test_a_file_that_may_not_be_read_is_named_too(
     tmp_path: Path, cases: list[Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> Image.Image:
+    def refuse(path: Path, series: str | None) -> Image.Image:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(showing, "read_image", refuse)

@@ -117,6 +117,8 @@ class Modality(Record):
     """The CSV's column with the path; null: the modality's own name."""
     folder: Location | None = None
     """Original layout: the folder (relative to `data.root`) that holds this modality's `filename`."""
+    series: Annotated[str, Field(min_length=1)] | None = None
+    """Which series of a folder with several DICOM series: its SeriesInstanceUID or SeriesDescription; null: the only one."""  # noqa: E501
     orientation: str | None = "RAS"
     """Axis codes that a volume is turned to; null: as stored."""
     spacing_mm: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=3)] | None = None

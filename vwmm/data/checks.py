@@ -46,7 +46,7 @@ def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> s
     path = case.images[name]
     assert path is not None
     try:
-        check_dims(check_header(path), modality)
+        check_dims(check_header(path, series=modality.series), modality)
     except ImageError as error:
         return f"{describe_image(case, name, cohort)}: {error}"
     return None

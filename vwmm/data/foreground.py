@@ -1,6 +1,7 @@
 """Which voxels are the patient, and what is made of that: a box around them, and MRI without its coils' field."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def bias_corrected(image: Image, kind: str | float) -> Image:
         raise ImageError("bias_correction: N4 finds no field: is the foreground empty on a coarse grid?") from error
     field = field.astype(np.float32).reshape(image.voxels.shape)
     voxels = np.ascontiguousarray(image.voxels / np.exp(field), dtype=np.float32)
-    return Image(voxels, image.affine, image.unit)
+    return replace(image, voxels=voxels)
 
 
 def _itk(voxels: np.ndarray, image: Image) -> Any:

@@ -15,6 +15,8 @@ from vwmm.data.image import MAX_VOXELS, Image, ImageError
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 # Voxels that the axes may depend on each other by: an error of as much of the step between neighbours.
 _INDEPENDENT = 1e-5
+# Voxels that an image may be away from right angles, from end to end: less is how its file was rounded.
+_IN_PLACE = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def placed(image: Image, modality: Modality) -> Placed:
     check_dims(view.shape, modality)
     box = tuple(slice(0, length) for length in view.shape)
     if modality.crop_foreground_mm is not None:
+        if modality.crop_foreground_mm > 0 and not image.has_spacing:
+            raise ImageError("the file does not say how large its voxels are: a margin in mm needs that; crop by 0")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)[: view.ndim]
         margin = np.ceil(modality.crop_foreground_mm / lengths - 1e-6).astype(int)
         box = box_around(foreground(view, modality.foreground), margin.tolist())
@@ -58,6 +62,10 @@ def placed(image: Image, modality: Modality) -> Placed:
         if view.min() == view.max():
             which = "the projection" if index is None else f"slice {index} of {length}"
             raise ImageError(f"{which} is empty; choose another one by modalities.NAME.slice")
+        if is_sheared(view.shape, np.delete(affine[:3, :3], axis, axis=1)):
+            raise ImageError(
+                "rows and columns of the slice are not at right angles; choose another orientation or dims: 3"
+            )
         affine = np.diag([*np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis), 1.0, 1.0])
         axes = (0, 1)
         index = None if index is None or length == 1 else index + box[axis].start
@@ -71,6 +79,25 @@ def check_dims(shape: tuple[int, ...], modality: Modality) -> None:
         raise ImageError(f"expected a volume (dims: 3), found a single slice of {sizes}")
     if modality.dims == 2 and len(shape) == 3 and isinstance(modality.slice, int) and modality.slice >= max(shape):
         raise ImageError(f"slice {modality.slice} does not exist in {sizes} voxels")
+
+
+def is_sheared(shape: tuple[int, ...], axes: np.ndarray) -> bool:
+    """Whether the axes, columns of (3, N), are so far from right angles that voxels are out of place by half a voxel.
+
+    shape: voxels along each axis. Out of place is one end of an axis seen from its other end, and of the two axes of an
+    angle the one that is less so: it can be turned to make the angle right.
+    """
+    lengths = np.linalg.norm(axes, axis=0)
+    cosines = axes.T @ axes / np.outer(lengths, lengths) * (1 - np.eye(len(shape)))
+    extents_mm = lengths * (np.array(shape) - 1)
+    out_of_place = np.abs(cosines) * extents_mm / lengths[:, None]  # (N, N), voxels
+    return bool(np.minimum(out_of_place, out_of_place.T).max() > _IN_PLACE)
+
+
+def upright_spacing(axes: np.ndarray) -> list[float]:
+    """Spacing in mm of a grid at right angles instead of the axes, columns of (3, N): their shear is taken out."""
+    scaling = np.linalg.cholesky(axes.T @ axes).T
+    return [float(length) for length in np.diag(scaling)]
 
 
 def check_spacing(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: Sequence[float]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import xxhash
 
 from vwmm.data import itk_files, metaimage
+from vwmm.data.dicom import files_in
 from vwmm.data.image import ImageError
 
 # A file changed within its clock's grain after it was hashed would look the same; younger ones are not remembered.
@@ -41,7 +42,7 @@ class Identity:
 def files_of(path: Path) -> list[Path]:
     """The files that an image consists of: a DICOM folder's, or a header and the voxels beside it. Raises OSError."""
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        return files_in(path)
     suffix = path.suffix.lower()
     data_file = _DATA_FILES.get(suffix)
     if data_file is None:

@@ -28,7 +28,11 @@ class Image:
     affine: np.ndarray
     """(4, 4) float64, voxel indices to RAS millimetres."""
     unit: str
-    """`HU` for a CT read from DICOM, else `unknown`."""
+    """`HU` for a CT read from DICOM, `inverted` where the lowest value of that CT was white, else `unknown`."""
+    has_spacing: bool = True
+    """Whether the file says how large its voxels are; if not, the affine's lengths stand in for them."""
+    has_orientation: bool = True
+    """Whether the file can say where the axes point; if not, the affine's directions stand in for them."""
 
     @cached_property
     def bounds(self) -> tuple[float, float]:

@@ -1,17 +1,18 @@
 """Image files of every format, read by one function.
 
-NIfTI is read by nibabel, DICOM and NRRD by SimpleITK, MetaImage and arrays by numpy, pictures by Pillow. Whatever fails
-is an `ImageError` in words; the caller adds the case, the modality and the line.
+NIfTI is read by nibabel, DICOM by pydicom, NRRD by SimpleITK, MetaImage and arrays by numpy, pictures by Pillow.
+Whatever fails is an `ImageError` in words; the caller adds the case, the modality and the line.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.data import itk_files, metaimage, nifti
+from vwmm.data import dicom, dicom_header, itk_files, metaimage, nifti
 from vwmm.data.image import (
     Image,
     ImageError,
@@ -32,7 +33,10 @@ Format = Literal["nifti", "nrrd", "metaimage", "picture", "array", "dicom", "dic
 
 
 def format_of(path: Path) -> Format:
-    """The format, by suffix; a folder is one DICOM series. Raises ImageError for any other suffix."""
+    """The format, by suffix; a folder is one DICOM series, and DICOM's own mark goes before an unknown suffix.
+
+    Raises ImageError for any other file.
+    """
     name = path.name.lower()
     if path.is_dir():
         return "dicom_series"
@@ -50,35 +54,38 @@ def format_of(path: Path) -> Format:
         return "picture"
     if suffix == ".npy":
         return "array"
+    if dicom_header.is_marked(path):  # some archives give DICOM files suffixes of their own
+        return "dicom"
     known = ", ".join([*nifti.SUFFIXES, *DICOM_SUFFIXES[:1], ".nrrd", *metaimage.SUFFIXES, *PICTURE_SUFFIXES, ".npy"])
     raise ImageError(f"unknown format {suffix!r}; known are {known}, and a folder with one DICOM series")
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, series: str | None = None) -> Image:
     """Reads voxels and geometry; trailing singleton axes beyond the third are dropped.
 
-    Raises ImageError for a file that is missing, unreadable, empty, constant, not finite or not 2D or 3D.
+    series: which one of a folder with several DICOM series, by UID or description; other files have one image. Raises
+    ImageError for a file that is missing, unreadable, empty, constant, not finite or not 2D or 3D.
     """
-    voxels, affine, unit = _guarded(path, _READERS)
-    voxels = voxels.reshape(check_shape(voxels.shape), order="A")
-    check_affine(affine)
-    image = Image(voxels, np.asarray(affine, dtype=np.float64), unit)
+    image: Image = _guarded(path, series, _READERS)
+    voxels = image.voxels.reshape(check_shape(image.voxels.shape), order="A")
+    check_affine(image.affine)
+    image = replace(image, voxels=voxels, affine=np.asarray(image.affine, dtype=np.float64))
     check_voxels(image)
     return image
 
 
-def check_header(path: Path) -> tuple[int, ...]:
-    """The shape from the header alone; a truncated NIfTI is found by its size. Raises ImageError."""
-    return check_shape(_guarded(path, _HEADERS))
+def check_header(path: Path, *, series: str | None = None) -> tuple[int, ...]:
+    """The shape from the header alone; a truncated NIfTI or DICOM file is found by its size. Raises ImageError."""
+    return check_shape(_guarded(path, series, _HEADERS))
 
 
-def _guarded(path: Path, functions: dict[str, Any]) -> Any:
+def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
     """What the format's function gives; its library's errors as an ImageError."""
     kind = format_of(path)
     try:
         if not path.is_dir() and path.stat().st_size == 0:
             raise ImageError("the file is empty (0 bytes)")
-        return functions[kind](path)
+        return functions[kind](path, series) if kind == "dicom_series" else functions[kind](path)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -114,11 +121,11 @@ def _open_picture(path: Path) -> Iterator[Any]:
         yield picture
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+def _read_picture(path: Path) -> Image:
     with _open_picture(path) as picture:
         is_grey = len(picture.getbands()) == 1 and picture.mode not in ("P", "1")
         voxels = np.asarray(picture if is_grey else picture.convert("L")).T
-    return as_voxels(voxels), np.eye(4), "unknown"
+    return _without_geometry(as_voxels(voxels))
 
 
 def _picture_shape(path: Path) -> tuple[int, ...]:
@@ -135,21 +142,25 @@ def _open_array(path: Path) -> np.ndarray:
     return array
 
 
+def _without_geometry(voxels: np.ndarray) -> Image:
+    return Image(voxels, np.eye(4), "unknown", has_spacing=False, has_orientation=False)
+
+
 _READERS = {
-    "nifti": nifti.read_nifti,
-    "nrrd": itk_files.read_nrrd,
-    "metaimage": metaimage.read_metaimage,
-    "dicom": itk_files.read_dicom,
-    "dicom_series": itk_files.read_series,
+    "nifti": lambda path: Image(*nifti.read_nifti(path)),
+    "nrrd": lambda path: Image(*itk_files.read_nrrd(path)),
+    "metaimage": lambda path: Image(*metaimage.read_metaimage(path)),
+    "dicom": dicom.read_dicom,
+    "dicom_series": dicom.read_dicom,
     "picture": _read_picture,
-    "array": lambda path: (as_voxels(_open_array(path)), np.eye(4), "unknown"),
+    "array": lambda path: _without_geometry(as_voxels(_open_array(path))),
 }
 _HEADERS = {
     "nifti": nifti.nifti_shape,
     "nrrd": itk_files.nrrd_shape,
     "metaimage": metaimage.metaimage_shape,
-    "dicom": itk_files.dicom_shape,
-    "dicom_series": itk_files.series_shape,
+    "dicom": dicom.dicom_shape,
+    "dicom_series": dicom.dicom_shape,
     "picture": _picture_shape,
     "array": lambda path: _open_array(path).shape,
 }

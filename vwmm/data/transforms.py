@@ -22,7 +22,7 @@ from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
 from vwmm.data.foreground import foreground
-from vwmm.data.geometry import check_dims, check_spacing, placed, respaced_coordinates
+from vwmm.data.geometry import check_dims, check_spacing, is_sheared, placed, respaced_coordinates, upright_spacing
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
 from vwmm.data.respace import respace_area
@@ -42,7 +42,8 @@ def recipe_key(modality: Modality, mode: Mode = "exact") -> str:
     fields = modality.model_dump(
         exclude={"column", "folder", "preset"} | ({"foreground"} if not needs_foreground else set())
     )
-    packages = ["monai", "torch"] if modality.spacing_mm else ["torch"] if modality.intensity == "z_score" else []
+    is_respaced = modality.spacing_mm is not None or modality.dims == 3  # any volume may be sheared
+    packages = ["monai", "torch"] if is_respaced else ["torch"] if modality.intensity == "z_score" else []
     packages += ["SimpleITK"] if needs_foreground else []
     versions = {"recipe": RECIPE_VERSION, **{name: _version(name) for name in packages}}
     return json.dumps({"modality": fields, "mode": mode, "versions": versions}, sort_keys=True)
@@ -55,26 +56,39 @@ def _version(package: str) -> str:
 
 def load_input(path: Path, modality: Modality, *, mode: Mode = "exact") -> np.ndarray:
     """Reads and transforms one image: (1, H, W, D) or (1, H, W) float32. Raises ImageError."""
-    return transform(read_image(path), modality, mode=mode)
+    return transform(read_image(path, series=modality.series), modality, mode=mode)
 
 
 def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.ndarray:
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
+    if modality.window_hu is not None and image.unit == "inverted":
+        raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
     at = placed(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
     scaling, coordinates = _scaling(view, modality), None
-    if modality.spacing_mm is not None:
-        check_spacing(view.shape, affine, modality.spacing_mm)
+    if (spacing_mm := _spacing(image, modality, view.shape, affine)) is not None:
+        check_spacing(view.shape, affine, spacing_mm)
         if mode == "fast" and modality.fit == "resize":
-            coordinates = respaced_coordinates(view.shape, affine, modality.spacing_mm)
+            coordinates = respaced_coordinates(view.shape, affine, spacing_mm)
         if coordinates is None or not _is_fast([len(place) for place in coordinates], modality):
-            view, coordinates = _respaced(_laid_out(view, axes), affine, modality), None
+            view, coordinates = _respaced(_laid_out(view, axes), affine, spacing_mm), None
             axes = tuple(range(view.ndim))
     if mode == "fast" and (coordinates is not None or _is_fast(view.shape, modality)):
         array = _fast(view, modality.size, scaling, coordinates)
     else:
         array = _exact(view, modality, scaling, axes)
     return np.ascontiguousarray(array[None], dtype=np.float32)
+
+
+def _spacing(image: Image, modality: Modality, shape: tuple[int, ...], affine: np.ndarray) -> Sequence[float] | None:
+    """The voxel size to resample to: the modality's, or a sheared volume's, which a resize would leave sheared."""
+    if modality.spacing_mm is not None:
+        if not image.has_spacing:
+            raise ImageError("the file does not say how large its voxels are: leave spacing_mm out, or convert it")
+        return modality.spacing_mm
+    if len(shape) == 3 and is_sheared(shape, affine[:3, :3]):
+        return upright_spacing(affine[:3, :3])
+    return None
 
 
 def _is_fast(shape: Sequence[int], modality: Modality) -> bool:
@@ -246,7 +260,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _respaced(view: np.ndarray, affine: np.ndarray, modality: Modality) -> np.ndarray:
+def _respaced(view: np.ndarray, affine: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """The general path, for any affine: MONAI's Spacing of a float32 image."""
     import torch
 
@@ -256,6 +270,6 @@ def _respaced(view: np.ndarray, affine: np.ndarray, modality: Modality) -> np.nd
 
     tensor: Any = MetaTensor(torch.from_numpy(view)[None], affine=torch.from_numpy(affine))
     with _one_thread():
-        respaced: Any = Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
+        respaced: Any = Spacing(pixdim=spacing_mm, mode="bilinear", padding_mode="border")(tensor)
     array: np.ndarray = respaced.as_tensor().numpy()[0]
     return array

@@ -54,7 +54,7 @@ def view_of(path: Path, image: Image, modality: Modality) -> View:
     input_spacing = spacing[order] * at.view.shape / modality.size
     if modality.fit == "crop_pad":
         input_spacing = np.array(modality.spacing_mm or spacing[order])
-    has_orientation, has_spacing = _has_orientation(path), format_of(path) not in ("picture", "array")
+    has_orientation, has_spacing = image.has_orientation and _says_orientation(path), image.has_spacing
     return View(
         voxels=voxels,
         spacing_mm=tuple(spacing.tolist()) if has_spacing else None,
@@ -65,22 +65,14 @@ def view_of(path: Path, image: Image, modality: Modality) -> View:
     )
 
 
-def _has_orientation(path: Path) -> bool:
-    """Whether the file says where the patient's sides are: a reader fills in an identity where it does not."""
-    kind = format_of(path)
-    if kind in ("picture", "array"):
-        return False
-    if kind == "nifti":
-        import nibabel
+def _says_orientation(path: Path) -> bool:
+    """Whether a NIfTI says where the patient's sides are: nibabel fills in axes where it does not."""
+    if format_of(path) != "nifti":
+        return True
+    import nibabel
 
-        header = nibabel.load(path).header
-        return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
-    if kind == "dicom":
-        import pydicom
-
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)  # GDCM reads files without a preamble
-        return "ImageOrientationPatient" in header or "SharedFunctionalGroupsSequence" in header
-    return True
+    header = nibabel.load(path).header
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 def _without(codes: str, axis: int) -> str:

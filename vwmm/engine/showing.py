@@ -70,7 +70,7 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
         if path is None:
             continue
         try:
-            images[name] = read_image(path)
+            images[name] = read_image(path, series=modality.series)
             inputs[name] = transform(images[name], modality, mode=config.cache.mode)
         except ImageError as error:
             problems.append(f"case {case.name}: {_place(config, case, name)}: {error}")

@@ -1,0 +1,152 @@
+"""DICOM images: a file with one slice or several frames, and a folder with a series of files.
+
+A series is the files of a folder that share a SeriesInstanceUID. Its slices are sorted by their positions, and whatever
+keeps them from being one even stack is an error that names the file.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.data.dicom_header import Header, read_header
+from vwmm.data.dicom_pixels import common_dtype, read_frames
+from vwmm.data.dicom_planes import odd_ones, stack
+from vwmm.data.image import Image, ImageError, as_voxels, check_shape
+
+_MAX_LISTED, _MAX_DESCRIPTION = 3, 32
+
+
+def read_dicom(path: Path, series: str | None = None) -> Image:
+    """One file, or a folder's series.
+
+    series: which one of several, by SeriesInstanceUID or description. Raises ImageError, OSError.
+    """
+    headers = _headers(path, series)
+    order, affine = _stacked(headers)
+    arrays = [_named(header, headers) for header in headers]
+    frames = [frame for array in arrays for frame in array]
+    voxels = np.empty((*frames[0].shape[::-1], len(frames)), common_dtype([array.dtype for array in arrays]), order="F")
+    for place, number in enumerate(order):
+        voxels[:, :, place] = frames[number].T
+    planes = [plane for header in headers for plane in header.planes]
+    return Image(
+        as_voxels(voxels),
+        affine,
+        headers[0].unit if len({header.unit for header in headers}) == 1 else "unknown",
+        has_spacing=planes[0].spacing_mm is not None and (len(planes) == 1 or planes[0].is_placed),
+        has_orientation=planes[0].axes is not None,
+    )
+
+
+def dicom_shape(path: Path, series: str | None = None) -> tuple[int, ...]:
+    """The shape from the headers, which are all looked into. Raises ImageError, OSError."""
+    headers = _headers(path, series)
+    _stacked(headers)
+    return (headers[0].columns, headers[0].rows, sum(len(header.planes) for header in headers))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files that may belong to a series, sorted: hidden ones and a DICOMDIR do not. Raises OSError."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if not file.name.startswith(".") and file.stem.upper() != "DICOMDIR" and file.is_file()
+    )
+
+
+def _headers(path: Path, series: str | None) -> list[Header]:
+    """The headers of one file, or of the files of one series."""
+    if not path.is_dir():
+        header = read_header(path)
+        if header is None:
+            raise ImageError("this is not a DICOM image, whatever its name says")
+        return [header]
+    found = [header for file in files_in(path) if (header := _read_named(file)) is not None]
+    if not found:
+        has_folders = any(inner.is_dir() for inner in path.iterdir())
+        hint = "; name the folder that has the files themselves" if has_folders else ""
+        raise ImageError(f"the folder has no DICOM image{hint}")
+    return _check_alike(_chosen(found, series))
+
+
+def _read_named(path: Path) -> Header | None:
+    """A header of a folder; an error names the file."""
+    try:
+        return read_header(path)
+    except ImageError as error:
+        raise ImageError(f"{path.name}: {error}") from None
+    except OSError as error:
+        raise ImageError(f"{path.name}: {error.strerror}") from None
+
+
+def _named(header: Header, headers: Sequence[Header]) -> np.ndarray:
+    """The frames of a file; an error names the file where there are several."""
+    try:
+        return read_frames(header)
+    except ImageError as error:
+        raise error if len(headers) == 1 else ImageError(f"{header.path.name}: {error}") from None
+
+
+def _chosen(headers: Sequence[Header], series: str | None) -> list[Header]:
+    """The headers of the one series, or of the one that is asked for."""
+    if series is None:
+        chosen = list(headers)
+    else:
+        chosen = [header for header in headers if series in (header.series, header.description)]
+        if not chosen:
+            raise ImageError(f"no DICOM series has the UID or description {series!r}; found {_listed(headers)}")
+    if len({header.series for header in chosen}) > 1:
+        count = len({header.series for header in chosen})
+        what = "the folder has" if series is None else f"{series!r} describes"
+        raise ImageError(
+            f"{what} {count} DICOM series: {_listed(chosen)}; choose one by modalities.NAME.series (UID or description)"
+        )
+    return chosen
+
+
+def _listed(headers: Sequence[Header]) -> str:
+    """The series with their numbers of files: by description, or by UID where descriptions do not tell them apart."""
+    counts = Counter((header.series, header.description) for header in headers)
+    descriptions = Counter(description for _, description in counts)
+    texts = [
+        f"{description[:_MAX_DESCRIPTION] if description and descriptions[description] == 1 else uid!r} ({count} files)"
+        for (uid, description), count in counts.most_common(_MAX_LISTED)
+    ]
+    more = len(counts) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more else "")
+
+
+def _check_alike(headers: list[Header]) -> list[Header]:
+    """ImageError where the files of a series cannot be one volume."""
+    if len(headers) == 1:
+        return headers
+    names = [header.path.name for header in headers]
+    if several := [header.path.name for header in headers if len(header.planes) > 1]:
+        raise ImageError(f"{several[0]} has several frames, and is one of {len(headers)} files; name one file instead")
+    localizers = [header.path.name for header in headers if header.is_localizer]
+    if localizers and len(localizers) < len(headers):
+        raise ImageError(f"{localizers[0]} is a localizer among the slices; move it elsewhere")
+    sizes = np.array([header.shape for header in headers])
+    if odd := odd_ones(sizes, names, 0):
+        header = headers[names.index(odd[0])]
+        usual = next(other for other in headers if other.path.name not in odd)
+        raise ImageError(
+            f"{odd[0]} has {header.columns} x {header.rows} voxels, other slices have {usual.columns} x {usual.rows}; "
+            "one series has one size"
+        )
+    return headers
+
+
+def _stacked(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray]:
+    """The order of all frames, and the affine."""
+    planes = [plane for header in headers for plane in header.planes]
+    if len(headers) > 1 and not any(plane.is_placed for plane in planes):
+        raise ImageError("the slices do not say where they lie (no ImagePositionPatient): their order is unknown")
+    if len(headers) == 1:
+        names = [f"frame {number}" for number in range(1, len(planes) + 1)]
+    else:
+        names = [header.path.name for header in headers]
+    check_shape((headers[0].columns, headers[0].rows, len(planes)))
+    return stack(planes, names, has_order=len(headers) == 1)

@@ -1,0 +1,258 @@
+"""The header of one DICOM file: what is needed to find, place and scale its pixels, and no name of anybody.
+
+pydicom reads it, up to the pixel data and only the tags listed here. What the header promises is held against the size
+of the file before any pixel is read (DICOM PS3.3, PS3.5 and PS3.10).
+"""
+
+import io
+import logging
+import math
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vwmm.data.dicom_planes import Plane, planes_of
+from vwmm.data.image import ImageError, check_shape
+
+TAGS = [
+    "SpecificCharacterSet", "SOPClassUID", "Modality", "SeriesDescription", "SeriesInstanceUID", "ImageType",
+    "SpacingBetweenSlices", "PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+    "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "GridFrameOffsetVector",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+MAGIC, MAGIC_START = b"DICM", 128
+DEFLATED = "1.2.840.10008.1.2.1.99"
+DIRECTORY = "1.2.840.10008.1.3.10"
+CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+UNDEFINED = 0xFFFFFFFF
+# Bytes that may follow the pixels within their element: some programs round up.
+SLACK = 4096
+# A deflated file is unpacked this far to see what it says of itself.
+MAX_HEADER_BYTES = 2**22
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a DICOM file says of its image."""
+
+    path: Path
+    """The file."""
+    series: str
+    """Its SeriesInstanceUID; empty where there is none."""
+    description: str
+    """Its SeriesDescription; empty where there is none."""
+    is_localizer: bool
+    """Whether ImageType says so."""
+    rows: int
+    """Rows of a frame."""
+    columns: int
+    """Columns of a frame."""
+    num_bits: int
+    """BitsAllocated of a voxel."""
+    syntax: str
+    """UID of the transfer syntax: how the pixels are kept."""
+    is_compressed: bool
+    """Whether the pixel data are fragments of undefined length."""
+    is_inverted: bool
+    """Whether the lowest value is white (MONOCHROME1)."""
+    unit: str
+    """`HU`, `inverted` or `unknown`: as of `Image`."""
+    planes: tuple[Plane, ...]
+    """Where each frame lies, and what its values mean."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows, frames."""
+        return self.columns, self.rows, len(self.planes)
+
+
+def quiet() -> None:
+    """No warning of pydicom is shown or logged: they quote the values of tags, and of damaged files any tag's."""
+    logging.getLogger("pydicom").disabled = True
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
+    warnings.filterwarnings("ignore", module=r"vwmm\.data\.dicom")
+
+
+@contextmanager
+def only_image_errors(what: str) -> Iterator[None]:
+    """Whatever pydicom or a decoder raises becomes an ImageError without its text, which may quote a patient's name."""
+    quiet()
+    try:
+        yield
+    except (ImageError, OSError):
+        raise
+    except Exception as error:  # damaged bytes: ValueError, KeyError, struct.error, RecursionError, MemoryError, ...
+        raise ImageError(f"{what} ({error.__class__.__name__})") from None
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of a DICOM image; None of a file that is something else. Raises ImageError, OSError."""
+    with open_dicom(path) as stream:
+        if stream is None:
+            return None
+        with only_image_errors("the DICOM header is damaged"):
+            return _header(path, stream)
+
+
+@contextmanager
+def open_dicom(path: Path) -> Iterator[BinaryIO | None]:
+    """The file as a stream that pydicom reads, unpacked where it is deflated; None where it is no DICOM file."""
+    with _Bounded(path) as stream:
+        head = stream.read(MAGIC_START + 512)
+        stream.seek(0)
+        if not _is_dicom(head):
+            yield None
+        elif DEFLATED.encode() in head[MAGIC_START:]:
+            yield _inflated(path, stream.read())
+        else:
+            yield stream
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file has the mark of DICOM."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAGIC_START + 4)[MAGIC_START:] == MAGIC
+    except OSError:
+        return False
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it has: a damaged length would reserve gigabytes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > SLACK:
+            size = min(size, max(self.size - self.tell(), 0))
+        return super().read(size)
+
+
+def _is_dicom(head: bytes) -> bool:
+    """By the mark of PS3.10; old files lack it and begin with an element of group 2 or 8."""
+    if head[MAGIC_START : MAGIC_START + 4] == MAGIC:
+        return True
+    return (
+        len(head) > 8 and head[:2] in (b"\x02\0", b"\x08\0", b"\0\x08") and head[2:4] != b"\0\0\0\0" and 0 in head[2:4]
+    )
+
+
+def _inflated(path: Path, content: bytes) -> BinaryIO:
+    """A deflated file as a plain one (PS3.5 A.5); no more is unpacked than its header and its pixels need."""
+    with only_image_errors("the deflated DICOM file is damaged"):
+        start = MAGIC_START + 16 + int.from_bytes(content[MAGIC_START + 12 : MAGIC_START + 16], "little")
+        meta = content[:start].replace(DEFLATED.encode(), DEFLATED[:-3].encode() + b"\0\0\0")
+        engine = zlib.decompressobj(-zlib.MAX_WBITS)
+        head = meta + engine.decompress(content[start:], MAX_HEADER_BYTES)
+        if engine.eof:
+            return io.BytesIO(head)
+        header = _header(path, io.BytesIO(head), is_whole=False)
+        needed = 0 if header is None else math.prod(header.shape) * header.num_bits // 8
+        rest = engine.decompress(engine.unconsumed_tail, needed + SLACK)
+        if not engine.eof and not engine.unconsumed_tail:
+            raise ImageError("the deflated DICOM file is truncated")
+        return io.BytesIO(head + rest)
+
+
+def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | None:
+    import pydicom
+
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=TAGS)
+    kind = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+    if kind == DIRECTORY:
+        return None
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        if kind and not pydicom.uid.UID(kind).name.endswith("Image Storage"):
+            return None  # a report, a plan, a presentation state
+        raise ImageError("the DICOM header ends before its image: the file is truncated, or damaged")
+    rows, columns, num_bits = _check_pixels(dataset)
+    start, length = _pixel_element(stream, dataset)
+    is_compressed = length == UNDEFINED
+    planes = planes_of(dataset)
+    check_shape((columns, rows, len(planes)))
+    if not is_compressed:
+        _check_length(length, (columns, rows, len(planes)), num_bits)
+        if is_whole and start + length > (size := stream.seek(0, io.SEEK_END)):
+            raise ImageError(f"the file is truncated: {max(size - start, 0):,} bytes of pixels, expected {length:,}")
+    is_inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    return Header(
+        path=path,
+        series=_text(dataset, "SeriesInstanceUID"),
+        description=_text(dataset, "SeriesDescription"),
+        is_localizer="LOCALIZER" in _text(dataset, "ImageType").upper(),
+        rows=rows,
+        columns=columns,
+        num_bits=num_bits,
+        syntax=transfer_syntax(dataset),
+        is_compressed=is_compressed,
+        is_inverted=is_inverted,
+        unit=_unit(dataset, kind, planes, is_inverted=is_inverted),
+        planes=planes,
+    )
+
+
+def _text(dataset: Any, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip("\0 ")
+
+
+def _unit(dataset: Any, kind: str, planes: tuple[Plane, ...], *, is_inverted: bool) -> str:
+    """Hounsfield units where a CT is rescaled, unless the rescaled values are said to be something else."""
+    is_ct = dataset.get("Modality") == "CT" or ("Modality" not in dataset and kind in CT_CLASSES)
+    is_hu = all(plane.slope is not None and plane.rescale_type in ("", "HU") for plane in planes)
+    if not is_ct or not is_hu or "ModalityLUTSequence" in dataset:
+        return "unknown"
+    return "inverted" if is_inverted else "HU"
+
+
+def transfer_syntax(dataset: Any) -> str:
+    """The UID; of a file that lacks it, the one that pydicom guessed it by."""
+    found = dataset.file_meta.get("TransferSyntaxUID")
+    if found:
+        return str(found)
+    is_implicit, is_little = dataset.original_encoding
+    return "1.2.840.10008.1.2" if is_implicit else "1.2.840.10008.1.2.1" if is_little else "1.2.840.10008.1.2.2"
+
+
+def _check_pixels(dataset: Any) -> tuple[int, int, int]:
+    """Rows, columns, bits of a voxel; ImageError for voxels that are not one number each."""
+    photometric = dataset.get("PhotometricInterpretation") or "MONOCHROME2"
+    if dataset.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ImageError("the voxels are colours or vectors; expected one number per voxel")
+    allocated = int(dataset.get("BitsAllocated") or 0)
+    stored = int(dataset.get("BitsStored") or allocated)
+    high = int(dataset.get("HighBit", stored - 1))
+    if allocated not in (1, 8, 16, 32, 64) or not 0 < stored <= allocated or high != stored - 1:
+        raise ImageError(f"{stored} bits of {allocated}, the highest one {high}: the DICOM header is damaged")
+    return int(dataset.Rows), int(dataset.Columns), allocated
+
+
+def _pixel_element(stream: BinaryIO, dataset: Any) -> tuple[int, int]:
+    """Where the pixels begin, and how many bytes they have; the stream is where pydicom stopped (PS3.5 7.1)."""
+    is_implicit, is_little = dataset.original_encoding
+    element = stream.read(8 if is_implicit else 12)
+    order = "<" if is_little else ">"
+    tag = tuple(np.frombuffer(element[:4], f"{order}u2").tolist())
+    if tag not in ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009)) or len(element) < (8 if is_implicit else 12):
+        raise ImageError("the file has no pixel data: it is truncated, or an image that was taken out")
+    return stream.tell(), int(np.frombuffer(element[-4:], f"{order}u4")[0])
+
+
+def _check_length(length: int, shape: tuple[int, int, int], num_bits: int) -> None:
+    columns, rows, frames = shape
+    needed = -(-columns * rows * frames * num_bits // 8)
+    if not needed <= length <= needed + max(SLACK, 2 * columns):
+        text = f"{columns} x {rows}" + (f" x {frames}" if frames > 1 else "")
+        raise ImageError(
+            f"the pixel data have {length:,} bytes, but {text} voxels of {num_bits} bits have {needed:,}: "
+            "the file is truncated, or its header is damaged"
+        )
