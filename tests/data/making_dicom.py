@@ -44,6 +44,7 @@ def slice_of(number: int, *, source: str = "CT_small.dcm", size: tuple[int, int]
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
     dataset.InstanceNumber = (number * 5) % 13
+    dataset.pop("DataSetTrailingPadding", None)
     return dataset
 
 

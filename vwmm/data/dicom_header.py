@@ -34,6 +34,8 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 UNDEFINED = 0xFFFFFFFF
 # Bytes that may follow the pixels within their element: some programs round up.
+PADDING = 512
+# Bytes that may be asked for without a look at the file's size.
 SLACK = 4096
 # A deflated file is unpacked this far to see what it says of itself.
 MAX_HEADER_BYTES = 2**22
@@ -175,6 +177,11 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
         if kind and not pydicom.uid.UID(kind).name.endswith("Image Storage"):
             return None  # a report, a plan, a presentation state
         raise ImageError("the DICOM header ends before its image: the file is truncated, or damaged")
+    image_type = _text(dataset, "ImageType").upper()
+    if "MOSAIC" in image_type:
+        raise ImageError(
+            "a mosaic: its slices are tiles of one picture; convert it to NIfTI (dcm2niix), or export slices"
+        )
     rows, columns, num_bits = _check_pixels(dataset)
     start, length = _pixel_element(stream, dataset)
     is_compressed = length == UNDEFINED
@@ -189,7 +196,7 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
         path=path,
         series=_text(dataset, "SeriesInstanceUID"),
         description=_text(dataset, "SeriesDescription"),
-        is_localizer="LOCALIZER" in _text(dataset, "ImageType").upper(),
+        is_localizer="LOCALIZER" in image_type,
         rows=rows,
         columns=columns,
         num_bits=num_bits,
@@ -223,14 +230,18 @@ def transfer_syntax(dataset: Any) -> str:
     return "1.2.840.10008.1.2" if is_implicit else "1.2.840.10008.1.2.1" if is_little else "1.2.840.10008.1.2.2"
 
 
+def _or_else(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
 def _check_pixels(dataset: Any) -> tuple[int, int, int]:
     """Rows, columns, bits of a voxel; ImageError for voxels that are not one number each."""
     photometric = dataset.get("PhotometricInterpretation") or "MONOCHROME2"
     if dataset.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError("the voxels are colours or vectors; expected one number per voxel")
     allocated = int(dataset.get("BitsAllocated") or 0)
-    stored = int(dataset.get("BitsStored") or allocated)
-    high = int(dataset.get("HighBit", stored - 1))
+    stored = int(_or_else(dataset.get("BitsStored"), allocated))
+    high = int(_or_else(dataset.get("HighBit"), stored - 1))
     if allocated not in (1, 8, 16, 32, 64) or not 0 < stored <= allocated or high != stored - 1:
         raise ImageError(f"{stored} bits of {allocated}, the highest one {high}: the DICOM header is damaged")
     return int(dataset.Rows), int(dataset.Columns), allocated
@@ -250,7 +261,7 @@ def _pixel_element(stream: BinaryIO, dataset: Any) -> tuple[int, int]:
 def _check_length(length: int, shape: tuple[int, int, int], num_bits: int) -> None:
     columns, rows, frames = shape
     needed = -(-columns * rows * frames * num_bits // 8)
-    if not needed <= length <= needed + max(SLACK, 2 * columns):
+    if not needed <= length <= needed + PADDING:
         text = f"{columns} x {rows}" + (f" x {frames}" if frames > 1 else "")
         raise ImageError(
             f"the pixel data have {length:,} bytes, but {text} voxels of {num_bits} bits have {needed:,}: "

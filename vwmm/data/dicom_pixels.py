@@ -4,6 +4,7 @@ Compressed pixels are unpacked by one decoder for each syntax, the same on every
 make of lossy ones. What a compressed frame says of its own size is read before any memory is reserved for it.
 """
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,12 @@ _JPEG = (
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 _RLE = "1.2.840.10008.1.2.5"
-# pydicom's name of the decoder of each syntax.
-DECODERS = {**dict.fromkeys((*_JPEG, *_JPEG_2000, _RLE), "pylibjpeg"), **dict.fromkeys(_JPEG_LS, "pyjpegls")}
+# pydicom's name of the decoder of each syntax. Its own for RLE: pylibjpeg's panics on damaged data, past any `except`.
+DECODERS = {
+    **dict.fromkeys((*_JPEG, *_JPEG_2000), "pylibjpeg"),
+    **dict.fromkeys(_JPEG_LS, "pyjpegls"),
+    _RLE: "pydicom",
+}
 # No frame of fewer bytes than this is suspicious, whatever it was packed into.
 _PLAIN_FRAME_BYTES = 2**25
 _MAX_RATIO = 1000
@@ -81,10 +86,12 @@ def _decoded(dataset: Any, header: Header) -> np.ndarray:
 
 def _check_compressed(dataset: Any, header: Header) -> None:
     """ImageError where the compressed frames are fewer, larger or much smaller than the header says."""
-    from pydicom.encaps import generate_frames, parse_fragments
+    from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
 
     frames, size = len(header.planes), header.rows * header.columns * header.num_bits // 8
-    count, _ = parse_fragments(dataset.PixelData)
+    buffer = io.BytesIO(dataset.PixelData)
+    parse_basic_offsets(buffer)
+    count, _ = parse_fragments(buffer)
     if count < frames:
         raise ImageError(f"{count} of {frames} compressed frames are there: the file is truncated, or damaged")
     packed = generate_frames(

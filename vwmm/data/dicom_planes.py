@@ -74,7 +74,7 @@ def planes_of(dataset: Any) -> tuple[Plane, ...]:
 
 def _without_place(plane: Plane) -> Plane:
     """A frame of a file that says where the first frame lies at most, and not where the next one does."""
-    return Plane(**{**vars(plane), "position_mm": None, "axes": None})
+    return Plane(**{**vars(plane), "position_mm": None, "axes": None, "thickness_mm": None})
 
 
 def _plane(sources: Sequence[Any]) -> Plane:
@@ -159,7 +159,7 @@ def stack(planes: Sequence[Plane], names: Sequence[str], *, has_order: bool = Fa
 def _unstacked(plane: Plane) -> np.ndarray:
     axes = np.eye(3)[:2] if plane.axes is None else plane.axes
     origin = np.zeros(3) if plane.position_mm is None else plane.position_mm
-    return _affine(plane, axes, np.cross(*axes) * ((plane.spacing_mm and plane.thickness_mm) or 1.0), origin)
+    return _affine(plane, axes, np.cross(*axes) * (plane.thickness_mm or 1.0), origin)
 
 
 def _affine(plane: Plane, axes: np.ndarray, step: np.ndarray, origin: np.ndarray) -> np.ndarray:
