@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("vwmm.train", "main", "checks a configuration and its cohort, trains, and returns the true exit code"),
     "cross_validate": ("vwmm.cross_validate", "main", "trains each of k folds, and pools what they predict"),
     "sweep": ("vwmm.sweep", "main", "searches for good hyper-parameters, with any number of workers"),
+    "evaluate": ("vwmm.evaluate", "main", "judges a finished run on its test cases or on another hospital's"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
     "split": ("vwmm.split", "main", "divides patients into parts or folds, by site if asked, and writes who is where"),

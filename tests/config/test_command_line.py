@@ -75,3 +75,14 @@ def test_the_help_is_the_docstring_and_the_options_in_columns() -> None:
         "Does it.\n\n  --out FILE  where\n  KEY=VALUE   sets a key"
     )
     assert help_text(None, {"-x": "y"}) == "\n\n  -x  y"
+
+
+def test_an_option_may_be_given_several_times_and_a_word_may_be_absent() -> None:
+    known = {"repeated": ["--pattern"], "words": ["RUN"], "optional": ["COHORT"]}
+
+    assert parse_command_line(["a", "--pattern", "ct=x", "--pattern=mri=y"], **known).lists == {
+        "--pattern": ["ct=x", "mri=y"]
+    }
+    assert [parse_command_line(words, **known).words for words in (["a"], ["a", "b"])] == [["a"], ["a", "b"]]
+    assert problems_of("a", "b", "c", **known) == ["argument c: expected KEY=VALUE"]
+    assert problems_of(**known) == ["missing: RUN"]

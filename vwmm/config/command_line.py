@@ -16,6 +16,8 @@ class CommandLine:
     """The KEY=VALUE arguments, in order."""
     options: dict[str, str] = field(default_factory=dict)
     """Options with a value, by name; a flag's value is empty."""
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    """The values of options that may be given several times, by name, in order."""
     words: list[str] = field(default_factory=list)
     """What remains, such as a run and a cohort."""
 
@@ -25,9 +27,16 @@ class CommandLine:
 
 
 def parse_command_line(
-    arguments: Sequence[str], *, options: Sequence[str] = (), flags: Sequence[str] = (), words: Sequence[str] = ()
+    arguments: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    repeated: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    words: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> CommandLine:
-    """Takes the arguments apart. options: those with a value; flags: without; words: names of the required words.
+    """Takes the arguments apart. options: those with a value; repeated: those that may be given several times; flags:
+    without a value; words, optional: names of the words that must, and of those that may, be there.
 
     A path with "=" in it is not mistaken for a KEY=VALUE as long as it has a "/" before the "=". Raises UserError with
     everything that does not belong there. `--help` needs no words.
@@ -37,13 +46,15 @@ def parse_command_line(
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.partition("=")
-        if name in ("--config", *options):
+        if name in ("--config", *options, *repeated):
             if not equals and rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
             if not value:
                 problems.append(f"argument {name}: expected a value after it")
             elif name == "--config":
                 line.files.append(value)
+            elif name in repeated:
+                line.lists.setdefault(name, []).append(value)
             elif name in line.options:
                 problems.append(f"argument {name}: given twice")
             else:
@@ -51,7 +62,7 @@ def parse_command_line(
         elif argument in ("-h", "--help", *flags):
             line.options["--help" if argument == "-h" else argument] = ""
         elif argument.startswith("-"):
-            known = ", ".join(["--config", *options, *flags, "--help"])
+            known = ", ".join(["--config", *options, *repeated, *flags, "--help"])
             problems.append(f"argument {argument}: no such option; known are {known}")
         elif equals and "/" not in name:
             line.overrides.append(argument)
@@ -59,7 +70,7 @@ def parse_command_line(
             line.words.append(argument)
     if "--help" in line.options:
         return line
-    problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) :]]
+    problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) + len(optional) :]]
     if len(line.words) < len(words):
         problems.append(f"missing: {' '.join(words[len(line.words) :])}")
     if problems:

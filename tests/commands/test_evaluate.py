@@ -1,0 +1,253 @@
+"""`vwmm evaluate RUN [COHORT.csv]`: the best checkpoint on cases that nobody has learned from, and who is refused."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from tests.conftest import Trained, run_command
+from vwmm.__main__ import main
+
+RESULTS = ("predictions_test.csv", "evaluation.json", "report.html")
+Rows = list[dict[str, str]]
+
+
+def copy_with_test_cases(trained: Trained, target: Path) -> Path:
+    """A copy of the trained run that says that its validation cases, but one, were set aside."""
+    shutil.copytree(trained.folder, target)
+    rows = read_rows(target / "split.csv")
+    for row in [row for row in rows if row["split"] == "val"][1:]:
+        row["split"] = "test"
+    write_rows(target / "split.csv", rows)
+    return target
+
+
+def read_rows(path: Path) -> Rows:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was evaluated once on its test cases, by one process."""
+    run = copy_with_test_cases(trained, tmp_path_factory.mktemp("evaluated") / "tiny")
+    done = run_command("evaluate", run, cwd=trained.cwd)
+    assert done.returncode == 0, done.stderr
+    assert "is evaluation" not in done.stderr
+    return run
+
+
+def test_test_cases_are_predicted_as_in_validation_bit_for_bit(evaluated: Path, trained: Trained) -> None:
+    found = (evaluated / "evaluations" / "test" / "predictions_test.csv").read_text().splitlines()
+    validated = (trained.folder / "predictions_val.csv").read_text().splitlines()
+    tested = {row["case"] for row in read_rows(evaluated / "split.csv") if row["split"] == "test"}
+    assert len(found) == len(tested) + 1 == len(validated) - 1
+    assert found == [line for line in validated if line.split(",")[0] in {"case", *tested}]
+
+
+def test_every_number_is_that_of_sklearn_and_has_its_n_and_interval(evaluated: Path) -> None:
+    summary = json.loads((evaluated / "evaluations" / "test" / "evaluation.json").read_text())
+    table = pd.read_csv(evaluated / "evaluations" / "test" / "predictions_test.csv")
+    metrics, n = summary["metrics"], len(table)
+    assert (summary["cases"], summary["times_evaluated"], summary["num_test_cases"]) == (n, 1, n)
+    assert metrics["accuracy"]["value"] == (table.label == table.predicted).mean()
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(table.label, table.predicted))
+    scores = table[[f"p_{name}" for name in summary["classes"]]]
+    area = roc_auc_score(table.label, scores, multi_class="ovr", labels=summary["classes"])
+    assert metrics["auroc"]["value"] == pytest.approx(area)
+    for number, row in enumerate(summary["by_class"]):
+        is_class, is_called = table.label == row["class"], table.predicted == row["class"]
+        assert row["sensitivity"]["n"] == is_class.sum()
+        assert row["sensitivity"]["value"] == pytest.approx((is_called & is_class).sum() / is_class.sum())
+        assert row["specificity"]["value"] == pytest.approx((~is_called & ~is_class).sum() / (~is_class).sum())
+        assert row["specificity"]["interval"][0] <= row["specificity"]["value"] <= row["specificity"]["interval"][1]
+        assert sum(summary["confusion"][number]) == is_class.sum()
+    for row in summary["by_site"]:
+        inside = table.site == row["site"]
+        assert row["cases"] == row["accuracy"]["n"] == inside.sum()
+        assert row["accuracy"]["value"] == (table.label == table.predicted)[inside].mean()
+    assert sum(row["cases"] for row in summary["by_site"]) == n
+    assert len(summary["by_site"]) == 2
+    low, high = metrics["accuracy"]["interval"]
+    assert low <= metrics["accuracy"]["value"] <= high
+    assert metrics["accuracy"]["n"] == n
+
+
+def test_the_page_is_self_contained_and_names_nobody(evaluated: Path) -> None:
+    page = (evaluated / "evaluations" / "test" / "report.html").read_text()
+    assert "set aside before training" in page
+    for word in ("Sensitivity", "Specificity", "Confusion matrix", "ROC", "site_1", "95 % interval"):
+        assert word in page
+    assert "This is evaluation" not in page
+    assert not any(row["case"] in page for row in read_rows(evaluated / "split.csv"))
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_look_on_three_processes_finds_the_same_and_is_counted_wherever_its_results_are(
+    evaluated: Path, tmp_path: Path
+) -> None:
+    run, before = shutil.copytree(evaluated, tmp_path / "tiny"), evaluated / "evaluations" / "test"
+    launcher = ["--multi_gpu", "--num_processes", "3", "--main_process_port", "0"]
+    done = run_command("-m", "vwmm.evaluate", run, "--out", "again", cwd=tmp_path, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this is evaluation 2 of test cases of this run") == 1
+    again = tmp_path / "again"
+    assert sorted(path.name for path in again.iterdir()) == sorted(RESULTS)
+    assert (again / RESULTS[0]).read_bytes() == (before / RESULTS[0]).read_bytes()
+    summary = json.loads((again / RESULTS[1]).read_text())
+    assert summary == json.loads((before / RESULTS[1]).read_text()) | {"times_evaluated": 2}
+    pages = [(folder / RESULTS[2]).read_text() for folder in (before, again)]
+    warning = pages[1].index("<p><strong>This is evaluation 2 of test cases of this run.</strong>")
+    assert pages[1][:warning] + pages[1][pages[1].index("</p>", warning) + 5 :] == pages[0]
+
+
+def test_another_hospitals_patients_may_share_names_but_not_images(
+    evaluated: Path, trained: Trained, cohort: Path, tmp_path: Path
+) -> None:
+    """New images under names of the run; then, beside them, an image that was trained on."""
+    from vwmm.data.phantom import make_cohort
+
+    run = shutil.copytree(evaluated, tmp_path / "tiny")
+    other = make_cohort(tmp_path / "leeds", cases=10, missing=0, sites=1, size="small", seed=77)
+    arguments: list[str | Path] = ["evaluate", run, other, "--new-patients"]
+    assert {row["patient"] for row in read_rows(other)} <= {row["patient"] for row in read_rows(run / "split.csv")}
+    done = run_command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run / "evaluations" / "cohort" / "evaluation.json").read_text())
+    assert (summary["is_test"], summary["times_evaluated"], summary["num_test_cases"]) == (False, 1, 0)
+    assert len(read_rows(run / "evaluations" / "cohort" / "predictions_test.csv")) == 10
+
+    trained_on = next(row["case"] for row in read_rows(run / "split.csv") if row["split"] == "train" and row["hash_ct"])
+    rows = read_rows(other)
+    theirs = next(row for row in read_rows(cohort) if row["case"] == trained_on)
+    source, target = cohort.parent / theirs["ct"], other.parent / "copy"
+    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target.with_suffix(source.suffix))
+    rows[3]["ct"] = "copy" + ("" if source.is_dir() else source.suffix)
+    write_rows(other, rows)
+    done = run_command(*arguments, "--out", "nothing", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert (
+        f"cohort.csv line 5: case {rows[3]['case']}: its ct is, to the byte, an image of case {trained_on}"
+        in done.stderr
+    )
+    assert not (tmp_path / "nothing").exists()
+    assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
+
+
+# --- what is refused before anything starts ------------------------------------------------------------------------
+
+
+def relabel(rows: Rows, parts: dict[str, str]) -> None:
+    row = next(row for row in rows if parts[row["case"]] == "test")
+    row["label"] = next(other["label"] for other in rows if other["label"] != row["label"])
+
+
+def unlabel(rows: Rows, parts: dict[str, str]) -> None:
+    next(row for row in rows if parts[row["case"]] == "test")["label"] = ""
+
+
+def drop(rows: Rows, parts: dict[str, str]) -> None:
+    rows.remove(next(row for row in rows if parts[row["case"]] == "test"))
+
+
+def swap_patient(rows: Rows, parts: dict[str, str]) -> None:
+    trained_on = next(row for row in rows if parts[row["case"]] == "train")
+    next(row for row in rows if parts[row["case"]] == "test")["patient"] = trained_on["patient"]
+
+
+@pytest.mark.parametrize(
+    ("change", "patterns"),
+    [
+        (relabel, ["line {line}: case {case} has label ", " in the run"]),
+        (unlabel, ["line {line}: case {case} has no label"]),
+        (drop, ["split.csv line ", "the test case {case} is not in changed.csv"]),
+        (swap_patient, ["line {line}: case {case} is of patient", "case {case}: patient ", "was trained on"]),
+    ],
+)  # fmt: skip
+def test_a_cohort_that_contradicts_the_split_is_refused_by_line(
+    change: Callable[[Rows, dict[str, str]], None],
+    patterns: list[str],
+    evaluated: Path,
+    cohort: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = {row["case"]: row["split"] for row in read_rows(evaluated / "split.csv")}
+    rows = read_rows(cohort)
+    line, case = next((n, row["case"]) for n, row in enumerate(rows, 2) if parts[row["case"]] == "test")
+    change(rows, parts)
+    changed = write_rows(cohort.with_name("changed.csv"), rows)
+    before = sorted(evaluated.rglob("*"))
+
+    assert main(["evaluate", str(evaluated), f"data.csv={changed}"]) == 2
+
+    said = capsys.readouterr().err
+    for pattern in patterns:
+        assert pattern.format(line=line, case=case) in said
+    assert sorted(evaluated.rglob("*")) == before
+
+
+def test_patients_that_were_learned_from_are_no_other_cohort(
+    evaluated: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {row["case"]: row["split"] for row in read_rows(evaluated / "split.csv")}
+    rows = [row for row in read_rows(cohort) if parts[row["case"]] != "test"]
+    some = [row for row in rows if parts[row["case"]] == "train"][:2]
+    some += [row for row in rows if parts[row["case"]] == "val"]
+    assert main(["evaluate", str(evaluated), str(write_rows(cohort.with_name("seen.csv"), some))]) == 2
+    said = capsys.readouterr().err
+    assert f"seen.csv line 2: case {some[0]['case']}: patient {some[0]['patient']} was trained on" in said
+    assert "if they only share their names with the run's: --new-patients" in said
+    assert "line 4: " in said
+    assert "was validated on, which chose the checkpoint" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "config.yaml").unlink(), "this is no run folder"),
+        (lambda run: (run / "status.json").write_text('{"state": "preempted"}'), "the run is not finished (preempted)"),
+        (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint in"),
+        (lambda run: (run / "split.csv").unlink(), "file not found"),
+    ],
+)  # fmt: skip
+def test_a_run_that_cannot_be_evaluated_is_refused(
+    damage: Callable[[Path], None], message: str, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    damage(run)
+    assert main(["evaluate", str(run)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_without_test_cases_says_what_to_do(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(trained.folder)]) == 2
+    assert "the run has set no test cases aside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--new-patients"], "expected RUN COHORT.csv"),
+        (["train.epochs=3"], "evaluation takes keys of data and cache"),
+        (["--config", "configs/default.yaml"], "the run has its own configuration"),
+        (["a.csv", "b.csv"], "argument b.csv: expected KEY=VALUE"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], message: str, evaluated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(evaluated), *arguments]) == 2
+    assert message in capsys.readouterr().err

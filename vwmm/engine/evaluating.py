@@ -1,0 +1,92 @@
+"""Evaluations of a run: where they are kept, how often there was one, and what is written.
+
+runs/NAME/evaluations/log.jsonl       one line an evaluation, wherever its results are: who counts, cannot forget
+runs/NAME/evaluations/test/           predictions_test.csv, evaluation.json, report.html
+"""
+
+import fcntl
+import io
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vwmm.analysis.evaluation import describe, evaluate_table
+from vwmm.analysis.predictions import Predictions
+from vwmm.config.errors import UserError
+from vwmm.config.run_folder import RunFolder, write_whole
+
+RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
+_LOG = "log.jsonl"
+
+
+def folder_of_evaluations(run: RunFolder) -> Path:
+    """Where the evaluations of a run are, and the log that counts them."""
+    return run.path / "evaluations"
+
+
+def check_folder(out: Path, hash_of_cases: str) -> None:
+    """Raises UserError where a folder holds anything but an evaluation of these cases."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: this is a file; expected the name of a folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    try:
+        before = json.loads((out / RESULTS).read_text(encoding="utf-8"))["cases_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--out {out}: this folder holds something else; choose another one") from error
+    if before != hash_of_cases:
+        raise UserError(
+            f"{out}: holds an evaluation of other cases, labels or images; choose another folder: --out DIR"
+        )
+
+
+def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int) -> int:
+    """Notes an evaluation before anybody has seen its result; how many there have been, this one included.
+
+    Of a run's own test cases any evaluation counts that had some of them, of others those of the very same cases.
+    """
+    path = folder_of_evaluations(run) / _LOG
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cases_hash": hash_of_cases,
+        "num_test_cases": num_test_cases,
+    }
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a+", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.seek(0)
+            lines = stream.read().splitlines()
+            stream.write(json.dumps(entry) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}), and evaluations are counted there") from error
+    return 1 + sum(_is_another_look(line, entry) for line in lines)
+
+
+def _is_another_look(line: str, entry: Mapping[str, Any]) -> bool:
+    try:
+        before = json.loads(line)
+        same = bool(before["cases_hash"] == entry["cases_hash"])
+        return same or bool(before["num_test_cases"] and entry["num_test_cases"])
+    except (ValueError, KeyError, TypeError):
+        return bool(line.strip())  # damaged: it was one of something
+
+
+def write_evaluation(
+    out: Path, predictions: Predictions, sites: list[str], facts: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
+    text = predictions.to_csv()
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    found = evaluate_table(table, list(predictions.classes), list(predictions.modalities), sites, facts)
+    write_whole(out / TABLE, text)
+    write_whole(out / PAGE, found.page.encode("utf-8", "replace"))
+    write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")
+    return describe(found.summary), found.summary

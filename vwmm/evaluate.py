@@ -1,0 +1,197 @@
+"""Evaluates a finished run's best checkpoint, on the test cases that it set aside or on another hospital's patients.
+
+    vwmm evaluate runs/first
+    vwmm evaluate runs/first leeds.csv --new-patients
+    accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.evaluate runs/first
+
+Refused is a cohort that contradicts the run's split: a patient or an image that was learned from, a label or an image
+that is not what was set aside, a test case that is gone. In RUN/evaluations/NAME there are then evaluation.json,
+predictions_test.csv and report.html. Nothing is chosen on these cases, and each look at them is counted.
+"""
+
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vwmm.config.command_line import help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded
+from vwmm.config.loading import load_config
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.manifest import Cohort
+from vwmm.data.split_file import SplitRow
+
+OPTIONS = {
+    "RUN": "the folder of a finished run, such as runs/first",
+    "COHORT.csv": "other cases; image paths are relative to its folder, unless data.root says otherwise",
+    "--new-patients": "no patient of COHORT.csv is one of the run's, even where names are equal; images are compared",
+    "--out DIR": "the folder of the results; without it: RUN/evaluations/test, or COHORT's name",
+    "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation that was asked for."""
+
+    run: RunFolder
+    """The finished run."""
+    config: Config
+    """Its configuration, with the cohort that is evaluated."""
+    is_test: bool
+    """Whether it is on the run's own test cases."""
+    are_new: bool
+    """Whether equal names of patients mean nothing."""
+    out: Path
+    """The folder of the results."""
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm evaluate RUN [COHORT.csv]`."""
+    line = parse_command_line(
+        arguments, options=["--out"], flags=["--new-patients"], words=["RUN"], optional=["COHORT.csv"]
+    )
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    if line.files:
+        raise UserError("argument --config: the run has its own configuration; only KEY=VALUE can be added")
+    run, cohort = RunFolder(Path(line.words[0])), Path(line.words[1]) if len(line.words) > 1 else None
+    if cohort is None and "--new-patients" in line.options:
+        raise UserError("--new-patients: is said of another cohort; expected RUN COHORT.csv")
+    name = "test" if cohort is None else re.sub(r"[^\w.-]", "_", cohort.stem).lstrip(".") or "cohort"
+    out = Path(line.options.get("--out") or run.path / "evaluations" / name)
+    config = _read(run, cohort, line.overrides)
+    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out))
+    return EXIT_DONE
+
+
+def evaluate(job: Job) -> None:
+    """Writes the evaluation. Raises UserError where the user's input is wrong or contradicts the run."""
+    # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
+    import numpy as np
+
+    from vwmm.data.seen import cases_hash, image_problems, num_test_cases
+    from vwmm.data.split_file import read_split_file
+    from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
+
+    checkpoint = find_checkpoint(job.run.best)
+    if checkpoint is None:
+        raise UserError(f"{job.run.path}: no checkpoint in {job.run.best}")
+    meta, rows = read_meta(checkpoint), read_split_file(job.run.split, key="RUN")
+    classes = tuple(meta["classes"])
+    cohort = find_cases(job, rows, classes)
+
+    # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
+    from vwmm.engine.evaluating import check_folder, count_evaluation, write_evaluation
+    from vwmm.engine.preparing import build_dataset, prepare_images
+    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.runtime import start_runtime
+    from vwmm.engine.validating import predict_cases
+
+    start_log(is_speaker=is_speaker())
+    config = job.config
+    runtime = start_runtime(config.train, shares_steps=False)
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    hashes = images.hashes(cohort)
+    if problems := image_problems(cohort, hashes, rows, is_own=job.is_test):
+        raise UserError(problems)
+    identity = cases_hash(cohort.cases, hashes)
+    runtime.decide(lambda: check_folder(job.out, identity))
+    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
+
+    # 3. The model of the run, with the best weights.
+    from vwmm.models.fusion import build_model
+
+    model = build_model(config.model, config.modalities, len(classes), seed=config.train.seed)
+    load_weights(checkpoint, model)
+    prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
+    predictions = predict_cases(
+        runtime, prepared, dataset, classes, batch_size=config.train.eval_batch_size, title="evaluation"
+    )
+
+    if not np.isfinite(predictions.logits).all():
+        raise RunError("the model's predictions are not finite numbers; nothing was evaluated")
+
+    # 4. Count the look, then write what it showed.
+    num_own = num_test_cases(hashes, rows)
+    times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own))
+    if runtime.is_main:
+        facts: dict[str, Any] = {
+            "run": job.run.path.resolve().name,
+            "epoch": meta["progress"]["epoch"],
+            "is_test": job.is_test,
+            "cohort": cohort.csv_path.name,
+            "cases_hash": identity,
+            "num_test_cases": num_own,
+            "times_evaluated": times,
+        }
+        sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
+        text, summary = write_evaluation(job.out, predictions, sites, facts)
+        LOG.info("%s", text)
+        if times > 1:
+            what = "test cases of this run" if num_own else "these cases with this run"
+            LOG.info("this is evaluation %d of %s: what was chosen after the first is too good", times, what)
+        LOG.info("%d cases, results: %s", summary["cases"], job.out)
+    runtime.wait()
+
+
+def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
+    """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
+    from vwmm.data.checks import check_images
+    from vwmm.data.manifest import survey_cohort
+    from vwmm.data.seen import label_problems, patient_problems, set_aside_problems
+
+    tested = {name: row for name, row in rows.items() if row.part == "test"}
+    if job.is_test and not tested:
+        raise UserError(
+            f"{job.run.path}: the run has set no test cases aside (split.test_fraction, or `vwmm split`); on other "
+            "patients: vwmm evaluate RUN COHORT.csv"
+        )
+    config = job.config
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
+    if cohort is None:
+        raise UserError(problems)
+    if job.is_test:
+        cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
+        problems = problems + set_aside_problems(cohort, rows)
+    elif not cohort.cases:
+        problems = [*problems, f"{cohort.csv_path.name}: no cases: the header is not followed by any row"]
+    problems = problems + label_problems(cohort, {} if job.are_new else tested)
+    if not job.are_new and (seen := patient_problems(cohort, rows)):
+        hint = "" if job.is_test else "; if they only share their names with the run's: --new-patients"
+        problems = [*problems, *(f"{problem}{hint if n == 0 else ''}" for n, problem in enumerate(seen))]
+    if is_speaker():
+        problems = problems + check_images(cohort, config.modalities)
+    if problems:
+        raise UserError(problems)
+    return cohort
+
+
+def _read(run: RunFolder, cohort: Path | None, overrides: list[str]) -> Config:
+    """The run's own configuration, with the other cohort, if there is one, in the place of its own."""
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+    if run.state() != "done":
+        raise UserError(
+            f"{run.path}: the run is not finished ({run.state() or 'no status.json'}); only a finished one is"
+        )
+    allowed = ("data", "cache")
+    problems = [
+        f"argument {override}: evaluation takes keys of data and cache, and a modality's column or folder only"
+        for override in overrides
+        if (key := override.partition("=")[0]).split(".")[0] not in allowed
+        and not (key.startswith("modalities.") and key.endswith((".column", ".folder")))
+    ]
+    if problems:
+        raise UserError(problems)
+    if cohort is None:
+        return load_config([run.config], overrides)
+    quoted = "'" + str(cohort).replace("'", "''") + "'"
+    return load_config([run.config], ["data.root=null", *overrides, f"data.csv={quoted}"])
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))
