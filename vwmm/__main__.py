@@ -19,6 +19,11 @@ COMMANDS = {
     "evaluate": ("vwmm.evaluate", "main", "judges a finished run on its test cases or on another hospital's"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
     "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
+    "manifest": (
+        "vwmm.manifest",
+        "main",
+        "drafts the cohort's CSV from a folder tree, a BIDS data set or DICOM series",
+    ),
     "split": ("vwmm.split", "main", "divides patients into parts or folds, by site if asked, and writes who is where"),
     "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
     "slurm": ("vwmm.slurm", "main", "says what a Slurm template would submit, checks it, and submits it if asked"),

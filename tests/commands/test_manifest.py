@@ -1,0 +1,316 @@
+"""`vwmm manifest DIR`: a cohort's table from what is in a folder, shown first, written when asked."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from tests.data.making import write_dicom
+from vwmm.__main__ import main
+from vwmm.config.schema import Data, Modality
+from vwmm.data.manifest import Cohort, read_cohort
+
+Capture = pytest.CaptureFixture[str]
+FLAT = Modality(dims=2, size=[32, 32])
+ODD = ["plain", "two words", "a,b", 'quo"te', "Ünïcode 患者", "new\nline", "it's; [odd] {x}", "-dash"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*paths: str) -> None:
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(b"x")
+
+
+def read_rows(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def cohort_of(path: str, *modalities: str, need_labels: bool = False) -> Cohort:
+    """As training reads it."""
+    return read_cohort(Data(csv=path), dict.fromkeys(modalities, FLAT), need_labels=need_labels)
+
+
+def dicom(path: str, patient: str, description: str, *, series: str) -> None:
+    """One slice; the pixels are of no interest."""
+    write_dicom(Path(path), np.zeros((4, 4), np.uint16), series=series)
+    header = pydicom.dcmread(path)
+    header.PatientID, header.SeriesDescription = patient, description
+    header.save_as(path)
+
+
+def test_it_shows_what_it_would_match_and_writes_nothing(here: Path, capsys: Capture) -> None:
+    touch(
+        "d/001/vw_a.nii.gz", "d/001/ct/1.dcm", "d/002/vw_b.nii.gz", "d/003/ct/1.dcm", "d/003/scout.nii", "d/.x/vw.nii"
+    )
+    before = sorted(here.rglob("*"))
+
+    assert main(["manifest", "d", "--pattern", "vw_mri={patient}/vw*.nii.gz", "--pattern", "ct={patient}/ct/"]) == 0
+
+    said = capsys.readouterr()
+    assert "3 cases of 3 patients" in said.out
+    assert "vw_mri: 2 images, 1 missing" in said.out
+    assert "patient,vw_mri,ct\n001,001/vw_a.nii.gz,001/ct\n002,002/vw_b.nii.gz,\n003,,003/ct\n" in said.out
+    assert "nothing was written; --out cohort.csv writes it" in said.out
+    assert "image files left over: 1 (003/scout.nii)" in said.err
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["d/cohort.csv", "cohort.csv", "tables/cohort.csv"])
+def test_any_name_is_written_so_that_training_reads_it_back(out: str, here: Path, capsys: Capture) -> None:
+    Path("tables").mkdir()
+    touch(*(f"d/{name}/the image, 1.nii" for name in ODD))
+
+    assert main(["manifest", "d", "--pattern", "mri={patient}/the image*.nii", "--out", out]) == 0
+
+    data = Data(csv=out, allow_outside_root=out.startswith("tables"))
+    cases = read_cohort(data, {"mri": FLAT}, need_labels=False).cases
+    assert {case.patient for case in cases} == set(ODD)
+    for case in cases:
+        image = case.images["mri"]
+        assert image is not None
+        assert image.resolve() == here / "d" / case.patient / "the image, 1.nii"
+    assert ("data.allow_outside_root=true" in capsys.readouterr().out) == out.startswith("tables")
+    assert not any(row["mri"].startswith("/") for row in read_rows(out))
+
+
+def test_links_on_the_way_do_not_lead_astray(here: Path) -> None:
+    touch("elsewhere/d/a/ct.nii", "deep/tables/x")
+    os.symlink("elsewhere/d", "d")
+    os.symlink("deep/tables", "tables")
+    for out, written in (("c.csv", "d/a/ct.nii"), ("tables/c.csv", "../../elsewhere/d/a/ct.nii")):
+        assert main(["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--out", out]) == 0
+        assert [row["ct"] for row in read_rows(out)] == [written]
+        assert (here / out).parent.joinpath(written).is_file()
+
+
+def test_a_file_is_replaced_only_by_force(capsys: Capture) -> None:
+    touch("d/a/ct.nii", "mine.csv")
+    command = ["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--out", "mine.csv"]
+    assert main(command) == 2
+    assert "--out mine.csv: this file is there already" in capsys.readouterr().err
+    assert Path("mine.csv").read_bytes() == b"x"
+    assert main([*command, "--force"]) == 0
+    assert read_rows("mine.csv") == [{"patient": "a", "ct": "d/a/ct.nii"}]
+
+
+def test_all_that_stands_against_a_table_is_said_at_once(here: Path, capsys: Capture) -> None:
+    touch("d/a/ct_1.nii", "d/a/ct_2.nii", "d/b /ct_1.nii", "d/c_1/x/ct_1.nii", "d/c/1/ct_1.nii")
+    Path("labels.csv").write_text("who,what\na,ill\na,well\n")
+    command = ["--pattern", "ct={patient}/**/ct_*.nii", "--pattern", "mri={patient}/mri.nii"]
+    assert main(["manifest", "d", *command, "--labels", "labels.csv:who:what", "--out", "c.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "labels.csv line 3: another what than in line 2" in said
+    assert "ct: 2 images for one case: a/ct_1.nii, a/ct_2.nii; make the pattern narrower" in said
+    assert "'b /ct_1.nii': {patient} begins or ends with a space" in said
+    assert "--pattern mri={patient}/mri.nii: no file is named so in d; there are a/ct_1.nii" in said
+    assert not Path("c.csv").exists()
+
+    assert (
+        main(["manifest", "d", "--pattern", "ct={patient}/{session}/ct_*.nii", "--pattern", "mri={case}/x/ct_1.nii"])
+        == 2
+    )
+    assert "two cases would have one name: c/1/ct_1.nii and c_1/x/ct_1.nii" in capsys.readouterr().err
+
+
+def test_visits_labels_and_further_words_become_columns(capsys: Capture) -> None:
+    touch(
+        *(
+            f"d/{site}/{label}/p{n}_v{v}.png"
+            for n, (site, label) in enumerate([("X", "ill"), ("Y", "well")] * 2)
+            for v in (1, 2)
+        )
+    )
+    assert main(["manifest", "d", "--pattern", "ct={site}/{label}/{patient}_{session}.png", "--out", "c.csv"]) == 0
+    rows = read_rows("c.csv")
+    assert list(rows[0]) == ["case", "patient", "site", "label", "ct"]
+    assert list(rows[1].values()) == ["p0_v2", "p0", "X", "ill", "d/X/ill/p0_v2.png"]
+    cohort = cohort_of("c.csv", "ct", need_labels=True)
+    assert (len(cohort.cases), cohort.classes, cohort.cases[0].site) == (8, ("ill", "well"), "X")
+    assert "label: ill 4, well 4" in capsys.readouterr().out
+
+
+def test_labels_and_sites_come_from_tables(capsys: Capture) -> None:
+    touch("d/a/ct.nii", "d/b/ct.nii", "d/c/ct.nii")
+    Path("labels.csv").write_text("sick;id\nyes;a\nno;b\nyes;zz\n")
+    Path("d/sites.tsv").write_text("id\tclinic\na\tLyon\nb\tn/a\nc\tLyon\n")
+    command = ["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--labels", "labels.csv:id:sick"]
+    assert main([*command, "--sites", "sites.tsv:id:clinic", "--out", "c.csv"]) == 0
+    assert [(row["label"], row["site"]) for row in read_rows("c.csv")] == [("yes", "Lyon"), ("no", ""), ("", "Lyon")]
+    said = capsys.readouterr()
+    assert "cases without a label in labels.csv: 1 of 3" in said.err
+    assert "rows of labels.csv without a case that was found: 1 (line 4)" in said.err
+    assert "zz" not in said.err + said.out
+    assert main([*command[:-1], "labels.csv:id:sickness"]) == 2
+    assert "labels.csv has no column 'sickness'; it has sick, id" in capsys.readouterr().err
+
+
+# --- BIDS and proposals --------------------------------------------------------------------------------------------
+
+
+def bids(sessions: bool) -> None:
+    touch("b/dataset_description.json", "b/derivatives/x/sub-01/anat/sub-01_T1w.nii.gz")
+    for n in ("01", "02", "10"):
+        for session in ("ses-a", "ses-b") if sessions else ("",):
+            stem = "_".join(part for part in (f"sub-{n}", session) if part)
+            folder = "/".join(part for part in (f"b/sub-{n}", session, "anat") if part)
+            touch(f"{folder}/{stem}_T1w.nii.gz", f"{folder}/{stem}_T1w.json", f"{folder}/{stem}_acq-x_T2w.nii.gz")
+    Path("b/participants.tsv").write_text("participant_id\tgroup\tage\nsub-01\tpd\t60\nsub-02\thc\t61\nsub-10\thc\t5\n")
+
+
+@pytest.mark.parametrize("sessions", [True, False])
+def test_a_bids_data_set_is_proposed_and_written(sessions: bool, capsys: Capture) -> None:
+    bids(sessions)
+    assert main(["manifest", "b"]) == 0
+    said = capsys.readouterr().out
+    session = "ses-{session}/" if sessions else ""
+    pattern = f"t1w=sub-{{patient}}/{session}anat/*_T1w.nii.gz"
+    assert f"{6 if sessions else 3}  --pattern '{pattern}'" in said
+    assert "participants.tsv has the columns participant_id, group, age" in said
+    assert "derivatives" not in said
+
+    labels = ["--labels", "participants.tsv:participant_id:group"]
+    assert main(["manifest", "b", "--pattern", pattern, *labels, "--out", "b/cohort.csv"]) == 0
+    cohort = cohort_of("b/cohort.csv", "t1w", need_labels=False)
+    names = ["01_a", "01_b", "02_a", "02_b", "10_a", "10_b"] if sessions else ["01", "02", "10"]
+    assert [case.name for case in cohort.cases] == names
+    assert {case.patient: case.label for case in cohort.cases} == {"01": "pd", "02": "hc", "10": "hc"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "patterns"),
+    [
+        (["{p}/vw.nii.gz", "{p}/ct.nii"], ["vw={patient}/vw.nii.gz", "ct={patient}/ct.nii"]),
+        (["ct/{p}.png", "mri/{p}.png"], ["ct=ct/{patient}.png", "mri=mri/{patient}.png"]),
+        (["{p}/{p}_vw.nii", "{p}/x/{p}_ct.nii"], ["vw={patient}/*_vw.nii", "x_ct={patient}/x/*_ct.nii"]),
+    ],
+)
+def test_what_is_proposed_fits(paths: list[str], patterns: list[str], capsys: Capture) -> None:
+    touch(*(f"my data/{path.format(p=f'pat{n}')}" for path in paths for n in range(1, 5)))
+    assert main(["manifest", "my data"]) == 0
+    said = capsys.readouterr().out
+    assert "vwmm manifest 'my data' \\\n" in said
+    for pattern in patterns:
+        assert f"       4  --pattern '{pattern}'" in said
+    command = [word for pattern in patterns for word in ("--pattern", pattern)]
+    assert main(["manifest", "my data", *command]) == 0
+    said_now = capsys.readouterr()
+    assert "4 cases of 4 patients" in said_now.out
+    assert "left over" not in said_now.err
+
+
+# --- DICOM ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pacs() -> None:
+    """Two patients; SECRET-2 has their CT in two folders below, SECRET-1 a scout beside it."""
+    for n, patient in enumerate(("SECRET-2", "SECRET-1")):
+        for number in range(2):
+            dicom(f"d/export{n}/{n}7/{number}", patient, "CT ANGIO head", series=f"ct{n}")
+            dicom(f"d/export{n}/mr/{number}.dcm", patient, "t1_vw", series=f"mr{n}")
+    dicom("d/export1/scout/1.dcm", "SECRET-1", "scout", series="scout")
+    touch("d/export1/README", "d/DICOMDIR")
+
+
+def test_series_are_found_by_description_and_patients_get_numbers(pacs: None, capsys: Capture) -> None:
+    Path("labels.csv").write_text("PatientID,label\nSECRET-1,ill\nSECRET-2,well\n")
+    command = ["manifest", "d", "--series", "ct=*angio*", "--series", "vw_mri=T1_vw"]
+    command += ["--labels", "labels.csv:PatientID:label", "--out", "c.csv"]
+    assert main(command) == 0
+    assert [list(row.values()) for row in read_rows("c.csv")] == [
+        ["p0001", "well", "d/export0/07", "d/export0/mr"],
+        ["p0002", "ill", "d/export1/17", "d/export1/mr"],
+    ]
+    said = capsys.readouterr()
+    assert "SECRET" not in said.out + said.err + Path("c.csv").read_text()
+    assert "DICOM series left over: 1 ('scout' 1)" in said.err
+    assert main([*command, "--force", "--keep-ids"]) == 0
+    assert [row["patient"] for row in read_rows("c.csv")] == ["SECRET-1", "SECRET-2"]
+
+
+def test_a_path_that_gives_a_patient_away_is_said(capsys: Capture) -> None:
+    dicom("d/SECRET-1/1.dcm", "SECRET-1", "ct", series="a")
+    assert main(["manifest", "d", "--series", "ct=ct"]) == 0
+    assert "cases with the PatientID in a path, which stands in the table: 1 of 1" in capsys.readouterr().err
+
+
+def test_series_that_cannot_be_read_by_a_path_are_refused(pacs: None, capsys: Capture) -> None:
+    for number in range(2):
+        dicom(f"d/export0/07/more{number}", "SECRET-2", "bone", series="bone")
+        dicom(f"d/again/{number}.dcm", "SECRET-1", "ct angio thin", series="thin")
+    dicom("d/nobody/1.dcm", "", "ct angio", series="nobody")
+    assert main(["manifest", "d", "--series", "ct=*angio*", "--series", "mri=flair*", "--out", "c.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "export0/07: series 'CT ANGIO head' shares the folder with others" in said
+    assert "ct: 2 images for one case: again, export1/17" in said
+    assert "nobody: the series has no PatientID" in said
+    assert "--series mri=flair*: no series is described so in d; there are 'CT ANGIO head', 'bone'" in said
+    assert not Path("c.csv").exists()
+
+
+def test_a_folder_may_be_one_series_itself(capsys: Capture) -> None:
+    for number in range(2):
+        dicom(f"d/{number}.dcm", "SECRET-1", "ct", series="a")
+    assert main(["manifest", "d", "--series", "ct=ct", "--out", "c.csv"]) == 0
+    assert read_rows("c.csv") == [{"patient": "p0001", "ct": "d"}]
+    assert "left over" not in capsys.readouterr().err
+
+
+def test_series_are_proposed(pacs: None, capsys: Capture) -> None:
+    assert main(["manifest", "d"]) == 0
+    said = capsys.readouterr().out
+    assert "2  --series 'ct_angio_head=CT ANGIO head'" in said
+    assert "SECRET" not in said
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_links_that_lead_back_end(capsys: Capture) -> None:
+    touch("d/a/ct.nii", "elsewhere/b/ct.nii")
+    os.symlink("..", "d/a/up")
+    os.symlink("../d", "d/again")
+    os.symlink("self", "d/self")
+    os.symlink("nowhere", "d/a/broken.nii")
+    os.symlink("../elsewhere/b", "d/b")
+    assert main(["manifest", "d", "--pattern", "ct={patient}/ct.nii"]) == 0
+    said = capsys.readouterr()
+    assert "a,a/ct.nii\nb,b/ct.nii\n" in said.out
+    assert "left over" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "missing: DIR"),
+        (["nowhere"], "DIR nowhere: folder not found"),
+        (["empty"], "DIR empty: no image was found in 1 files"),
+        (["empty", "--pattern", "ct"], "--pattern ct: expected MODALITY=..."),
+        (["empty", "--pattern", "ct=*/ct.nii"], "--pattern ct=*/ct.nii: needs {patient} or {case}"),
+        (["empty", "--pattern", "label={patient}.nii"], "'label' is a column of its own"),
+        (["empty", "--pattern", "ct={patient}/{a b}.nii"], "{a b}: expected a word in the braces"),
+        (["empty", "--pattern", "ct=../{patient}.nii"], "expected a path below DIR"),
+        (["empty", "--pattern", "ct={patient}/{ct}.nii"], "--pattern: {ct} and a modality have one name"),
+        (["empty", "--pattern", "ct={patient}", "--labels", "labels.csv"], "expected FILE:KEY_COLUMN:VALUE_COLUMN"),
+        (["empty", "--labels", "labels.csv:a:b"], "--labels: needs --pattern or --series"),
+        (["empty", "--pattern", "ct={patient}", "--keep-ids"], "--keep-ids: belongs to --series"),
+        (["empty", "--force"], "--force: there is nothing to replace"),
+        (["empty", "data.csv=x"], "argument data.csv=x: there is no configuration here"),
+        (["empty", "--pattern", "ct={patient}", "--out", "no/c.csv"], "expected the name of a file in a folder"),
+    ],
+)
+def test_a_mistake_is_said(arguments: list[str], message: str, capsys: Capture) -> None:
+    touch("empty/notes.txt")
+    assert main(["manifest", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""What is below a folder, links followed; a link that leads back into itself ends there."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vwmm.config.errors import UserError
+
+MAX_FOLDERS = 2_000_000
+
+
+@dataclass
+class Tree:
+    """Paths relative to a folder, with `/` between their parts, sorted; hidden ones are left out."""
+
+    root: Path
+    """The folder."""
+    files: list[str] = field(default_factory=list)
+    """Every file."""
+    folders: list[str] = field(default_factory=list)
+    """Every folder below the root."""
+    problems: list[str] = field(default_factory=list)
+    """Folders that cannot be read."""
+
+    def files_in(self) -> dict[str, list[str]]:
+        """The files of each folder; the root's own under an empty name."""
+        found: dict[str, list[str]] = {}
+        for file in self.files:
+            found.setdefault(file.rpartition("/")[0], []).append(file)
+        return found
+
+
+def walk_tree(root: Path) -> Tree:
+    """Everything below a folder. Raises UserError where it is none, or where links never come to an end."""
+    if not root.is_dir():
+        raise UserError(f"DIR {root}: {'not a folder' if root.exists() else 'folder not found'}")
+    tree = Tree(root)
+    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while stack:
+        prefix, above = stack.pop()
+        folder = root / prefix
+        try:
+            facts = folder.stat()
+            entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_name)
+        except OSError as error:
+            tree.problems.append(f"{folder}: cannot be read: {error.strerror}")
+            continue
+        identity = (facts.st_dev, facts.st_ino)
+        if identity in above:
+            continue  # a link to a folder that this one is in
+        if prefix:
+            tree.folders.append(prefix.rstrip("/"))
+        if len(tree.folders) > MAX_FOLDERS:
+            raise UserError(f"DIR {root}: more than {MAX_FOLDERS:,} folders: links lead to one another; name one below")
+        kinds = [_kind(entry) for entry in entries]
+        below = [f"{prefix}{entry.name}/" for entry, kind in zip(entries, kinds, strict=True) if kind == "folder"]
+        stack += [(name, above | {identity}) for name in reversed(below)]
+        tree.files += [f"{prefix}{entry.name}" for entry, kind in zip(entries, kinds, strict=True) if kind == "file"]
+    tree.files.sort()
+    return tree
+
+
+def _kind(entry: "os.DirEntry[str]") -> str:
+    """`folder`, `file`, or nothing: a link that leads nowhere or to itself, a socket."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _name(entry: "os.DirEntry[str]") -> str:
+    return entry.name

@@ -1,0 +1,222 @@
+"""Drafts the cohort's CSV from what is in a folder; shows first what it would match, and writes only with --out.
+
+    vwmm manifest images                                            # proposes patterns
+    vwmm manifest images --pattern 'vw_mri={patient}/vw*.nii.gz' --pattern 'ct={patient}/ct/'
+    vwmm manifest images --pattern 'ct=ct/{patient}_*.nii.gz' --labels labels.csv:patient:diagnosis --out cohort.csv
+    vwmm manifest bids --pattern 'mri=sub-{patient}/anat/*_T1w.nii.gz' --labels participants.tsv:participant_id:group
+    vwmm manifest dicom --series 'ct=*angio*' --labels labels.csv:PatientID:label --out cohort.csv
+
+In a pattern `{patient}`, `{session}` and `{case}` say whose image it is, any other word in braces becomes a column, `*`
+stays within a name, `**/` goes over folders, and a `/` at the end means a folder with one DICOM series. With --series,
+DICOM headers say it; patients then get a number in the place of their PatientID.
+"""
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vwmm.config.command_line import CommandLine, help_text, parse_command_line
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.config.run_folder import write_whole
+from vwmm.config.schema import DEFAULT_MODALITIES
+from vwmm.data.dicom_series import Series, match_series, scan_series
+from vwmm.data.drafting import Row, draft_rows, fill_in, give_numbers, placed_from, read_lookup, table_text
+from vwmm.data.patterns import Found, match_tree, parse_named, parse_patterns
+from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
+from vwmm.data.tree import Tree, walk_tree
+
+OPTIONS = {
+    "DIR": "the folder with the images",
+    "--pattern MODALITY=PATTERN": "which files or folders are a modality's images; may be repeated",
+    "--series MODALITY=DESCRIPTION": "which DICOM series are, by SeriesDescription; may be repeated",
+    "--labels FILE:KEY:COLUMN": "a table with the label of each patient or case, and the names of its two columns",
+    "--sites FILE:KEY:COLUMN": "the same for the site",
+    "--keep-ids": "with --series: writes PatientID instead of a number",
+    "--out FILE": "writes the table; without it nothing is written",
+    "--force": "replaces a file that is there already",
+}
+_NUM_SHOWN = 5
+_MAX_FOLDERS_LOOKED_INTO = 100
+
+
+@dataclass
+class Draft:
+    """What would be written, and what a person should know before."""
+
+    rows: list[Row]
+    """A row a case."""
+    modalities: list[str]
+    """In the order of the command line."""
+    warnings: list[str] = field(default_factory=list)
+    """What is probably not as meant."""
+
+
+def main(arguments: list[str]) -> int:
+    """`vwmm manifest`: shows what it would match, or writes it."""
+    line = parse_command_line(
+        arguments,
+        options=["--labels", "--sites", "--out"],
+        repeated=["--pattern", "--series"],
+        flags=["--keep-ids", "--force"],
+        words=["DIR"],
+    )
+    if "--help" in line.options:
+        print(help_text(__doc__, OPTIONS))
+        return EXIT_DONE
+    out = Path(line.options["--out"]) if "--out" in line.options else None
+    _check_options(line, out)
+    tree = walk_tree(Path(line.words[0]))
+    if not line.lists:
+        print(propose(tree))
+        return EXIT_DONE
+    draft = make_draft(tree, line)
+    print(describe(tree, draft, out))
+    for warning in draft.warnings:
+        say(f"warning: {warning}")
+    if out is None:
+        print("\nnothing was written; --out cohort.csv writes it")
+        return EXIT_DONE
+    place = placed_from(tree.root, out)
+    write_whole(out, table_text(draft.rows, draft.modalities, place))
+    print(f"\n{out}: {len(draft.rows)} cases\n{_next(draft, out, is_outside=place('.').startswith('..'))}")
+    return EXIT_DONE
+
+
+def make_draft(tree: Tree, line: CommandLine) -> Draft:
+    """The table of a command line. Raises UserError with everything that stands against it."""
+    named, problems = parse_named("--series", line.lists.get("--series", []))
+    try:
+        patterns = parse_patterns(line.lists.get("--pattern", []))
+    except UserError as error:
+        raise UserError([*error.problems, *problems]) from error
+    problems += tree.problems
+    lookups = []
+    for option, column in (("--labels", "label"), ("--sites", "site")):
+        try:
+            if option in line.options:
+                lookups.append(read_lookup(option, column, line.options[option], tree.root))
+        except UserError as error:
+            problems += error.problems
+    found, absent = match_tree(tree, patterns)
+    by_header, others, strange = match_series(scan_series(tree), named, tree.root) if named else ([], [], [])
+    rows, against = draft_rows([*found, *by_header])
+    problems += [*absent, *strange, *against]
+    draft = Draft(rows, list(dict.fromkeys([p.modality for p in patterns] + [name for name, _ in named])))
+    for lookup in lookups:
+        wrong, warnings = fill_in(rows, lookup)
+        problems += wrong
+        draft.warnings += warnings
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    draft.warnings += _left_over(tree, [*found, *by_header], others)
+    if named and "--keep-ids" not in line.options:
+        if count := sum(any(row.patient in path for path in row.images.values()) for row in rows):
+            draft.warnings.append(
+                f"cases with the PatientID in a path, which stands in the table: {count} of {len(rows)}"
+            )
+        give_numbers(rows)
+        rows.sort(key=lambda row: row.case)
+    return draft
+
+
+def describe(tree: Tree, draft: Draft, out: Path | None) -> str:
+    """Counts, and the first rows as they would be written."""
+    rows = draft.rows
+    lines = [f"{tree.root}: {len(rows)} cases of {len({row.patient for row in rows})} patients", ""]
+    for name in draft.modalities:
+        count = sum(name in row.images for row in rows)
+        lines.append(f"  {name}: {count} images, {len(rows) - count} missing")
+    for column in ("label", "site"):
+        if any(column in row.values for row in rows):
+            counts = Counter(row.values.get(column) or "none" for row in rows)
+            lines.append(f"  {column}: " + ", ".join(f"{value} {count}" for value, count in sorted(counts.items())))
+    place = placed_from(tree.root, out or tree.root / "cohort.csv")
+    lines += ["", *table_text(rows[:_NUM_SHOWN], draft.modalities, place).splitlines()]
+    return "\n".join([*lines, f"... and {len(rows) - _NUM_SHOWN} more"] if len(rows) > _NUM_SHOWN else lines)
+
+
+def propose(tree: Tree) -> str:
+    """Patterns that would fit, as a command to change and run. Raises UserError where there is no image."""
+    folders = list(tree.files_in().items())[:_MAX_FOLDERS_LOOKED_INTO]
+    found = scan_series(Tree(tree.root, [file for _, files in folders for file in files]))
+    patterns, series = propose_patterns(tree, found), propose_series(found)
+    if not patterns and not series:
+        raise UserError(f"DIR {tree.root}: no image was found in {len(tree.files)} files")
+    kind = "a BIDS data set" if DESCRIPTION in tree.files else "found"
+    lines = [
+        f"{tree.root}: {kind}; patterns that would fit, with the number of images (what is the patient is a guess):"
+    ]
+    lines += ["", *(f"{count:8}  --pattern {shlex.quote(text)}" for text, count in patterns)]
+    if series:
+        lines += ["", "DICOM series, with the number of patients:", ""]
+        lines += [f"{count:8}  --series {shlex.quote(text)}" for text, count in series]
+    chosen = [f"--pattern {shlex.quote(text)}" for text, _ in patterns[:3]] if patterns else []
+    chosen = chosen or [f"--series {shlex.quote(text)}" for text, _ in series[:3]]
+    if DESCRIPTION in tree.files and "participants.tsv" in tree.files:
+        columns = (tree.root / "participants.tsv").read_text(encoding="utf-8-sig", errors="replace").split("\n")[0]
+        lines += ["", f"participants.tsv has the columns {', '.join(columns.strip().split(chr(9)))}"]
+        chosen.append("--labels participants.tsv:participant_id:COLUMN")
+    command = " \\\n    ".join([f"vwmm manifest {shlex.quote(str(tree.root))}", *chosen])
+    return "\n".join(
+        [*lines, "", "Rename the modalities, leave out what is none, and look at what it matches:", "", command]
+    )
+
+
+def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> list[str]:
+    """Images that are in no cell."""
+    used = {image.path for image in found}
+    left = [
+        file for file in tree.files
+        if is_image(file) and file not in used and not any(folder in used for folder in _above(file))
+    ]  # fmt: skip
+    warnings = []
+    if left:
+        shown = ", ".join(left[:_NUM_SHOWN]) + (", ..." if len(left) > _NUM_SHOWN else "")
+        warnings.append(f"image files left over: {len(left)} ({shown})")
+    if others:
+        counts = Counter(series.description or "(no description)" for series in others)
+        shown = ", ".join(f"{name!r} {count}" for name, count in counts.most_common(_NUM_SHOWN))
+        warnings.append(f"DICOM series left over: {len(others)} ({shown})")
+    return warnings
+
+
+def _above(path: str) -> list[str]:
+    """The folders that a path is in."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) or "." for depth in range(len(parts))]
+
+
+def _next(draft: Draft, out: Path, *, is_outside: bool) -> str:
+    """What to type next, and what has to be set for it."""
+    words = ["vwmm", "check", f"data.csv={out}"]
+    words += [f"modalities.{name}=null" for name in DEFAULT_MODALITIES if name not in draft.modalities]
+    lines = [f"next: {shlex.join(words)}"]
+    if is_outside:
+        lines.append("the images lie outside the CSV's folder: data.allow_outside_root=true, or write it above them")
+    if unknown := [name for name in draft.modalities if name not in DEFAULT_MODALITIES]:
+        lines.append(f"describe {', '.join(unknown)} in a configuration first: modalities.{unknown[0]}.dims and .size")
+    return "\n".join(lines)
+
+
+def _check_options(line: CommandLine, out: Path | None) -> None:
+    problems = [f"argument {word}: there is no configuration here" for word in line.overrides + line.files]
+    if out is None and "--force" in line.options:
+        problems.append("--force: there is nothing to replace without --out FILE")
+    if "--keep-ids" in line.options and "--series" not in line.lists:
+        problems.append("--keep-ids: belongs to --series")
+    for option in ("--labels", "--sites", "--out"):
+        if option in line.options and not line.lists:
+            problems.append(f"{option}: needs --pattern or --series; without them patterns are proposed")
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        problems.append(f"--out {out}: expected the name of a file in a folder that exists")
+    elif out is not None and out.exists() and "--force" not in line.options:
+        problems.append(f"--out {out}: this file is there already; choose another name, or say --force to replace it")
+    if problems:
+        raise UserError(problems)
+
+
+if __name__ == "__main__":
+    leave(run_guarded(main, sys.argv[1:]))
