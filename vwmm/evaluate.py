@@ -74,18 +74,19 @@ def evaluate(job: Job) -> None:
     import numpy as np
 
     from vwmm.data.seen import cases_hash, image_problems, num_test_cases
-    from vwmm.data.split_file import read_split_file
+    from vwmm.data.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
+    from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, write_evaluation
 
     checkpoint = find_checkpoint(job.run.best)
     if checkpoint is None:
         raise UserError(f"{job.run.path}: no checkpoint in {job.run.best}")
     meta, rows = read_meta(checkpoint), read_split_file(job.run.split, key="RUN")
+    check_split(job.run, rows)
     classes = tuple(meta["classes"])
     cohort = find_cases(job, rows, classes)
 
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
-    from vwmm.engine.evaluating import check_folder, count_evaluation, write_evaluation
     from vwmm.engine.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
@@ -99,7 +100,7 @@ def evaluate(job: Job) -> None:
     if problems := image_problems(cohort, hashes, rows, is_own=job.is_test):
         raise UserError(problems)
     identity = cases_hash(cohort.cases, hashes)
-    runtime.decide(lambda: check_folder(job.out, identity))
+    runtime.decide(lambda: check_folder(job.run, job.out, identity))
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
 
     # 3. The model of the run, with the best weights.
@@ -125,6 +126,7 @@ def evaluate(job: Job) -> None:
             "is_test": job.is_test,
             "cohort": cohort.csv_path.name,
             "cases_hash": identity,
+            "split_hash": hash_of_split(rows),
             "num_test_cases": num_own,
             "times_evaluated": times,
         }

@@ -20,7 +20,7 @@ from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
 from vwmm.data.manifest import SPLITS, Case, Cohort, read_cohort
 from vwmm.data.split_file import split_file_text
-from vwmm.data.splits import check_parts, divide_in_folds, split_cohort
+from vwmm.data.splits import check_parts, divide_in_folds, split_cohort, split_hash
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
     print(describe(cohort, place_of, places))
     for warning in warnings_of(cohort, place_of, places, is_held_out=config.split.by_site == "hold_out"):
         say(f"warning: {warning}")
+    if not folds:
+        print(f"\nsplit hash {split_hash(cohort, parts)}, which is in environment.json of each run with this split")
     if out is None:
         print("\nnothing was written; --out FILE writes it")
         return EXIT_DONE

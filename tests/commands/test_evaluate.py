@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import Trained, run_command
 from vwmm.__main__ import main
+from vwmm.data.split_file import hash_of_split, read_split_file
 
 RESULTS = ("predictions_test.csv", "evaluation.json", "report.html")
 Rows = list[dict[str, str]]
@@ -24,7 +25,15 @@ def copy_with_test_cases(trained: Trained, target: Path) -> Path:
     for row in [row for row in rows if row["split"] == "val"][1:]:
         row["split"] = "test"
     write_rows(target / "split.csv", rows)
+    environment = json.loads((target / "environment.json").read_text())
+    environment["split_hash"] = hash_of_split(read_split_file(target / "split.csv"))
+    (target / "environment.json").write_text(json.dumps(environment))
     return target
+
+
+def call_a_training_case_a_test_case(run: Path) -> None:
+    path = run / "split.csv"
+    path.write_text(path.read_text().replace(",train,", ",test,", 1))
 
 
 def read_rows(path: Path) -> Rows:
@@ -221,6 +230,8 @@ def test_patients_that_were_learned_from_are_no_other_cohort(
         (lambda run: (run / "status.json").write_text('{"state": "preempted"}'), "the run is not finished (preempted)"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint in"),
         (lambda run: (run / "split.csv").unlink(), "file not found"),
+        (lambda run: call_a_training_case_a_test_case(run), "is not the split that the run was trained with"),
+        (lambda run: (run / "environment.json").unlink(), "does not say the hash of the run's split"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_evaluated_is_refused(
@@ -230,6 +241,11 @@ def test_a_run_that_cannot_be_evaluated_is_refused(
     damage(run)
     assert main(["evaluate", str(run)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_hash_of_the_split_is_the_one_that_training_wrote(trained: Trained) -> None:
+    environment = json.loads((trained.folder / "environment.json").read_text())
+    assert hash_of_split(read_split_file(trained.folder / "split.csv")) == environment["split_hash"]
 
 
 def test_a_run_without_test_cases_says_what_to_do(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Trained, run_command
+from vwmm.__main__ import main
 
 
 def test_the_page_is_the_same_again(trained: Trained, tmp_path: Path) -> None:
@@ -19,6 +22,18 @@ def test_the_page_is_the_same_again(trained: Trained, tmp_path: Path) -> None:
     badge = re.compile(r'<[^>]*class="state[^>]*>[^<]*<')
     assert badge.findall(again) == badge.findall(before) != []
     assert "finished" in badge.findall(before)[0]
+
+
+def test_a_run_whose_split_was_drawn_by_site_has_its_examples_too(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained.folder, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    config = config.replace("by_site: null", "by_site: hold_out").replace("val_sites: null", "val_sites: [site_1]")
+    (run / "config.yaml").write_text(config)
+    assert main(["report", str(run)]) == 0
+    assert "without examples" not in capsys.readouterr().err
+    assert "Example 1" in (run / "report.html").read_text()
 
 
 def test_without_the_images_it_is_written_without_examples_and_says_so(trained: Trained, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from vwmm.__main__ import main
 from vwmm.config.schema import Config, Split
 from vwmm.data.manifest import read_cohort
-from vwmm.data.splits import fold_numbers, split_cohort
+from vwmm.data.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.cross_validation import plan_folds
 
 SITES = ("Berlin", "Leeds", "Lyon", "Umeå, north")
@@ -74,6 +74,7 @@ def test_the_split_is_that_of_training_with_the_same_keys(clinic: Path, capsys: 
     assert "100 cases of 80 patients" in said
     assert " / 8\n" in said, "a tenth of the patients is set aside"
     assert "Umeå, north" in said
+    assert f"split hash {split_hash(cohort, drawn)}, " in said
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does(clinic: Path) -> None:

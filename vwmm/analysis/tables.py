@@ -204,7 +204,8 @@ def recipe_rows(record: RunRecord) -> list[tuple[str, str]]:
                             ("pattern_weights", "pattern weights {}"), ("label_smoothing", "label smoothing {}"),
                             ("seed", "seed {}"))),
         ("Split", _words(config, "split", ("val_fraction", "validation {}"), ("test_fraction", "test {}"),
-                         ("folds", "{} folds"), ("fold", "fold {} (from 0)"), ("seed", "seed {}"))),
+                         ("folds", "{} folds"), ("fold", "fold {} (from 0)"), ("by_site", "by site: {}"),
+                         ("seed", "seed {}"))),
     ]  # fmt: skip
     return [(name, text) for name, text in rows if text]
 

@@ -5,8 +5,9 @@ hash of each image as well.
 """
 
 import csv
+import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,16 @@ def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRo
     if problems:
         raise UserError(problems)
     return rows
+
+
+def hash_of_split(rows: Mapping[str, SplitRow]) -> str:
+    """The hash of a run's split.csv, as its environment.json has it."""
+    return hash_rows([(name, row.patient, row.label, row.part) for name, row in rows.items()])
+
+
+def hash_rows(rows: Sequence[tuple[str, str | None, str | None, str]]) -> str:
+    """Hash of (case, patient, label, part), sorted by case."""
+    return hashlib.sha256(repr(list(rows)).encode()).hexdigest()[:16]
 
 
 def rows_of_cohort(cohort: Cohort, path: Path) -> dict[str, SplitRow]:

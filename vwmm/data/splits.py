@@ -4,7 +4,6 @@ Always by patient. The draw depends on the patients' names, their labels and the
 """
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from vwmm.data.site_splits import (
     fold_sites,
     sites_of_patients,
 )
-from vwmm.data.split_file import rows_of_cohort
+from vwmm.data.split_file import hash_rows, rows_of_cohort
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def cases_of(cohort: Cohort, assigned: Mapping[str, str], part: str) -> list[Cas
 
 def split_hash(cohort: Cohort, assigned: Mapping[str, str]) -> str:
     """Hash of who is where: equal for equal splits."""
-    rows = [(case.name, case.patient, case.label, assigned[case.name]) for case in cohort.cases]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+    return hash_rows([(case.name, case.patient, case.label, assigned[case.name]) for case in cohort.cases])
 
 
 def _patients(cases: Sequence[Case]) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.data.split_file import SplitRow, hash_of_split
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
 _LOG = "log.jsonl"
@@ -29,8 +30,27 @@ def folder_of_evaluations(run: RunFolder) -> Path:
     return run.path / "evaluations"
 
 
-def check_folder(out: Path, hash_of_cases: str) -> None:
-    """Raises UserError where a folder holds anything but an evaluation of these cases."""
+def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
+    """Raises UserError where split.csv is not the split that the run was trained with."""
+    try:
+        told = json.loads(run.environment.read_text(encoding="utf-8"))["split_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run.environment}: does not say the hash of the run's split; put the file back") from error
+    if told != hash_of_split(rows):
+        raise UserError(
+            f"{run.split}: is not the split that the run was trained with: its hash is not that of environment.json; "
+            "put the run's own back"
+        )
+
+
+def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
+    """Raises UserError where a folder holds anything but an evaluation of these cases, or the log cannot be written."""
+    log = folder_of_evaluations(run) / _LOG
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.open("a").close()
+    except OSError as error:
+        raise UserError(f"{log}: cannot be written ({error.strerror}), and evaluations are counted there") from error
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: this is a file; expected the name of a folder")
     if not out.is_dir() or not any(out.iterdir()):
@@ -56,17 +76,14 @@ def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int) ->
         "cases_hash": hash_of_cases,
         "num_test_cases": num_test_cases,
     }
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with path.open("a+", encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            lines = stream.read().splitlines()
-            stream.write(json.dumps(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}), and evaluations are counted there") from error
+    with path.open("a+", encoding="utf-8", errors="replace") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        text = stream.read()
+        lines = text.splitlines()
+        stream.write("\n" * (text != "" and not text.endswith("\n")) + json.dumps(entry) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
     return 1 + sum(_is_another_look(line, entry) for line in lines)
 
 

@@ -1,0 +1,65 @@
+"""The numbers of an evaluation where something is not defined."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vwmm.analysis.evaluation import Evaluated, describe, evaluate_table
+
+FACTS = {"run": "first", "epoch": 3, "is_test": False, "num_test_cases": 0, "times_evaluated": 1}
+
+
+def evaluate(labels: list[str], scores: list[float], sites: list[str] | None = None, **facts: Any) -> Evaluated:
+    """Two classes; scores: the probability of `b`."""
+    table = pd.DataFrame(
+        {
+            "case": [f"c{n}" for n in range(len(labels))],
+            "patient": [f"p{n}" for n in range(len(labels))],
+            "label": labels,
+            "p_a": [repr(1 - score) for score in scores],
+            "p_b": [repr(score) for score in scores],
+            "present_ct": "1",
+        }
+    )
+    return evaluate_table(table, ["a", "b"], ["ct"], sites or [], FACTS | facts)
+
+
+def test_a_class_that_does_not_occur_has_no_sensitivity_but_a_specificity() -> None:
+    found = evaluate(["a"] * 6, [0.1, 0.2, 0.3, 0.4, 0.6, 0.7])
+
+    row = found.summary["by_class"][1]
+    assert row["sensitivity"] == {"value": None, "n": 0, "interval": None, "right": 0}
+    assert row["specificity"]["value"] == pytest.approx(4 / 6)
+    assert found.summary["metrics"]["auroc"] == {"value": None, "n": 6, "interval": None}
+    assert found.summary["metrics"]["accuracy"]["n"] == 6
+    assert "NaN" not in str(found.summary)
+    assert ">\u2013 <" in found.page
+
+
+def test_sites_are_judged_apart_and_one_without_a_name_as_well() -> None:
+    labels = ["a", "b"] * 8
+    scores = np.linspace(0.2, 0.8, 8).tolist() * 2
+    found = evaluate(labels, scores, ["X"] * 8 + [""] * 8)
+
+    assert [(row["site"], row["cases"]) for row in found.summary["by_site"]] == [("", 8), ("X", 8)]
+    assert found.summary["by_site"][0]["auroc"] == found.summary["by_site"][1]["auroc"]
+    assert "not known" in found.page
+    assert len(describe(found.summary).splitlines()) == 4
+    assert evaluate(labels, scores).summary["by_site"] == []
+
+
+@pytest.mark.parametrize(("own", "times", "said"), [(0, 1, None), (4, 1, "4 of the cases are test cases"), (0, 2, "2")])
+def test_the_page_says_what_takes_from_its_weight(own: int, times: int, said: str | None) -> None:
+    page = evaluate(["a", "b"], [0.2, 0.8], num_test_cases=own, times_evaluated=times).page
+
+    assert ("This is evaluation 2" in page) == (times == 2)
+    assert said is None or said in page
+
+
+def test_a_hostile_name_is_text() -> None:
+    page = evaluate(["a", "b"], [0.2, 0.8], ["<script>x</script>"] * 2, run="<b>run</b>").page
+
+    assert "<script>" not in page
+    assert "<b>" not in page
