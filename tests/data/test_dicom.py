@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,27 @@ def test_a_series_without_tags_that_its_place_does_not_depend_on_is_read(words: 
     same(read_image(tmp_path / "less"), read_image(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big endian"])
+def test_files_without_preamble_and_file_meta_are_read(syntax: str, tmp_path: Path) -> None:
+    uid = SYNTAXES[syntax]
+    for path in slices(tmp_path / "whole", axes=OBLIQUE_AXES, syntax=uid):
+        content = path.read_bytes()
+        start = 144 + int.from_bytes(content[140:144], "little")
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        (tmp_path / "bare" / path.name).write_bytes(content[start:])
+
+    same(read_image(tmp_path / "bare"), read_image(tmp_path / "whole"))
+
+
+def test_many_threads_read_the_same(tmp_path: Path) -> None:
+    slices(tmp_path / "a", syntax=JPEG2000Lossless)
+    expected = read_image(tmp_path / "a")
+
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(read_image, [tmp_path / "a"] * 24):
+            same(found, expected)
+
+
 def test_a_folder_with_one_slice_is_that_slice(tmp_path: Path) -> None:
     write_dicom(tmp_path / "one" / "a.dcm", numbers(12, 14).clip(0))
 
@@ -340,6 +362,8 @@ def test_several_time_points_are_refused(tmp_path: Path) -> None:
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "IM03 is a localizer among the slices; move it"),
         ({"ImagePositionPatient": [-20, 30, 11.0]}, "the slices are 1.5 to 3.5 mm apart, or not in one line"),
         ({"ImagePositionPatient": [-22, 30, 10.0]}, "the slices are 2.5 to 2.5 mm apart, or not in one line"),
+        ({"RescaleType": "US"}, "IM03: values in another unit than the other slices (RescaleSlope, RescaleType"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "IM03: values in another unit than the other slices"),
         ({"ImagePositionPatient": [1, 2]}, "IM03: ImagePositionPatient is damaged: expected 3 finite numbers"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "IM03: ImageOrientationPatient is damaged: rows and col"),
     ],

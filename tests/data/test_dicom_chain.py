@@ -89,8 +89,7 @@ def test_a_tilted_series_is_brought_to_right_angles(mode: Mode, spacing: list[fl
 def test_a_tilted_series_is_resampled_by_monais_spacing(tmp_path: Path) -> None:
     slices(tmp_path / "a", tilt=0.3)
     source = read_image(tmp_path / "a")
-    at = placed(source, recipe())
-    _, affine = at.view, at.affine
+    affine = placed(source, recipe()).affine
 
     expected = monai_input(source, recipe(spacing_mm=upright_spacing(affine[:3, :3])))
 

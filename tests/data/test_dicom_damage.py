@@ -28,7 +28,7 @@ from tests.conftest import ROOT
 from tests.data.making_dicom import PYDICOM, real, save, slice_of, write_frames, write_slices
 from tests.data.test_dicom import edit, quietly, setting, slices
 from tests.data.test_readers import refusal, refusals
-from vwmm.data import dicom_pixels
+from vwmm.data import dicom_pixels, dicom_stream
 from vwmm.data.dicom_pixels import frame_size
 from vwmm.data.image import ImageError
 from vwmm.data.readers import check_header, read_image
@@ -229,11 +229,38 @@ def test_sequences_within_sequences_without_end_are_refused(tmp_path: Path) -> N
         assert message.startswith(("the DICOM header is damaged (", "the DICOM header ends before its image"))
 
 
+@pytest.mark.parametrize("syntax", ["", RLELossless])
+def test_what_follows_the_pixels_is_not_read(syntax: str, tmp_path: Path) -> None:
+    path = example(tmp_path / "a.dcm", syntax)
+    expected = read_image(path).voxels
+    with path.open("ab") as stream:
+        stream.truncate(2**31)  # zeros without room on the disk
+    begin = time.monotonic()
+
+    found = read_image(path).voxels
+
+    np.testing.assert_array_equal(found, expected)
+    assert time.monotonic() - begin < 5
+
+
+def test_zeros_instead_of_a_header_are_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_stream, "MAX_READS", 10_000)
+    path = example(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\x28\x00\x10\x00US")])
+    with path.open("ab") as stream:
+        stream.truncate(2**31)
+    begin = time.monotonic()
+
+    assert refusals(path) == {"the DICOM header has no end: the file is damaged"}
+    assert time.monotonic() - begin < 5
+
+
 def test_a_length_of_gigabytes_reserves_none(tmp_path: Path) -> None:
     path = example(tmp_path / "a.dcm")
     content = path.read_bytes()
     place = content.index(b"\x28\x00\x10\x00US")
-    long = b"\x09\x00\x10\x10OB\0\0" + struct.pack("<I", 2**32 - 16)
+    long = b"\x28\x00\x04\x00OB\0\0" + struct.pack("<I", 2**32 - 16)
     path.write_bytes(content[:place] + long + content[place:])
     script = (
         "import resource, sys, pathlib\n"

@@ -331,6 +331,19 @@ def test_a_damaged_header_is_explained(fields: dict[str, Any], expected: str, tm
     assert refusals(path) == {expected}
 
 
+@pytest.mark.parametrize(("code", "factor"), [("meter", 1000), ("mm", 1), ("micron", 0.001), ("unknown", 1)])
+def test_lengths_in_other_units_become_millimetres(code: str, factor: float, tmp_path: Path) -> None:
+    source = nibabel.Nifti1Image(numbers(8, 6, 4), OBLIQUE)
+    source.header.set_xyzt_units(code, "sec")
+    nibabel.save(source, tmp_path / "a.nii")
+
+    found = read_image(tmp_path / "a.nii")
+
+    np.testing.assert_allclose(found.affine, np.diag([factor, factor, factor, 1]) @ OBLIQUE, rtol=1e-6)
+    expected = sitk.ReadImage(str(tmp_path / "a.nii")).GetSpacing()
+    np.testing.assert_allclose(found.spacing_mm, expected, rtol=1e-5)
+
+
 def test_small_faults_that_nibabel_mends_are_mended_silently(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = with_header(
         tmp_path / "a.nii", (10, 10, 10), numbers(10, 10, 10).tobytes(), pixdim=[5, -1, 1, 1, 0, 0, 0, 0]

@@ -147,9 +147,11 @@ def test_a_real_file_that_is_no_image_is_refused_from_its_header(name: str, expe
     assert {refusal(path := real(name), check_header), refusal(path)} == {expected}
 
 
-@pytest.mark.parametrize("name", ["emri_small_jpeg_2k_lossless_too_short.dcm", "JPEG-lossy.dcm"])
-def test_damaged_compressed_pixels_of_a_real_file_are_refused(name: str) -> None:
-    assert refusal(real(name)).startswith("the pixel data are damaged (")
+def test_damaged_compressed_pixels_of_a_real_file_are_refused() -> None:
+    assert refusal(real("JPEG-lossy.dcm")) == "the pixel data are damaged (RuntimeError)"
+    assert refusals(real("emri_small_jpeg_2k_lossless_too_short.dcm")) == {
+        "the compressed pixels have no end: the file is truncated, or damaged"
+    }
 
 
 def test_a_mosaic_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.dicom_header import Header, read_header
+from vwmm.data.dicom_header import UNITS, Header, read_header
 from vwmm.data.dicom_pixels import common_dtype, read_frames
 from vwmm.data.dicom_planes import odd_ones, stack
 from vwmm.data.image import Image, ImageError, as_voxels, check_shape
@@ -34,7 +34,7 @@ def read_dicom(path: Path, series: str | None = None) -> Image:
     return Image(
         as_voxels(voxels),
         affine,
-        headers[0].unit if len({header.unit for header in headers}) == 1 else "unknown",
+        headers[0].unit,
         has_spacing=planes[0].spacing_mm is not None and (len(planes) == 1 or planes[0].is_placed),
         has_orientation=planes[0].axes is not None,
     )
@@ -135,6 +135,12 @@ def _check_alike(headers: list[Header]) -> list[Header]:
         raise ImageError(
             f"{odd[0]} has {header.columns} x {header.rows} voxels, other slices have {usual.columns} x {usual.rows}; "
             "one series has one size"
+        )
+    units = np.array([[header.unit == unit for unit in UNITS] for header in headers], dtype=float)
+    if odd := odd_ones(units, names, 0):
+        raise ImageError(
+            f"{odd[0]}: values in another unit than the other slices (RescaleSlope, RescaleType, "
+            "PhotometricInterpretation); export the series again"
         )
     return headers
 

@@ -5,9 +5,7 @@ of the file before any pixel is read (DICOM PS3.3, PS3.5 and PS3.10).
 """
 
 import io
-import logging
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from vwmm.data.dicom_planes import Plane, planes_of
+from vwmm.data.dicom_stream import (
+    MAGIC_START,
+    SLACK,
+    UNDEFINED,
+    BoundedFile,
+    check_length,
+    end_of_fragments,
+    looks_like_dicom,
+    only_image_errors,
+    pixel_element,
+)
 from vwmm.data.image import ImageError, check_shape
 
 TAGS = [
@@ -28,15 +35,10 @@ TAGS = [
     "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "GridFrameOffsetVector",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-MAGIC, MAGIC_START = b"DICM", 128
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-UNDEFINED = 0xFFFFFFFF
-# Bytes that may follow the pixels within their element: some programs round up.
-PADDING = 512
-# Bytes that may be asked for without a look at the file's size.
-SLACK = 4096
+UNITS = ("HU", "inverted", "unknown")
 # A deflated file is unpacked this far to see what it says of itself.
 MAX_HEADER_BYTES = 2**22
 
@@ -63,6 +65,8 @@ class Header:
     """UID of the transfer syntax: how the pixels are kept."""
     is_compressed: bool
     """Whether the pixel data are fragments of undefined length."""
+    num_bytes: int
+    """Of the file, up to the end of its pixel data: what follows is not read."""
     is_inverted: bool
     """Whether the lowest value is white (MONOCHROME1)."""
     unit: str
@@ -74,25 +78,6 @@ class Header:
     def shape(self) -> tuple[int, int, int]:
         """Columns, rows, frames."""
         return self.columns, self.rows, len(self.planes)
-
-
-def quiet() -> None:
-    """No warning of pydicom is shown or logged: they quote the values of tags, and of damaged files any tag's."""
-    logging.getLogger("pydicom").disabled = True
-    warnings.filterwarnings("ignore", module=r"pydicom\b")
-    warnings.filterwarnings("ignore", module=r"vwmm\.data\.dicom")
-
-
-@contextmanager
-def only_image_errors(what: str) -> Iterator[None]:
-    """Whatever pydicom or a decoder raises becomes an ImageError without its text, which may quote a patient's name."""
-    quiet()
-    try:
-        yield
-    except (ImageError, OSError):
-        raise
-    except Exception as error:  # damaged bytes: ValueError, KeyError, struct.error, RecursionError, MemoryError, ...
-        raise ImageError(f"{what} ({error.__class__.__name__})") from None
 
 
 def read_header(path: Path) -> Header | None:
@@ -107,46 +92,15 @@ def read_header(path: Path) -> Header | None:
 @contextmanager
 def open_dicom(path: Path) -> Iterator[BinaryIO | None]:
     """The file as a stream that pydicom reads, unpacked where it is deflated; None where it is no DICOM file."""
-    with _Bounded(path) as stream:
+    with BoundedFile(path) as stream:
         head = stream.read(MAGIC_START + 512)
         stream.seek(0)
-        if not _is_dicom(head):
+        if not looks_like_dicom(head):
             yield None
         elif DEFLATED.encode() in head[MAGIC_START:]:
             yield _inflated(path, stream.read())
         else:
             yield stream
-
-
-def is_marked(path: Path) -> bool:
-    """Whether a file has the mark of DICOM."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAGIC_START + 4)[MAGIC_START:] == MAGIC
-    except OSError:
-        return False
-
-
-class _Bounded(io.BufferedReader):
-    """A file that is never asked for more than it has: a damaged length would reserve gigabytes."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.size = path.stat().st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is not None and size > SLACK:
-            size = min(size, max(self.size - self.tell(), 0))
-        return super().read(size)
-
-
-def _is_dicom(head: bytes) -> bool:
-    """By the mark of PS3.10; old files lack it and begin with an element of group 2 or 8."""
-    if head[MAGIC_START : MAGIC_START + 4] == MAGIC:
-        return True
-    return (
-        len(head) > 8 and head[:2] in (b"\x02\0", b"\x08\0", b"\0\x08") and head[2:4] != b"\0\0\0\0" and 0 in head[2:4]
-    )
 
 
 def _inflated(path: Path, content: bytes) -> BinaryIO:
@@ -183,13 +137,14 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
             "a mosaic: its slices are tiles of one picture; convert it to NIfTI (dcm2niix), or export slices"
         )
     rows, columns, num_bits = _check_pixels(dataset)
-    start, length = _pixel_element(stream, dataset)
+    start, length = pixel_element(stream, dataset)
     is_compressed = length == UNDEFINED
     planes = planes_of(dataset)
     check_shape((columns, rows, len(planes)))
+    end = end_of_fragments(stream, len(planes)) if is_compressed else start + length
     if not is_compressed:
-        _check_length(length, (columns, rows, len(planes)), num_bits)
-        if is_whole and start + length > (size := stream.seek(0, io.SEEK_END)):
+        check_length(length, (columns, rows, len(planes)), num_bits)
+        if is_whole and end > (size := stream.seek(0, io.SEEK_END)):
             raise ImageError(f"the file is truncated: {max(size - start, 0):,} bytes of pixels, expected {length:,}")
     is_inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
     return Header(
@@ -202,6 +157,7 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
         num_bits=num_bits,
         syntax=transfer_syntax(dataset),
         is_compressed=is_compressed,
+        num_bytes=end,
         is_inverted=is_inverted,
         unit=_unit(dataset, kind, planes, is_inverted=is_inverted),
         planes=planes,
@@ -245,25 +201,3 @@ def _check_pixels(dataset: Any) -> tuple[int, int, int]:
     if allocated not in (1, 8, 16, 32, 64) or not 0 < stored <= allocated or high != stored - 1:
         raise ImageError(f"{stored} bits of {allocated}, the highest one {high}: the DICOM header is damaged")
     return int(dataset.Rows), int(dataset.Columns), allocated
-
-
-def _pixel_element(stream: BinaryIO, dataset: Any) -> tuple[int, int]:
-    """Where the pixels begin, and how many bytes they have; the stream is where pydicom stopped (PS3.5 7.1)."""
-    is_implicit, is_little = dataset.original_encoding
-    element = stream.read(8 if is_implicit else 12)
-    order = "<" if is_little else ">"
-    tag = tuple(np.frombuffer(element[:4], f"{order}u2").tolist())
-    if tag not in ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009)) or len(element) < (8 if is_implicit else 12):
-        raise ImageError("the file has no pixel data: it is truncated, or an image that was taken out")
-    return stream.tell(), int(np.frombuffer(element[-4:], f"{order}u4")[0])
-
-
-def _check_length(length: int, shape: tuple[int, int, int], num_bits: int) -> None:
-    columns, rows, frames = shape
-    needed = -(-columns * rows * frames * num_bits // 8)
-    if not needed <= length <= needed + PADDING:
-        text = f"{columns} x {rows}" + (f" x {frames}" if frames > 1 else "")
-        raise ImageError(
-            f"the pixel data have {length:,} bytes, but {text} voxels of {num_bits} bits have {needed:,}: "
-            "the file is truncated, or its header is damaged"
-        )

@@ -43,7 +43,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         array = np.frombuffer(content, header.get_data_dtype(), offset=start).reshape(shape, order="F")
     else:
         array = np.asanyarray(kind.from_bytes(content).dataobj)  # scaled, in the precision that nibabel chooses
-    return as_voxels(array), header.get_best_affine(), "unknown"
+    return as_voxels(array), _affine_mm(header), "unknown"
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:
@@ -87,6 +87,14 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
     check_affine(header.get_best_affine())
     voxels = int(np.prod(shape, dtype=np.int64))
     return kind, header, int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+
+
+def _affine_mm(header: Any) -> np.ndarray:
+    """The affine in millimetres, which a header may give in metres or micrometres (nifti1.h, xyzt_units)."""
+    factor = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) % 8, 1.0)
+    return (
+        np.diag([factor, factor, factor, 1.0]) @ header.get_best_affine() if factor != 1 else header.get_best_affine()
+    )
 
 
 def _check_size(found: int, needed: int) -> None:

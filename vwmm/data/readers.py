@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.data import dicom, dicom_header, itk_files, metaimage, nifti
+from vwmm.data import dicom, dicom_stream, itk_files, metaimage, nifti
 from vwmm.data.image import (
     Image,
     ImageError,
@@ -54,7 +54,7 @@ def format_of(path: Path) -> Format:
         return "picture"
     if suffix == ".npy":
         return "array"
-    if dicom_header.is_marked(path):  # some archives give DICOM files suffixes of their own
+    if dicom_stream.is_marked(path):  # some archives give DICOM files suffixes of their own
         return "dicom"
     known = ", ".join([*nifti.SUFFIXES, *DICOM_SUFFIXES[:1], ".nrrd", *metaimage.SUFFIXES, *PICTURE_SUFFIXES, ".npy"])
     raise ImageError(f"unknown format {suffix!r}; known are {known}, and a folder with one DICOM series")
