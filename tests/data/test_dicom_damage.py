@@ -1,5 +1,6 @@
 """Damaged, absurd and hostile DICOM: a reason in one line, without a name of anybody, in little time and memory."""
 
+import logging
 import os
 import resource
 import struct
@@ -140,6 +141,20 @@ def test_an_absurd_header_is_refused_before_any_pixel_is_read(tags: dict, expect
 
     for message in refusals(path):
         assert message.startswith(expected)
+
+
+def test_values_that_pydicom_warns_of_are_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning would quote them."""
+    path = example(tmp_path / "a.dcm")
+    edit(path, setting(SeriesDescription=f"{NAME} {'x' * 80}", SeriesInstanceUID=f"1.2.{NAME}"))
+    damaged = example(tmp_path / "b.dcm", JPEG2000Lossless)
+    damaged.write_bytes(damaged.read_bytes().replace(b"\xff\x52", b"\xff\x00"))
+    logging.getLogger("pydicom").setLevel(logging.WARNING)
+    caplog.clear()
+
+    assert read_image(path).voxels.shape == check_header(path) == (40, 34, 1)
+    assert refusal(damaged) == "the pixel data are damaged (RuntimeError)"
+    assert caplog.text == ""
 
 
 def test_a_rescale_by_zero_is_refused(tmp_path: Path) -> None:

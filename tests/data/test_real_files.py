@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
@@ -107,6 +108,26 @@ def test_a_real_folder_that_is_no_volume_is_refused(folder: str, expected: str) 
     for function in (check_header, read_image):
         with pytest.raises(ImageError, match=f"^{re.escape(expected)}"):
             function(path)
+
+
+def test_a_series_of_lossless_jpeg_is_stacked_as_simpleitk_stacks_it(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its identifiers were made anonymous, and are none any more
+        dataset = pydicom.dcmread(real("bad_sequence.dcm"))
+        place = np.array(dataset.ImagePositionPatient, dtype=float)
+        for number in range(3):
+            dataset.ImagePositionPatient = (place - [0, 0.3 * number, 2 * number]).round(4).tolist()
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+            dataset.RescaleIntercept = -1000 - number
+            dataset.save_as(tmp_path / f"{(number * 2) % 3}")
+
+    found = read_image(tmp_path)
+
+    voxels, _ = itk_series(tmp_path)
+    np.testing.assert_array_equal(found.voxels, voxels)
+    first, last = (itk_affine(itk_file(tmp_path / name)) for name in ("1", "0"))  # from the lowest slice on
+    np.testing.assert_allclose(found.affine[:, [0, 1, 3]], first[:, [0, 1, 3]], atol=1e-3)
+    np.testing.assert_allclose(found.affine @ [0, 0, 2, 1], last[:, 3], atol=1e-3)
 
 
 def test_a_localizer_alone_and_one_series_of_several_are_read() -> None:

@@ -23,7 +23,7 @@ from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.image import ImageError
 from vwmm.data.store import WAIT_S, Busy, Entry, Store, StoreError
 
-# Unpacking, the compiled loops, SimpleITK and hashing let go of the interpreter: two threads took 0.53 of one's time,
+# Unpacking, the compiled loops and hashing let go of the interpreter: two threads took 0.53 of one's time,
 # and were done in 2.4 s where two processes, which take seconds to start, needed 5.9 (192 images, two cores). MONAI's
 # Spacing mostly holds it, and with many threads so do the few milliseconds of Python that each image has.
 MAX_THREADS = 8

@@ -20,12 +20,15 @@ PADDING = 512
 SLACK = 4096
 # Of elements, three for each: the header of ten thousand frames needs less than half of them.
 MAX_READS = 2**21
+LIBRARIES = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg")
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 
 
 def quiet() -> None:
     """No warning of pydicom is shown or logged: they quote the values of tags, and of damaged files any tag's."""
-    logging.getLogger("pydicom").disabled = True
+
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     warnings.filterwarnings("ignore", module=r"vwmm\.data\.dicom")
 
