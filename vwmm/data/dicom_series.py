@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vwmm.data.dicom_stream import is_marked, quiet
 from vwmm.data.patterns import Found
 from vwmm.data.tree import Tree
 
 _THREADS = 8
 _TAGS = ["PatientID", "SeriesInstanceUID", "SeriesDescription"]
-_PREAMBLE = 128
 _DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR, which is a table of contents
 
 
@@ -63,8 +63,8 @@ def match_series(
         used |= {match.path for match in matches}
         problems += [f"{match.path}: the series has no PatientID" for match in matches if not match.patient_id]
         problems += [
-            f"{match.path}: series {match.description!r} shares the folder with others, and a folder is read "
-            "as one series: give each a folder of its own"
+            f"{match.path}: series {match.description!r} shares the folder with others: give each a folder of its own; "
+            f"or, if all cases call it that, take the folders by --pattern, and modalities.{modality}.series chooses it"
             for match in matches
             if match.num_others
         ]
@@ -76,22 +76,13 @@ def match_series(
     return found, [s for s in series if s.path not in used], problems
 
 
-def has_dicom_mark(path: Path) -> bool:
-    """Whether a file begins as a DICOM file does."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(_PREAMBLE)
-            return stream.read(4) == b"DICM"
-    except OSError:
-        return False
-
-
 def _header(path: Path) -> Any:
     """The three values that are needed of a DICOM file; None for any other file."""
     import pydicom
 
-    if not has_dicom_mark(path):
+    if not is_marked(path):
         return None
+    quiet()
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
     except Exception:  # damaged in any of a header's many ways: it will be left over
