@@ -56,7 +56,10 @@ def test_no_command_shadows_the_standard_library() -> None:
     assert not names & set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["train", "--print-config"], ["sweep", "--help"]])
+HELPED = ("train", "sweep", "manifest", "split", "evaluate")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--print-config"], *([name, "--help"] for name in HELPED)])
 def test_help_does_not_wait_for_torch_or_monai(command: list[str]) -> None:
     code = (
         "import sys; from vwmm.__main__ import main; assert main(sys.argv[1:]) == 0;"

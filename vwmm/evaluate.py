@@ -118,7 +118,8 @@ def evaluate(job: Job) -> None:
 
     # 4. Count the look, then write what it showed.
     num_own = num_test_cases(hashes, rows)
-    times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own))
+    processes = runtime.num_processes
+    times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
     if runtime.is_main:
         facts: dict[str, Any] = {
             "run": job.run.path.resolve().name,

@@ -113,6 +113,8 @@ def test_a_second_look_on_three_processes_finds_the_same_and_is_counted_wherever
     done = run_command("-m", "vwmm.evaluate", run, "--out", "again", cwd=tmp_path, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("this is evaluation 2 of test cases of this run") == 1
+    log = [json.loads(line) for line in (run / "evaluations" / "log.jsonl").read_text().splitlines()]
+    assert [entry["num_processes"] for entry in log] == [1, 3]
     again = tmp_path / "again"
     assert sorted(path.name for path in again.iterdir()) == sorted(RESULTS)
     assert (again / RESULTS[0]).read_bytes() == (before / RESULTS[0]).read_bytes()
@@ -124,17 +126,17 @@ def test_a_second_look_on_three_processes_finds_the_same_and_is_counted_wherever
 
 
 def test_another_hospitals_patients_may_share_names_but_not_images(
-    evaluated: Path, trained: Trained, cohort: Path, tmp_path: Path
+    evaluated: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """New images under names of the run; then, beside them, an image that was trained on."""
     from vwmm.data.phantom import make_cohort
 
+    monkeypatch.chdir(tmp_path)
     run = shutil.copytree(evaluated, tmp_path / "tiny")
     other = make_cohort(tmp_path / "leeds", cases=10, missing=0, sites=1, size="small", seed=77)
-    arguments: list[str | Path] = ["evaluate", run, other, "--new-patients"]
+    arguments = ["evaluate", str(run), str(other), "--new-patients", f"cache.dir={tmp_path / 'cache'}"]
     assert {row["patient"] for row in read_rows(other)} <= {row["patient"] for row in read_rows(run / "split.csv")}
-    done = run_command(*arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert main(arguments) == 0
     summary = json.loads((run / "evaluations" / "cohort" / "evaluation.json").read_text())
     assert (summary["is_test"], summary["times_evaluated"], summary["num_test_cases"]) == (False, 1, 0)
     assert len(read_rows(run / "evaluations" / "cohort" / "predictions_test.csv")) == 10
@@ -146,11 +148,10 @@ def test_another_hospitals_patients_may_share_names_but_not_images(
     shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target.with_suffix(source.suffix))
     rows[3]["ct"] = "copy" + ("" if source.is_dir() else source.suffix)
     write_rows(other, rows)
-    done = run_command(*arguments, "--out", "nothing", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    assert main([*arguments, "--out", "nothing"]) == 2
     assert (
         f"cohort.csv line 5: case {rows[3]['case']}: its ct is, to the byte, an image of case {trained_on}"
-        in done.stderr
+        in capsys.readouterr().err
     )
     assert not (tmp_path / "nothing").exists()
     assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2

@@ -65,7 +65,7 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
         )
 
 
-def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int) -> int:
+def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int, *, num_processes: int = 1) -> int:
     """Notes an evaluation before anybody has seen its result; how many there have been, this one included.
 
     Of a run's own test cases any evaluation counts that had some of them, of others those of the very same cases.
@@ -75,6 +75,7 @@ def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int) ->
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cases_hash": hash_of_cases,
         "num_test_cases": num_test_cases,
+        "num_processes": num_processes,
     }
     with path.open("a+", encoding="utf-8", errors="replace") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
