@@ -214,13 +214,19 @@ def test_what_is_proposed_fits(paths: list[str], patterns: list[str], capsys: Ca
 
 @pytest.fixture
 def pacs() -> None:
-    """Two patients; SECRET-2 has their CT in two folders below, SECRET-1 a scout beside it."""
+    """Two patients, one of them with a scout; among the slices lie a report and a damaged file."""
     for n, patient in enumerate(("SECRET-2", "SECRET-1")):
         for number in range(2):
             dicom(f"d/export{n}/{n}7/{number}", patient, "CT ANGIO head", series=f"ct{n}")
             dicom(f"d/export{n}/mr/{number}.dcm", patient, "t1_vw", series=f"mr{n}")
     dicom("d/export1/scout/1.dcm", "SECRET-1", "scout", series="scout")
     touch("d/export1/README", "d/DICOMDIR")
+    dicom("d/export1/mr/report.dcm", "SECRET-1", "dose report", series="report")
+    report = pydicom.dcmread("d/export1/mr/report.dcm")
+    del report.Rows, report.Columns, report.PixelData
+    report.save_as("d/export1/mr/report.dcm")
+    whole = Path("d/export0/mr/0.dcm").read_bytes()
+    Path("d/export0/mr/damaged.dcm").write_bytes(whole[:150] + b"SECRET-3" * 40)
 
 
 def test_series_are_found_by_description_and_patients_get_numbers(pacs: None, capsys: Capture) -> None:
@@ -252,7 +258,7 @@ def test_series_that_cannot_be_read_by_a_path_are_refused(pacs: None, capsys: Ca
     dicom("d/nobody/1.dcm", "", "ct angio", series="nobody")
     assert main(["manifest", "d", "--series", "ct=*angio*", "--series", "mri=flair*", "--out", "c.csv"]) == 2
     said = capsys.readouterr().err
-    assert "export0/07: series 'CT ANGIO head' shares the folder with others" in said
+    assert "export0/07: series 'CT ANGIO head' shares the folder with others: give each a folder of its own" in said
     assert "ct: 2 images for one case: again, export1/17" in said
     assert "nobody: the series has no PatientID" in said
     assert "--series mri=flair*: no series is described so in d; there are 'CT ANGIO head', 'bone'" in said

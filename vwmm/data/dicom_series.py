@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vwmm.data.dicom_stream import is_marked, quiet
+from vwmm.data.dicom_header import open_dicom
+from vwmm.data.dicom_stream import only_image_errors
+from vwmm.data.image import ImageError
 from vwmm.data.patterns import Found
 from vwmm.data.tree import Tree
 
 _THREADS = 8
 _TAGS = ["PatientID", "SeriesInstanceUID", "SeriesDescription"]
-_DIRECTORY = "1.2.840.10008.1.3.10"  # a DICOMDIR, which is a table of contents
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,17 @@ def scan_series(tree: Tree) -> list[Series]:
     found = list[Series]()
     with ThreadPoolExecutor(_THREADS) as pool:
         for folder, files in sorted(tree.files_in().items()):
-            of_series: dict[str, list[tuple[str, Any]]] = {}
+            of_series: dict[str, list[tuple[str, dict[str, str]]]] = {}
             headers = pool.map(_header, [tree.root / file for file in files])
             for file, header in zip(files, headers, strict=True):
                 if header is not None:
-                    of_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+                    of_series.setdefault(header["SeriesInstanceUID"], []).append((file, header))
             others = len(of_series) - 1
             for members in of_series.values():
                 file, header = members[0]
                 path = file if others and len(members) == 1 else folder or "."
-                description, patient = str(header.get("SeriesDescription", "")), str(header.get("PatientID", ""))
                 shared = others if len(members) > 1 else 0
-                found.append(Series(path, description.strip(), patient.strip(), shared))
+                found.append(Series(path, header["SeriesDescription"], header["PatientID"], shared))
     return sorted(found, key=lambda series: (series.path, series.description))
 
 
@@ -76,15 +75,16 @@ def match_series(
     return found, [s for s in series if s.path not in used], problems
 
 
-def _header(path: Path) -> Any:
-    """The three values that are needed of a DICOM file; None for any other file."""
+def _header(path: Path) -> dict[str, str] | None:
+    """The values that are needed of a DICOM image; None for any other file, and for one that is damaged."""
     import pydicom
 
-    if not is_marked(path):
-        return None
-    quiet()
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-    except Exception:  # damaged in any of a header's many ways: it will be left over
+        with open_dicom(path) as stream, only_image_errors("damaged"):
+            if stream is None:
+                return None
+            header = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=[*_TAGS, "Rows"])
+            is_image = bool(header.get("Rows"))  # a table of contents, a report or a plan has none
+            return {tag: str(header.get(tag) or "").strip("\0 ") for tag in _TAGS} if is_image else None
+    except (ImageError, OSError):
         return None
-    return None if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY else header
