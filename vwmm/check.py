@@ -1,58 +1,137 @@
-"""Finds what is wrong with a configuration, a cohort and its files, all of it at once, before any time is spent.
+"""Finds what would ruin a study before any time is spent on it: in the configuration, the table and every image.
 
     vwmm check data.csv=cohort.csv
-    vwmm check --config my.yaml
+    vwmm check --config my.yaml --strict --out checks/first --json first.json
 
-Exit code 0: nothing was found; 2: what has to be mended. It reads the table and the header of every image file.
+Every image is read once, in worker processes. Exit code 0: no error; 1: with --strict, no error but warnings; 2: there
+is something to mend. Writes report.html, with a thumbnail of each case, and check.json into --out.
 """
 
+import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, UserError, format_problems, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded
+from vwmm.config.findings import count_gravities
 from vwmm.config.loading import read_config
-from vwmm.data.checks import check_config, cohort_problems
-from vwmm.data.manifest import Cohort
+from vwmm.config.run_folder import write_whole
+from vwmm.config.schema import Config
+from vwmm.data.checks import cohort_problems
+from vwmm.data.manifest import SPLITS, Cohort
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
     "KEY=VALUE": "sets one key: data.csv=cohort.csv",
+    "--strict": "exit code 1 where there are warnings",
+    "--out DIR": "the folder of the report; without it: checks/ and the name of the configuration, else of the table",
+    "--workers N": "worker processes; without it: one for each core",
+    "--json FILE": "writes check.json there as well",
 }
+REPORT, RESULT = "report.html", "check.json"
+MAX_WORKERS = 16
 
 
 def main(arguments: list[str]) -> int:
-    """`vwmm check`: prints a summary, or every problem."""
-    line = parse_command_line(arguments)
+    """`vwmm check`: prints what was found, and writes the report."""
+    line = parse_command_line(arguments, options=["--out", "--workers", "--json"], flags=["--strict"])
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
+    num_workers = _workers(line.options.get("--workers"))
     reading = read_config(line.files, line.overrides)
-    try:
-        if reading.problems or reading.config is None:
-            raise UserError(reading.problems + cohort_problems(reading))
-        cohort, assigned = check_config(reading.config)
-    except UserError as error:
-        print(format_problems(error.problems, limit=None), file=sys.stderr)
+    if reading.problems or reading.config is None:
+        problems = reading.problems + cohort_problems(reading)
+        print(format_problems(problems, limit=None), file=sys.stderr)
         return EXIT_INVALID
-    print(summarize(cohort, assigned))
-    return EXIT_DONE
+    config = reading.config
+    out = (
+        Path(line.options["--out"])
+        if "--out" in line.options
+        else default_out(config, has_name=bool(line.files) or _names_run(line.overrides))
+    )
+    extra = Path(line.options["--json"]) if "--json" in line.options else None
+    _check_places(config, out, extra)
+    return check(config, out, extra, num_workers=num_workers, is_strict="--strict" in line.options)
 
 
-def summarize(cohort: Cohort, assigned: dict[str, str]) -> str:
-    """Counts by class and part, and what is missing."""
-    patients = {case.patient for case in cohort.cases}
-    lines = [f"{cohort.csv_path}: {len(cohort.cases)} cases of {len(patients)} patients, no problem found", ""]
-    counts = Counter((case.label, assigned[case.name]) for case in cohort.cases)
-    parts = [part for part in ("train", "val", "test") if part in assigned.values()]
+def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, is_strict: bool) -> int:
+    """Reads, compares, writes and says; the exit code."""
+    from vwmm.engine.check_report import json_of, lines_of, page_of, summary
+    from vwmm.engine.checking import check_everything
+    from vwmm.engine.progress import start_log
+
+    start_log(is_speaker=True)
+    checked = check_everything(config, num_workers=num_workers)
+    result = json_of(checked)
+    _write(out / REPORT, page_of(checked))
+    for path in (out / RESULT, extra):
+        if path is not None:
+            _write(path, result)
+    print(f"{checked.cohort.csv_path}: {summary(checked)}")
+    print("\n".join(["", *counts(checked.cohort, dict(checked.assigned))]))
+    print("\n".join([*lines_of(checked.findings), "", f"report   {out / REPORT}", f"result   {out / RESULT}"]))
+    found = count_gravities(checked.findings)
+    if found["error"]:
+        return EXIT_INVALID
+    return EXIT_FAILED if is_strict and found["warning"] else EXIT_DONE
+
+
+def counts(cohort: Cohort, assigned: dict[str, str]) -> list[str]:
+    """Counts by class and part, where there is a split, and what is missing."""
+    number = Counter((case.label, assigned.get(case.name)) for case in cohort.cases)
+    parts = [part for part in SPLITS if part in assigned.values()]
     width = max(len(name) for name in (*cohort.classes, "class"))
-    lines.append(f"  {'class':{width}}" + "".join(f"{part:>8}" for part in parts))
-    lines += [f"  {label:{width}}" + "".join(f"{counts[label, part]:8}" for part in parts) for label in cohort.classes]
-    lines.append("")
+    lines = []
+    if parts:
+        lines.append(f"  {'class':{width}}" + "".join(f"{part:>8}" for part in parts))
+        lines += [
+            f"  {label:{width}}" + "".join(f"{number[label, part]:8}" for part in parts) for label in cohort.classes
+        ]
+        lines.append("")
     for name in cohort.cases[0].images:
         missing = sum(case.images[name] is None for case in cohort.cases)
         lines.append(f"  {name}: {len(cohort.cases) - missing} images, {missing} missing")
-    return "\n".join(lines)
+    return lines
+
+
+def default_out(config: Config, *, has_name: bool) -> Path:
+    """`checks/NAME` beside the folder of the runs. has_name: whether the run was given one, else it is the table's."""
+    name = config.run.name if has_name or config.data.csv is None else Path(config.data.csv).stem
+    return Path(config.run.dir).parent / "checks" / str(name)
+
+
+def _names_run(overrides: list[str]) -> bool:
+    return any(text.startswith("run.name=") for text in overrides)
+
+
+def _workers(option: str | None) -> int:
+    if option is None:
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    if not (option.isascii() and option.isdigit() and 1 <= int(option) <= 1024):
+        raise UserError(f"--workers {option}: expected a whole number from 1")
+    return int(option)
+
+
+def _check_places(config: Config, out: Path, extra: Path | None) -> None:
+    """Nothing of the cohort may be overwritten, and what cannot be written is said before an hour of reading."""
+    problems = []
+    if config.data.csv is not None and out.absolute() == Path(config.data.csv).absolute().parent:
+        problems.append(f"--out {out}: is the cohort's own folder; choose another one")
+    if out.exists() and not out.is_dir():
+        problems.append(f"--out {out}: is a file, not a folder")
+    if extra is not None and (extra.suffix.lower() != ".json" or extra.is_dir()):
+        problems.append(f"--json {extra}: expected the name of a .json file")
+    if problems:
+        raise UserError(problems)
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        write_whole(path, content.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`vwmm` itself."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_an_unknown_command_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> N
 def test_check_says_what_there_is_and_what_is_missing(cohort: Path, tmp_path: Path) -> None:
     done = run_command("check", f"data.csv={cohort}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "36 cases of 36 patients, no problem found" in done.stdout
+    assert re.search(r"36 cases of 36 patients, \d+ images read: no problem found", done.stdout)
     assert "missing" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "checks" / "cohort").iterdir()) == ["check.json", "report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checks"]

@@ -1,0 +1,101 @@
+"""What `vwmm check` can find: one record for each finding, and for each kind its gravity and what to do about it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+Gravity = Literal["error", "warning", "note"]
+GRAVITIES: tuple[Gravity, ...] = ("error", "warning", "note")
+
+
+class Kind(NamedTuple):
+    """What all findings of one kind have in common."""
+
+    gravity: Gravity
+    title: str
+    todo: str
+
+
+KINDS = {
+    "configuration": Kind("error", "A key that does not fit the cohort", "change the key"),
+    "table": Kind("error", "A row that cannot be used", "mend the row"),
+    "unreadable": Kind("error", "An image that cannot be read", "export the image again, or empty the cell"),
+    "crash": Kind("error", "An image whose reading ended its process", "export the image again, or empty the cell"),
+    "empty": Kind("error", "An empty file", "export the image again, or empty the cell"),
+    "constant": Kind("error", "An image without content", "export the image again, or empty the cell"),
+    "not_finite": Kind("error", "Voxels that are no numbers", "export the image again, or empty the cell"),
+    "dimension": Kind("error", "An image of another dimension", "choose one volume or slice, or set modalities.X.dims"),
+    "mixed_series": Kind("error", "Several series in one folder", "move each series into a folder of its own"),
+    "swapped": Kind("error", "CT and MR in each other's column", "exchange the two paths of this row"),
+    "wrong_kind": Kind("error", "An image of another kind than its column", "put the right image there"),
+    "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
+    "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
+    "same_image": Kind("error", "The same image under two patients", "find out whose it is; remove or join the others"),
+    "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
+    "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
+    "confounded": Kind(
+        "warning", "The label goes with how the images were made", "balance it, or report each group by itself"
+    ),
+    "shortcut": Kind(
+        "warning", "The label can be told without looking at an image", "balance what gives it away, or validate on it"
+    ),
+    "identifiers": Kind("warning", "Identifiers of persons", "pseudonymise the files before they are passed on"),
+    "dated_names": Kind("note", "Dates in the names of files", "rename the files if these are dates of birth"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, and where."""
+
+    kind: str
+    """One of `KINDS`."""
+    found: str
+    """In words; never a value from a DICOM header that names a person."""
+    line: int | None = None
+    """Line of the CSV; None: of the whole cohort."""
+    case: str = ""
+    """The case's name."""
+    modality: str = ""
+    """The modality's name."""
+    file: str = ""
+    """The file as the CSV has it, or nearly so."""
+
+    @property
+    def gravity(self) -> Gravity:
+        """Whether it is an error, a warning or a note."""
+        return KINDS[self.kind].gravity
+
+    @property
+    def todo(self) -> str:
+        """What to do about it."""
+        return KINDS[self.kind].todo
+
+    @property
+    def place(self) -> str:
+        """`line 12: case c7: ct ct/7.dcm`, as far as it is known."""
+        image = f"{self.modality} {self.file}".strip()
+        parts = (f"line {self.line}" if self.line else "", f"case {self.case}" if self.case else "", image)
+        return ": ".join(part for part in parts if part)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"gravity": self.gravity, **asdict(self), "todo": self.todo}
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """By gravity and kind, then by line, case and modality; each once."""
+    kinds = list(KINDS)
+    return sorted(
+        dict.fromkeys(findings),
+        key=lambda one: (
+            GRAVITIES.index(one.gravity), kinds.index(one.kind), one.line or 0, one.case, one.modality, one.found,
+        ),
+    )  # fmt: skip
+
+
+def count_gravities(findings: Iterable[Finding]) -> dict[Gravity, int]:
+    """How many errors, warnings and notes."""
+    counts = Counter(one.gravity for one in findings)
+    return {gravity: counts[gravity] for gravity in GRAVITIES}

@@ -1,0 +1,131 @@
+"""All that `vwmm check` keeps of one image: a few kilobytes, whatever its size."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.config.schema import Modality
+from vwmm.data.contents import levels_of, miniature_of, voxel_hash
+from vwmm.data.geometry import check_dims
+from vwmm.data.headers import Header, has_date, read_header
+from vwmm.data.image import Image, ImageError
+from vwmm.data.readers import format_of, read_image
+from vwmm.data.views import view_of
+
+# What a message of the readers says, and which kind of finding that is.
+_KINDS = (
+    ("empty (0 bytes)", "empty"),
+    ("has no voxels", "empty"),
+    ("has no DICOM image", "empty"),
+    ("every voxel has the same value", "constant"),
+    ("not finite (NaN or infinite)", "not_finite"),
+    ("expected 2 or 3 dimensions", "dimension"),
+    ("expected a volume", "dimension"),
+    ("pages; expected one picture", "dimension"),
+    ("DICOM series; expected one", "mixed_series"),
+    ("different orientations", "mixed_series"),
+)
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to read."""
+
+    path: Path
+    """The file, or the folder of a series."""
+    modality: Modality
+    """What its column holds."""
+    known_as: tuple[str, ...] = ()
+    """The case's and the patient's names."""
+    has_picture: bool = False
+    """Whether a thumbnail is wanted."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image that could be read."""
+
+    content: str
+    """`contents.voxel_hash`."""
+    miniature: np.ndarray = field(repr=False)
+    """`contents.miniature_of`."""
+    shape: tuple[int, ...]
+    """As stored, without single axes at the end."""
+    spacing_mm: tuple[float, ...] | None
+    """Voxel size; None: the file does not say."""
+    orientation: str | None
+    """Where its axes point; None: the file does not say."""
+    unit: str
+    """`HU` or `unknown`."""
+    levels: tuple[float, float, float, float, float]
+    """`contents.levels_of`."""
+    day: int
+    """Days since 1970 (UTC) when its file was last changed."""
+    format: str
+    """As `readers.format_of`."""
+    header: Header
+    """What a DICOM header says."""
+    plane: np.ndarray | None = field(default=None, repr=False)
+    """(X, Y) of a slice, or (X, Y, Z), of float32 as stored, for a thumbnail; None: none is wanted."""
+    plane_spacing_mm: tuple[float, ...] | None = None
+    """Voxel size of `plane`."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Why an image cannot be used."""
+
+    kind: str
+    """A kind of finding."""
+    reason: str
+    """In words."""
+
+
+def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
+    """Reads an image and keeps what the check needs of it; an image at fault is `Unusable`, whatever its fault."""
+    try:
+        image = read_image(job.path)
+        check_dims(image.voxels.shape, job.modality)
+        view = view_of(job.path, image, job.modality)
+    except ImageError as error:
+        return Unusable(kind_of(str(error)), str(error))
+    except Exception as error:  # any library, any damage: the image is to be named
+        return Unusable("unreadable", f"cannot be read: {error.__class__.__name__}")
+    return ImageFacts(
+        content=voxel_hash(image.voxels),
+        miniature=miniature_of(image.voxels),
+        shape=_without_single(image),
+        spacing_mm=None if view.spacing_mm is None else tuple(image.spacing_mm),
+        orientation=view.orientation,
+        unit=image.unit,
+        levels=levels_of(image.voxels),
+        day=_day(job.path),
+        format=format_of(job.path),
+        header=read_header(job.path, known_as=job.known_as),
+        plane=view.voxels if job.has_picture else None,
+        plane_spacing_mm=view.spacing_mm,
+    )
+
+
+def kind_of(reason: str) -> str:
+    """The kind of finding of a reader's message."""
+    return next((kind for words, kind in _KINDS if words in reason), "unreadable")
+
+
+def names_with_dates(paths: list[Path]) -> int:
+    """How many of the files have a date in their name."""
+    return sum(has_date(path.name) for path in paths)
+
+
+def _without_single(image: Image) -> tuple[int, ...]:
+    shape = image.voxels.shape
+    return tuple(int(n) for n in (shape[:2] if len(shape) == 3 and shape[2] == 1 else shape))
+
+
+def _day(path: Path) -> int:
+    """Of a series, the latest of its files."""
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    latest = max((os.stat(file).st_mtime for file in files), default=0.0)
+    return int(latest // 86400)

@@ -1,0 +1,92 @@
+"""Whether an image is what its column says: CT in Hounsfield units, or MR; and pairs that stand in each other's place.
+
+A DICOM header that names its modality is believed; elsewhere the values decide, as far as they can.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from vwmm.config.findings import Finding
+from vwmm.config.schema import Modality
+from vwmm.data.facts import ImageFacts
+from vwmm.data.manifest import Case
+
+Kind = Literal["CT", "MR"]
+_CT_WORDS = {"ct", "cta", "ctp", "ncct", "cect", "hrct", "ldct"}
+_MR_WORDS = {"mr", "mri", "mra", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc", "swi", "tof", "pd", "mprage"}
+# What the 0.5 % to 99.5 % percentiles of a CT may be: padding goes down to -3024 (GE), metal up to 32767 in an extended
+# scale, and something in the field of view is at most as dense as fat (-120 to -90 HU; Kamalian et al. 2016,
+# doi:10.1016/B978-0-444-53485-9.00001-5, has -100 to -50 for fat and -1000 for air).
+_LOWEST_HU, _HIGHEST_HU, _FAT_HU = -3100.0, 32767.0, -30.0
+# Air in this share of the voxels, exactly where Hounsfield put it, is found in no MR.
+_AIR_SHARE = 0.01
+
+
+def expected_kind(name: str, modality: Modality) -> Kind | None:
+    """What a modality is, from its window in HU or its name; None: neither CT nor MR, or nobody can tell."""
+    words = set(re.findall(r"[a-z]+\d?w?", name.lower()))
+    if modality.window_hu is not None or words & _CT_WORDS:
+        return "CT"
+    return "MR" if words & _MR_WORDS else None
+
+
+def apparent_kind(facts: ImageFacts) -> Kind | None:
+    """What an image is, by its header, else by its values; None: they fit either."""
+    if facts.header.modality in ("CT", "MR"):
+        return "CT" if facts.header.modality == "CT" else "MR"
+    if facts.unit == "HU":
+        return "CT"
+    lowest, low, high, _, air = facts.levels
+    if air >= _AIR_SHARE and low >= _LOWEST_HU and high <= _HIGHEST_HU:
+        return "CT"
+    return "MR" if lowest >= 0 and high > 255 else None  # magnitudes; up to 255 it may be a picture of either
+
+
+def plausibility(
+    case: Case, images: Mapping[str, ImageFacts], modalities: Mapping[str, Modality], files: Mapping[str, str]
+) -> list[Finding]:
+    """What is wrong with the kinds and values of one case's images. files: each as the CSV has it."""
+    expected = {name: expected_kind(name, modalities[name]) for name in images}
+    apparent = {name: apparent_kind(facts) for name, facts in images.items()}
+    wrong = {
+        name: apparent[name]
+        for name in images
+        if expected[name] and apparent[name] and expected[name] != apparent[name]
+    }
+    findings, told = [], set[str]()
+    for ct in (name for name in wrong if expected[name] == "CT"):
+        mr = next((name for name in wrong if expected[name] == "MR" and name not in told), None)
+        if mr is not None:
+            told |= {ct, mr}
+            text = f"column {ct} has an MR ({_span(images[ct])}), column {mr} a CT ({_span(images[mr])})"
+            findings.append(Finding("swapped", text, case.line, case.name, ct, files[ct]))
+    for name in sorted(wrong.keys() - told):
+        text = f"looks like {'a CT' if wrong[name] == 'CT' else 'an MR'} ({_reason(images[name])})"
+        findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
+    for name, facts in images.items():
+        said = facts.header.modality
+        if expected[name] and said not in ("", "CT", "MR"):
+            text = f"its DICOM header says {said[:16]}, the column is of {expected[name]}"
+            findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
+        elif name not in wrong and modalities[name].window_hu is not None and (reason := _not_hu(facts)):
+            findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))
+    return findings
+
+
+def _not_hu(facts: ImageFacts) -> str | None:
+    """Why the values cannot be Hounsfield units."""
+    lowest, low, high, _, _ = facts.levels
+    if low < _LOWEST_HU or high > _HIGHEST_HU:
+        return f"{_span(facts)}: outside what Hounsfield units can be ({_LOWEST_HU:g} to {_HIGHEST_HU:g})"
+    if lowest > _FAT_HU:
+        return f"{_span(facts)}: neither air nor fat, which are below {_FAT_HU:g} HU; they may be stored values"
+    return None
+
+
+def _reason(facts: ImageFacts) -> str:
+    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else _span(facts)
+
+
+def _span(facts: ImageFacts) -> str:
+    return f"values {facts.levels[0]:.5g} to {facts.levels[3]:.5g}"

@@ -1,0 +1,137 @@
+"""Calls a function for each of many jobs in worker processes, and goes on when one of them dies.
+
+A process pool ends as a whole when a process of it is killed, or crashes in a decoder; here the job is named that the
+process had in hand, a new process takes its place, and all other jobs are done.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from vwmm.config.stopping import SIGNALS
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """A process died over this job."""
+
+    reason: str
+    """In words."""
+
+
+@dataclass
+class _Worker(Generic[Job]):
+    """A process, and the job that it has in hand."""
+
+    process: Any
+    pipe: Connection
+    number: int | None = None
+
+
+def for_each(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, preload: Sequence[str] = ()
+) -> Iterator[tuple[int, Result | Died]]:
+    """(number of the job, its result) in the order in which they are done; a job that kills its process is `Died`.
+
+    function: of a module, so that it can be named to another process; what it raises is raised here. preload: modules
+    that are imported once for all processes. However this ends, no process is left.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *preload])
+    todo = deque(range(len(jobs)))
+    workers: list[_Worker[Job]] = []
+
+    def give(worker: _Worker[Job]) -> None:
+        worker.number = todo.popleft() if todo else None
+        if worker.number is not None:
+            worker.pipe.send(jobs[worker.number])
+
+    try:
+        for _ in range(max(1, min(num_workers, len(jobs)))):
+            workers.append(_start(context, function))
+        for worker in workers:
+            _give_to_living(worker, give)
+        while any(worker.number is not None for worker in workers):
+            busy = {worker.pipe: worker for worker in workers if worker.number is not None}
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                number = worker.number
+                assert number is not None
+                try:
+                    result, error = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    yield number, Died(_in_words(worker.process.exitcode))
+                    workers[workers.index(worker)] = worker = _start(context, function)
+                    _give_to_living(worker, give)
+                    continue
+                if error is not None:
+                    raise error
+                _give_to_living(worker, give)
+                yield number, result
+    finally:
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+
+
+def _give_to_living(worker: _Worker[Job], give: Callable[[_Worker[Job]], None]) -> None:
+    """A process that is gone already is noticed when its answer is read."""
+    try:
+        give(worker)
+    except OSError:
+        return
+
+
+def _start(context: Any, function: Callable[..., Any]) -> "_Worker[Any]":
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, function), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _work(pipe: Connection, function: Callable[..., Any]) -> None:
+    """What a worker does until nobody has a job for it any more."""
+    for number in SIGNALS:  # a terminal sends them to all processes; the parent ends its workers
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        answer: tuple[Any, Exception | None]
+        try:
+            answer = function(job), None
+        except Exception as error:
+            answer = None, error
+        pipe.send(answer)
+
+
+def _watch_parent() -> None:
+    """Ends this process when its parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _in_words(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"the process that read it ended with code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-code, f"signal {-code}")
+    hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+    return f"the process that read it was ended by {name}{hint}"

@@ -1,0 +1,200 @@
+"""The whole check of a cohort: every image is read once, compared with its column, with all others and the label."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.config.errors import UserError
+from vwmm.config.findings import Finding, in_order
+from vwmm.config.schema import Config
+from vwmm.data.checks import recipe_problems
+from vwmm.data.duplicates import Key, same_contents, split_leaks
+from vwmm.data.facts import ImageFacts, names_with_dates
+from vwmm.data.manifest import Case, Cohort, survey_cohort
+from vwmm.data.near_duplicates import MANY, PairJob, judge, near_pairs, pair_jobs
+from vwmm.data.plausible import plausibility
+from vwmm.data.splits import split_cohort
+from vwmm.data.workers import Died, for_each
+from vwmm.engine.acquisition import Acquisition, survey_acquisition
+from vwmm.engine.progress import Progress
+from vwmm.engine.surveying import survey_images
+
+MAX_PICTURED = 400
+"""Cases that the contact sheets show; of more, as many are drawn."""
+_PICTURED = 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All that was found out about a cohort."""
+
+    cohort: Cohort
+    """The rows that could be read."""
+    modalities: tuple[str, ...]
+    """Their names."""
+    assigned: Mapping[str, str]
+    """The part of each case; empty where no split could be made."""
+    facts: Mapping[Key, ImageFacts]
+    """Of each image that could be read."""
+    acquisition: Acquisition
+    """Tables and tests."""
+    findings: Sequence[Finding]
+    """In order."""
+    pictured: frozenset[str]
+    """Names of the cases that the contact sheets show."""
+    remarks: Sequence[str] = field(default=())
+    """What was not looked at."""
+
+
+def check_everything(config: Config, *, num_workers: int) -> Checked:
+    """Reads the cohort with all its images. Raises UserError where there is no table to read."""
+    cohort, problems = survey_cohort(config.data, config.modalities)
+    if cohort is None or not cohort.cases:
+        raise UserError(problems or ["data.csv: no row could be read"])
+    cases, modalities = cohort.cases, tuple(config.modalities)
+    findings = table_findings(problems, cohort)
+    assigned, more = _split(config, cohort, problems)
+    findings += more
+    pictured = _drawn(cases, config.split.seed)
+    files = image_names(cases, Path(config.data.root) if config.data.root else cohort.csv_path.parent)
+    survey = survey_images(cases, config.modalities, files, num_workers=num_workers, pictured=pictured)
+    findings += survey.findings
+    for case in cases:
+        own = {name: survey.facts[case.name, name] for name in modalities if (case.name, name) in survey.facts}
+        names = {name: files[case.name, name] for name in own}
+        findings += plausibility(case, own, config.modalities, names)
+    copies, pairs = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
+    findings += copies
+    findings += _near_duplicates(cases, modalities, survey.facts, files, pairs, num_workers)
+    acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
+    findings += [*acquisition.findings, *_privacy(cases, modalities, survey.facts)]
+    return Checked(
+        cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
+        _remarks(cases, modalities, survey.facts),
+    )  # fmt: skip
+
+
+def table_findings(problems: Iterable[str], cohort: Cohort) -> list[Finding]:
+    """The problems of the table, each with its line; patients in two splits as such, once for each."""
+    cases = {case.line: case for case in cohort.cases}
+    leaks = split_leaks(cohort.cases)
+    findings = list(leaks)
+    for problem in problems:
+        place, _, text = problem.partition(": ")
+        words = place.rsplit(" line ", 1)
+        line = int(words[1]) if len(words) == 2 and words[1].isdigit() else None
+        case = cases.get(line or 0)
+        if leaks and case is not None and text.startswith(f"patient {case.patient} is in split "):
+            continue
+        if line is None:
+            findings.append(Finding("table", problem))
+        else:
+            findings.append(Finding("table", text, line, case.name if case else ""))
+    return findings
+
+
+def image_names(cases: Sequence[Case], root: Path) -> dict[Key, str]:
+    """Each image as the CSV has it: relative to `root`, where it is in there."""
+    folder = root.absolute()
+    return {
+        (case.name, name): str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        for case in cases
+        for name, path in case.images.items()
+        if path is not None
+    }
+
+
+def _split(config: Config, cohort: Cohort, problems: Sequence[str]) -> tuple[dict[str, str], list[Finding]]:
+    """The parts, and which keys do not fit; nothing can be said while rows are wrong."""
+    if problems:
+        return {}, []
+    try:
+        assigned = split_cohort(cohort, config.split)
+    except UserError as error:
+        return {}, [Finding("configuration", problem) for problem in error.problems]
+    return assigned, [Finding("configuration", problem) for problem in recipe_problems(config, cohort, assigned)]
+
+
+def _drawn(cases: Sequence[Case], seed: int) -> frozenset[str]:
+    names = [case.name for case in cases]
+    if len(names) > MAX_PICTURED:
+        generator = np.random.default_rng(np.random.SeedSequence((_PICTURED, seed)))
+        names = [names[number] for number in generator.choice(len(names), MAX_PICTURED, replace=False)]
+    return frozenset(names)
+
+
+def _near_duplicates(
+    cases: Sequence[Case],
+    modalities: Sequence[str],
+    facts: Mapping[Key, ImageFacts],
+    files: Mapping[Key, str],
+    known: set[frozenset[Key]],
+    num_workers: int,
+) -> list[Finding]:
+    """Pairs within a modality that are not the same image already; slices and volumes are compared by themselves."""
+    groups: list[tuple[str, list[Case]]] = []
+    jobs: list[PairJob] = []
+    group_of: list[int] = []
+    for name in modalities:
+        for dims in (2, 3):
+            own = [case for case in cases if (one := facts.get((case.name, name))) and one.miniature.ndim == dims]
+            if len(own) > 1:
+                miniatures = np.stack([facts[case.name, name].miniature for case in own])
+                found = pair_jobs(miniatures, [case.patient for case in own])
+                groups.append((name, own))
+                jobs += found
+                group_of += [len(groups) - 1] * len(found)
+    judged: dict[int, np.ndarray] = {}
+    with Progress("comparing", sum(len(job.numbers) for job in jobs), "pair") as progress:
+        for number, values in for_each(judge, jobs, num_workers=num_workers, preload=[judge.__module__]):
+            progress.advance(len(jobs[number].numbers))
+            judged[number] = np.zeros(len(jobs[number].numbers)) if isinstance(values, Died) else values
+    findings = []
+    for group, (name, own) in enumerate(groups):
+        numbers = [number for number in range(len(jobs)) if group_of[number] == group]
+        for (i, j), value in near_pairs((jobs[number], judged[number]) for number in numbers).items():
+            first, second = sorted((own[i], own[j]), key=lambda case: case.line)
+            if frozenset(((first.name, name), (second.name, name))) in known:
+                continue
+            text = (
+                f"is alike by {value:.2f} to line {first.line}: case {first.name} of patient {first.patient}: {name} "
+                f"{files[first.name, name]}"
+            )
+            findings.append(Finding("near_duplicate", text, second.line, second.name, name, files[second.name, name]))
+    return findings
+
+
+def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[Finding]:
+    """How many headers and names of files name a person: numbers only."""
+    findings = []
+    for name in modalities:
+        headers = [one.header for case in cases if (one := facts.get((case.name, name)))]
+        num_dicom = sum(bool(header.modality or header.scanner or header.identifiers) for header in headers)
+        counts = Counter(keyword for header in headers for keyword in header.identifiers)
+        for keyword, count in sorted(counts.items()):
+            what = (
+                "the patient's own data stand in the file's name"
+                if keyword == "file name"
+                else f"{keyword} is filled in"
+            )
+            findings.append(Finding("identifiers", f"{what}: {count} of {num_dicom} DICOM images", modality=name))
+        paths = [path for case in cases if (path := case.images[name]) is not None]
+        if dated := names_with_dates(paths):
+            findings.append(Finding("dated_names", f"{dated} of {len(paths)} files", modality=name))
+    return findings
+
+
+def _remarks(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[str]:
+    remarks = []
+    if len(cases) > MAX_PICTURED:
+        remarks.append(f"The contact sheets show {MAX_PICTURED} of {len(cases)} cases, drawn by split.seed.")
+    large = [name for name in modalities if sum((case.name, name) in facts for case in cases) > MANY]
+    if large:
+        remarks.append(
+            f"Of {', '.join(large)} there are more than {MANY} images: near-duplicates were looked for among images as "
+            "they lie, not turned or mirrored."
+        )
+    return remarks
