@@ -75,8 +75,10 @@ def train(config: Config) -> None:
         from vwmm.data.splits import cases_of
         from vwmm.engine.fit import Fit, Material
         from vwmm.engine.preparing import build_dataset, prepare_images
+        from vwmm.engine.suspicions import warn_of_suspicions
 
         images = prepare_images(runtime, cohort, config.modalities, config.cache)
+        warn_of_suspicions(config, cohort, assigned, images)
         training, validation = (
             build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
             for part in ("train", "val")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +11,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
+from scipy.ndimage import zoom
 
+from tests.conftest import TINY, run_command
 from tests.data.making import write_csv
 from vwmm.__main__ import main
 from vwmm.data.phantom import make_cohort
@@ -41,9 +46,9 @@ def planted(clean: Path, tmp_path: Path) -> Callable[[Callable[[Path, Rows], Non
     return plant
 
 
-def check(table: Path, out: Path, *more: str, code: int) -> dict[str, Any]:
+def check(table: Path, out: Path, *more: str, code: int, num_workers: int = 2) -> dict[str, Any]:
     """Runs the command in this process; its JSON."""
-    assert main(["check", f"data.csv={table}", "--out", str(out), "--workers", "2", *more]) == code
+    assert main(["check", f"data.csv={table}", "--out", str(out), "--workers", str(num_workers), *more]) == code
     result: dict[str, Any] = json.loads((out / "check.json").read_text())
     return result
 
@@ -104,3 +109,138 @@ def test_each_planted_fault_is_found(planted: Any, tmp_path: Path, capsys: pytes
     shown = capsys.readouterr().out
     assert "error: CT and MR in each other's column: 10" in shown
     assert "line 22: case case_0021: ct mri/case_0021.nii.gz: column ct has an MR" in shown
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_a_clean_cohort_raises_nothing(missing: float, tmp_path: Path) -> None:
+    table = make_cohort(tmp_path / "demo", cases=40, sites=4, missing=missing, seed=21)
+
+    result = check(table, tmp_path / "out", "--strict", code=0)
+
+    assert result["findings"] == []
+    assert result["images"] == sum(name["present"] for name in result["modalities"].values())
+
+
+def test_files_of_a_class_from_another_day_are_a_shortcut(planted: Any, tmp_path: Path) -> None:
+    def age(folder: Path, rows: Rows) -> None:
+        for row in rows:
+            day = 20000 + 30 * (row["label"] == "no_plaque")
+            for name in ("vw_mri", "mri", "ct"):
+                os.utime(folder / row[name], (day * 86400.0, day * 86400.0 + 5))
+
+    result = check(planted(age), tmp_path / "out", "--strict", code=1)
+
+    assert list(result["kinds"]) == ["shortcut"]
+    assert "file date" in of_kind(result, "shortcut")[0]["found"]
+
+
+def faults_of_images(folder: Path, rows: Rows) -> None:
+    """An empty file, a constant one, one with a NaN, a slice for a volume, a resized and cropped copy."""
+    (folder / rows[2]["mri"]).write_bytes(b"")
+    image = nibabel.load(folder / rows[3]["vw_mri"])
+    voxels = np.asarray(image.dataobj, np.float32)
+    nibabel.save(nibabel.Nifti1Image(np.ones_like(voxels), image.affine), folder / rows[3]["vw_mri"])
+    voxels[3, 4, 5] = np.nan
+    nibabel.save(nibabel.Nifti1Image(voxels, image.affine), folder / rows[4]["vw_mri"])
+    nibabel.save(nibabel.Nifti1Image(voxels[..., 3:4] + 1, image.affine), folder / rows[5]["vw_mri"])
+    copied = read_image(folder / rows[6]["mri"]).voxels[..., 0].astype(np.float32)
+    np.save(folder / "mri" / "copy.npy", np.flip(zoom(copied[1:-1, 1:-1], 0.8, order=1), 0) * 0.7 + 3)
+    rows[7]["mri"] = "mri/copy.npy"
+
+
+def test_each_fault_of_an_image_is_named_with_its_place(planted: Any, tmp_path: Path) -> None:
+    table = planted(faults_of_images)
+
+    result = check(table, tmp_path / "out", code=2)
+
+    assert [(one["kind"], one["line"], one["case"], one["modality"], one["file"]) for one in result["findings"]] == [
+        ("empty", 4, "case_0003", "mri", "mri/case_0003.nii.gz"),
+        ("constant", 5, "case_0004", "vw_mri", "vw_mri/case_0004.nii.gz"),
+        ("not_finite", 6, "case_0005", "vw_mri", "vw_mri/case_0005.nii.gz"),
+        ("dimension", 7, "case_0006", "vw_mri", "vw_mri/case_0006.nii.gz"),
+        ("near_duplicate", 9, "case_0008", "mri", "mri/copy.npy"),
+    ]
+    assert "line 8: case case_0007 of patient patient_0007" in result["findings"][-1]["found"]
+    assert all(one["found"] and one["todo"] for one in result["findings"])
+
+
+def test_nothing_depends_on_the_number_of_workers(planted: Any, tmp_path: Path) -> None:
+    table = planted(faults_of_images)
+    extra = tmp_path / "copy.json"
+
+    check(table, tmp_path / "two", code=2)
+    check(table, tmp_path / "three", "--json", str(extra), code=2, num_workers=3)
+
+    for name in ("check.json", "report.html"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
+    assert extra.read_bytes() == (tmp_path / "two" / "check.json").read_bytes()
+
+
+def test_no_value_of_a_header_is_in_what_is_written(planted: Any, tmp_path: Path, capfd: Any) -> None:
+    def name_them(folder: Path, rows: Rows) -> None:
+        for row in rows[:4]:
+            header = pydicom.dcmread(folder / row["ct"])
+            header.PatientName, header.PatientBirthDate, header.AccessionNumber = "Zaphod^Bee", "19420101", "ACC77X"
+            header.save_as(folder / row["ct"])
+
+    result = check(planted(name_them), tmp_path / "out", "--strict", code=1)
+
+    assert [one["found"] for one in result["findings"]] == [
+        f"{keyword} is filled in: 4 of 60 DICOM images" for keyword in ("AccessionNumber", "PatientBirthDate",
+                                                                         "PatientName")
+    ]  # fmt: skip
+    said = "".join(capfd.readouterr()) + "".join(file.read_text() for file in (tmp_path / "out").iterdir())
+    assert not [secret for secret in ("Zaphod", "Bee", "19420101", "ACC77X") if secret in said]
+
+
+def test_the_page_needs_no_network_and_shows_each_case(clean: Path, tmp_path: Path) -> None:
+    check(clean / "cohort.csv", tmp_path / "out", code=0)
+
+    page = (tmp_path / "out" / "report.html").read_text()
+
+    assert page.count("data:image/jpeg;base64,") == 3 * NUM_CASES
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    assert "<script" not in page
+    assert len(page) < 1_500_000
+
+
+def test_a_table_with_wrong_rows_is_checked_as_far_as_it_can_be(planted: Any, tmp_path: Path) -> None:
+    def spoil(folder: Path, rows: Rows) -> None:
+        rows[1]["label"] = ""
+        rows[2]["mri"] = "mri/nowhere.nii.gz"
+        (folder / rows[3]["mri"]).write_bytes(b"")
+
+    result = check(planted(spoil), tmp_path / "out", code=2)
+
+    assert [(one["kind"], one["line"]) for one in result["findings"]] == [("table", 3), ("table", 4), ("empty", 5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "none"], "--workers none: expected a whole number"),
+        (["--json", "result.txt"], "--json result.txt: expected the name of a .json file"),
+        (["--out", "{folder}"], "is the cohort's own folder"),
+        (["--sheets"], "--sheets: no such option"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_read(
+    arguments: list[str], message: str, clean: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("{folder}", str(clean)) for word in arguments]
+
+    assert main(["check", f"data.csv={clean / 'cohort.csv'}", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_training_refuses_a_file_that_is_in_two_parts(planted: Any, tmp_path: Path) -> None:
+    def copy(folder: Path, rows: Rows) -> None:
+        for number, row in enumerate(rows):
+            row["split"] = ("train", "val")[number % 2]
+        shutil.copy(folder / rows[6]["mri"], folder / "mri" / "copy.nii.gz")
+        rows[7]["mri"] = "mri/copy.nii.gz"
+
+    done = run_command("train", "--launch", "launch/cpu.yaml", f"data.csv={planted(copy)}", *TINY, cwd=tmp_path)
+
+    assert done.returncode == 2, done.stderr
+    assert "line 9: mri of case case_0008 is the same file as cohort.csv line 8: mri of case case_0007" in done.stderr

@@ -67,7 +67,9 @@ class Page:
     classes: Sequence[tuple[str, Sequence[int]]]
     """Cases of each class in each part."""
     parts: Sequence[str]
-    """The split's parts."""
+    """The split's parts; only `cases` where there is no split."""
+    has_split: bool
+    """Whether there is one."""
     tables: Sequence[Association]
     shortcut: str
     """The score in words."""
@@ -96,21 +98,21 @@ def render_check(page: Page) -> str:
 
 
 def _shown_probability(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+    return "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def _plots(modality: Modality) -> list[Markup]:
     """Matrices, voxel sizes and the range of the values, each a small figure."""
     figures = [
-        _bars(f"Matrix of {modality.name}", modality.shapes),
-        _bars(f"Voxel size of {modality.name}", modality.spacings),
+        _bars("Matrix", modality.name, modality.shapes),
+        _bars("Voxel size", modality.name, modality.spacings),
     ]
     if len(modality.levels):
         figures.append(_range_plot(modality))
     return [figure for figure in figures if figure is not None]
 
 
-def _bars(title: str, counts: Mapping[str, int]) -> Markup | None:
+def _bars(title: str, name: str, counts: Mapping[str, int]) -> Markup | None:
     if not counts:
         return None
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -118,7 +120,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> Markup | None:
     shown = shown[:_MAX_BARS] + ([(f"{len(counts) - _MAX_BARS} others", rest)] if rest else [])
     total = sum(counts.values())
     words = "; ".join(f"{name}: {count}" for name, count in shown)
-    figure = new_figure(3.9, 0.75 + 0.24 * len(shown), f"{title}, {total} images: {words}")
+    figure = new_figure(3.9, 0.75 + 0.24 * len(shown), f"{title} of {name}, {total} images: {words}")
     axes = figure.subplots()
     axes.barh(range(len(shown)), [count for _, count in shown], color=PALETTE[0], height=0.7)
     for row, (_, count) in enumerate(shown):
@@ -127,7 +129,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> Markup | None:
     axes.set_xlim(0, 1.15 * max(count for _, count in shown))
     axes.set_xticks([])
     axes.invert_yaxis()
-    dress(axes, title=f"{plain(title)} (N = {total})")
+    dress(axes, title=f"{title} (N = {total})")
     axes.spines["bottom"].set_visible(False)
     return svg_of(figure)
 
@@ -142,7 +144,7 @@ def _range_plot(modality: Modality) -> Markup:
     axes = figure.subplots()
     axes.scatter(low, high, s=9, color=PALETTE[0], alpha=0.6, linewidths=0)
     axes.margins(0.08)
-    dress(axes, title=f"Values of {plain(modality.name)} (N = {len(low)})", x="0.5 % percentile", y="99.5 % percentile")
+    dress(axes, title=f"Values (N = {len(low)})", x="0.5 % percentile", y="99.5 % percentile")
     return svg_of(figure)
 
 

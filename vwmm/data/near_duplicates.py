@@ -16,7 +16,7 @@ from vwmm.data.alignment import directions, likeness
 # cohorts - people of the same sketched anatomy, more alike than real ones - the highest was 0.80. A resized copy has
 # 0.97, one that is cropped by 3 to 8 % of its width 0.88 to 0.96, one with noise of 2 % of its range 0.85 to 0.99.
 THRESHOLD = 0.85
-# Partners of each image that are looked at closely, and the least correlation of their signatures.
+# Partners of each image that are looked at closely if they choose it as well, and the least correlation of signatures.
 _NUM_PARTNERS, _LEAST = 2, 0.8
 # A signature of this much less of the field of view on each side matches one of a cropped copy.
 _CROPS = (0.0, 0.015, 0.03)
@@ -91,8 +91,9 @@ def _candidates(miniatures: np.ndarray, owners: np.ndarray) -> set[tuple[int, in
         partners = np.argsort(-value, axis=1, kind="stable")[:, :_NUM_PARTNERS]
         for row, others in enumerate(partners.tolist()):
             found |= {(start + row, other, int(way_of[row, other])) for other in others if value[row, other] >= _LEAST}
-    # A pair found from both sides in the same, undirected way is one pair.
-    return {one for one in found if not (one[2] == 0 and one[0] > one[1] and (one[1], one[0], 0) in found)}
+    # Copies choose each other; of those that do, one side's direction is enough.
+    chosen = {(first, second) for first, second, _ in found}
+    return {one for one in found if one[0] < one[1] and (one[1], one[0]) in chosen}
 
 
 def _grid(miniatures: np.ndarray, crop: float) -> np.ndarray:

@@ -22,14 +22,15 @@ def page_of(checked: Checked) -> str:
     """The HTML page."""
     cohort = checked.cohort
     shortcut = checked.acquisition.shortcut
-    parts = [part for part in SPLITS if part in checked.assigned.values()]
-    counts = Counter((case.label, checked.assigned.get(case.name)) for case in cohort.cases)
+    parts = [part for part in SPLITS if part in checked.assigned.values()] or ["cases"]
+    counts = Counter((case.label, checked.assigned.get(case.name, "cases")) for case in cohort.cases)
     page = Page(
         title=f"Check of {cohort.csv_path.name}",
         summary=summary(checked),
         findings=checked.findings,
-        classes=[(label, [counts[label, part] for part in parts]) for label in cohort.classes] if parts else [],
+        classes=[(label, [counts[label, part] for part in parts]) for label in cohort.classes],
         parts=parts,
+        has_split=bool(checked.assigned),
         tables=checked.acquisition.tables,
         shortcut=_capital(describe_shortcut(shortcut)) + "." if shortcut else NO_SHORTCUT,
         is_shortcut=shortcut is not None and shortcut.is_suspicious,
@@ -113,7 +114,7 @@ def _thumbnails(checked: Checked, name: str) -> list[Thumbnail]:
     """Of the cases that are shown, and of all images that something was found about."""
     about: dict[str, list[Finding]] = {}
     for one in checked.findings:
-        if one.modality == name and one.case:
+        if one.case and (one.modality == name or one.kind == "swapped"):
             about.setdefault(one.case, []).append(one)
     shown = []
     for case in checked.cohort.cases:

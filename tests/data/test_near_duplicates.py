@@ -1,0 +1,75 @@
+"""Almost the same images of different patients."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.ndimage import zoom
+
+from vwmm.data.contents import miniature_of
+from vwmm.data.near_duplicates import THRESHOLD, judge, near_pairs, pair_jobs
+from vwmm.data.phantom import Options, draw_cases, draw_site
+from vwmm.data.phantom_files import DRAW
+
+RNG = np.random.default_rng
+
+
+@pytest.fixture(scope="module")
+def slices() -> dict[str, list[np.ndarray]]:
+    """Forty people's MRI and CT."""
+    options = Options(cases=40, sites=2, seed=1)
+    return {
+        name: [
+            np.squeeze(DRAW[name](RNG(case.index), draw_site(options, case.site), "small", case.side, False).image)
+            for case in draw_cases(options)
+        ]
+        for name in ("mri", "ct")
+    }
+
+
+def found(images: list[np.ndarray], patients: list[str] | None = None) -> dict[tuple[int, int], float]:
+    names = patients or [str(number) for number in range(len(images))]
+    return near_pairs((job, judge(job)) for job in pair_jobs(np.stack([miniature_of(one) for one in images]), names))
+
+
+def spread(image: np.ndarray) -> float:
+    return float(np.ptp(np.percentile(image, (1, 99))))
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "resized": lambda image: zoom(image, 0.75, order=1),
+    "cropped": lambda image: image[2:-2, 2:-2],
+    "noisy": lambda image: image + RNG(5).normal(0, 0.02 * spread(image), image.shape),
+    "other grey levels": lambda image: 0.4 * image + 7,
+    "mirrored and cropped": lambda image: image[2:-2, 2:-2][::-1],
+    "turned and resized": lambda image: zoom(image.T, 1.25, order=1),
+}
+
+
+@pytest.mark.parametrize("modality", ["mri", "ct"])
+def test_different_people_are_not_alike(slices: dict[str, list[np.ndarray]], modality: str) -> None:
+    assert found(slices[modality]) == {}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("modality", ["mri", "ct"])
+def test_a_changed_copy_is_found(slices: dict[str, list[np.ndarray]], modality: str, change: str) -> None:
+    images = [*slices[modality], CHANGES[change](slices[modality][7])]
+
+    pairs = found(images)
+
+    assert list(pairs) == [(7, 40)]
+    assert pairs[7, 40] >= THRESHOLD
+
+
+def test_two_images_of_one_patient_are_not_compared(slices: dict[str, list[np.ndarray]]) -> None:
+    images = [*slices["mri"], zoom(slices["mri"][7], 0.75, order=1)]
+
+    assert found(images, [*map(str, range(40)), "7"]) == {}
+
+
+def test_two_images_are_enough(slices: dict[str, list[np.ndarray]]) -> None:
+    image = slices["mri"][3]
+
+    assert list(found([image, zoom(image, 0.75, order=1)])) == [(0, 1)]
+    assert found([image]) == {}

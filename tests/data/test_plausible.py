@@ -1,0 +1,77 @@
+"""Whether an image is what its column says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vwmm.config.schema import Modality
+from vwmm.data.facts import ImageFacts
+from vwmm.data.headers import Header
+from vwmm.data.manifest import Case
+from vwmm.data.plausible import apparent_kind, expected_kind, plausibility
+
+MODALITIES = {
+    "ct": Modality(dims=2, size=[8, 8], window_hu=[-150, 550]),
+    "mri": Modality(dims=2, size=[8, 8]),
+    "pet": Modality(dims=2, size=[8, 8]),
+}
+CT_LEVELS = (-1024.0, -1010.0, 300.0, 900.0, 0.3)
+MR_LEVELS = (0.0, 5.0, 900.0, 1400.0, 0.0)
+Z_SCORED = (-3.0, -2.0, 4.0, 6.0, 0.0)
+PICTURE = (0.0, 0.0, 250.0, 255.0, 0.0)
+
+
+def facts(levels: tuple[float, float, float, float, float], *, header: str = "", unit: str = "unknown") -> ImageFacts:
+    return ImageFacts(
+        "", np.zeros((2, 2), np.uint8), (8, 8), None, None, unit, levels, 0, "nifti", Header(modality=header)
+    )
+
+
+def kinds(**images: ImageFacts) -> list[tuple[str, str]]:
+    case = Case("c1", "p1", "a", {name: Path(name) for name in images}, 2)
+    found = plausibility(case, images, MODALITIES, {name: f"{name}.nii" for name in images})
+    return [(one.kind, one.modality) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("vw_mri", "MR"), ("CT_head", "CT"), ("cta", "CT"), ("t1w", "MR"), ("FLAIR", "MR"), ("pet", None),
+     ("direct", None), ("octave", None)],
+)  # fmt: skip
+def test_a_name_says_what_a_modality_is(name: str, kind: str | None) -> None:
+    assert expected_kind(name, MODALITIES["mri"]) == kind
+
+
+def test_a_window_in_hu_is_a_cts() -> None:
+    assert expected_kind("image", MODALITIES["ct"]) == "CT"
+
+
+def test_the_values_say_what_an_image_is_unless_they_fit_both() -> None:
+    assert [apparent_kind(facts(levels)) for levels in (CT_LEVELS, MR_LEVELS, Z_SCORED, PICTURE)] == [
+        "CT", "MR", None, None,
+    ]  # fmt: skip
+    assert apparent_kind(facts(CT_LEVELS, header="MR")) == "MR"
+    assert apparent_kind(facts(Z_SCORED, unit="HU")) == "CT"
+
+
+def test_what_is_in_its_place_is_not_mentioned() -> None:
+    assert kinds(ct=facts(CT_LEVELS), mri=facts(MR_LEVELS)) == []
+    assert kinds(mri=facts(Z_SCORED), pet=facts(CT_LEVELS)) == []
+
+
+def test_a_pair_in_each_others_place_is_one_finding() -> None:
+    assert kinds(ct=facts(MR_LEVELS), mri=facts(CT_LEVELS)) == [("swapped", "ct")]
+
+
+def test_one_in_the_wrong_column_is_named() -> None:
+    assert kinds(ct=facts(MR_LEVELS), mri=facts(MR_LEVELS)) == [("wrong_kind", "ct")]
+    assert kinds(ct=facts(CT_LEVELS), mri=facts(CT_LEVELS)) == [("wrong_kind", "mri")]
+    assert kinds(ct=facts(CT_LEVELS, header="PT")) == [("wrong_kind", "ct")]
+
+
+@pytest.mark.parametrize(
+    "levels", [PICTURE, (-32000.0, -20000.0, 900.0, 1000.0, 0.0), (-1024.0, -1000.0, 60000.0, 65535.0, 0.2)]
+)
+def test_a_ct_that_is_not_in_hounsfield_units_is_named(levels: tuple[float, float, float, float, float]) -> None:
+    assert kinds(ct=facts(levels, unit="HU")) == [("hu_range", "ct")]
