@@ -34,7 +34,9 @@ def test_two_facts_together_may_tell_what_neither_tells_alone() -> None:
     first, second = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
     labels = ["ab"[value] for value in (first ^ second).tolist()]
 
-    found = shortcut_score(labels, PATIENTS, {"x": first.astype(float).tolist(), "y": [f"s{value}" for value in second]})
+    found = shortcut_score(
+        labels, PATIENTS, {"x": first.astype(float).tolist(), "y": [f"s{value}" for value in second]}
+    )
 
     assert found is not None
     assert found.is_suspicious
