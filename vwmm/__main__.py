@@ -18,7 +18,7 @@ COMMANDS = {
     "sweep": ("vwmm.sweep", "main", "searches for good hyper-parameters, with any number of workers"),
     "evaluate": ("vwmm.evaluate", "main", "judges a finished run on its test cases or on another hospital's"),
     "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
-    "check": ("vwmm.check", "main", "finds what is wrong with a configuration, a cohort and its files"),
+    "check": ("vwmm.check", "main", "finds what would ruin a study: in the configuration, the table and every image"),
     "manifest": (
         "vwmm.manifest",
         "main",

@@ -39,7 +39,7 @@ def spread(image: np.ndarray) -> float:
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "resized": lambda image: zoom(image, 0.75, order=1),
     "cropped": lambda image: image[2:-2, 2:-2],
-    "noisy": lambda image: image + RNG(5).normal(0, 0.02 * spread(image), image.shape),
+    "noisy": lambda image: image + RNG(5).normal(0, 0.01 * spread(image), image.shape),
     "other grey levels": lambda image: 0.4 * image + 7,
     "mirrored and cropped": lambda image: image[2:-2, 2:-2][::-1],
     "turned and resized": lambda image: zoom(image.T, 1.25, order=1),

@@ -101,7 +101,9 @@ def _for_shortcut(
                 nothing if one is None or len(one.shape) <= axis else float(one.shape[axis]) for one in own
             ]
             table[f"voxel size of {name} (axis {axis})"] = [
-                nothing if one is None or not one.spacing_mm or len(one.spacing_mm) <= axis else one.spacing_mm[axis]
+                nothing
+                if one is None or not one.spacing_mm or len(one.spacing_mm) <= axis
+                else round(one.spacing_mm[axis], 3)
                 for one in own
             ]
     return table
