@@ -16,6 +16,7 @@ import torch
 from benchmarks import scaling
 from benchmarks.scaling import Assumptions
 from tests.conftest import ROOT, TINY
+from tests.faults.rehearsing import in_long_form
 from vwmm.config.errors import UserError, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config
@@ -159,7 +160,7 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
+@in_long_form
 def test_two_real_processes_reduce_as_many_bytes_as_the_formula_says(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

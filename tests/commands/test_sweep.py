@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TINY, run_command
-from tests.faults.rehearsing import bits, environment, wait_for_silence
+from tests.faults.rehearsing import bits, environment, in_long_form, wait_for_silence
 from vwmm.__main__ import main
 
 NUM_TRIALS = 3
@@ -146,7 +146,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_result(swept: Path, 
     assert {path: path.stat().st_mtime_ns for path in (swept / "runs" / "s").glob("trial-*/*")} == before
 
 
-@pytest.mark.slow
+@in_long_form
 def test_a_hopeless_trial_is_stopped_early(cohort: Path, tmp_path: Path) -> None:
     """With this seed the second trial has less than half of the learning rate of the first, which is small already."""
     (tmp_path / "space.yaml").write_text("metric: loss\nparameters: {train.lr: {low: 1e-6, high: 1e-3, log: true}}\n")

@@ -23,7 +23,7 @@ NUM_STEPS = 12
 # How many seeded disturbances of each kind are rehearsed.
 NUM_REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "1"))
 IS_LONG = NUM_REHEARSALS > 2
-in_long_form = pytest.mark.skipif(not IS_LONG, reason="a variant of another test, takes a minute: `make rehearse`")
+in_long_form = pytest.mark.skipif(not IS_LONG, reason="takes a minute, and a shorter test is like it: `make rehearse`")
 ONE, TWO = "launch/cpu.yaml", "launch/cpu_two_processes.yaml"
 SAVE_EVERY = 3
 MAX_STARTS = 8

@@ -137,6 +137,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_a_failure_that_can_be_gone_
     assert "resuming after epoch 2, step 8" in outcome.text
 
 
+@in_long_form
 def test_a_disk_that_is_really_full_keeps_the_run_and_its_last_checkpoint(
     reference: Path, cohort: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_mistake_in_a_rehearsal_is_said_before_anything_runs(cohort: Path, tmp
     assert "Traceback" not in done.stderr
 
 
+@in_long_form
 def test_a_process_alone_that_is_stopped_is_named_and_ended_by_the_command(cohort: Path, tmp_path: Path) -> None:
     code, text, status = train(cohort, tmp_path, "step=6,phase=backward,do=stop", "run.hang_timeout_s=15", launch=ONE)
     assert code == 1
@@ -203,6 +205,7 @@ def test_a_process_alone_that_is_stopped_is_named_and_ended_by_the_command(cohor
     assert "stopped in backward, step 6" in str(status["reason"])
 
 
+@in_long_form
 def test_predictions_that_are_lost_are_computed_again(
     reference_of_one: Path, cohort: Path, cache: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from tests.faults.rehearsing import IS_LONG, in_long_form
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
 
-FOLDS = 5 if IS_LONG else 3
+FOLDS = 5 if IS_LONG else 2
 RECIPE = [*TINY, "train.epochs=3", "train.log_every=1", f"split.folds={FOLDS}", "run.name=cv"]
 ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "CANCELLED")
 POOLED = ("predictions.csv", "cross_validation.json")
