@@ -244,3 +244,18 @@ def test_training_refuses_a_file_that_is_in_two_parts(planted: Any, tmp_path: Pa
 
     assert done.returncode == 2, done.stderr
     assert "line 9: mri of case case_0008 is the same file as cohort.csv line 8: mri of case case_0007" in done.stderr
+
+
+def test_a_process_that_is_killed_costs_the_images_that_it_had_in_hand(clean: Path, tmp_path: Path) -> None:
+    done = run_command(
+        "check", f"data.csv={clean / 'cohort.csv'}", "--out", "out", "--workers", "2", cwd=tmp_path,
+        VWMM_FAULT="phase=read,case=case_0003,do=kill",
+    )  # fmt: skip
+
+    result = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert done.returncode == 2, done.stderr
+    assert [(one["kind"], one["case"], one["modality"]) for one in result["findings"]] == [
+        ("crash", "case_0003", name) for name in ("ct", "mri", "vw_mri")
+    ]
+    assert (result["images"], "SIGKILL" in done.stdout) == (3 * NUM_CASES - 3, True)
+    assert "Traceback" not in done.stderr

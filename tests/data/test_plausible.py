@@ -70,6 +70,10 @@ def test_one_in_the_wrong_column_is_named() -> None:
     assert kinds(ct=facts(CT_LEVELS, header="PT")) == [("wrong_kind", "ct")]
 
 
+def test_a_brain_without_its_skull_has_neither_air_nor_fat() -> None:
+    assert kinds(ct=facts((0.0, 0.0, 80.0, 100.0, 0.0))) == []
+
+
 @pytest.mark.parametrize(
     "levels", [PICTURE, (-32000.0, -20000.0, 900.0, 1000.0, 0.0), (-1024.0, -1000.0, 60000.0, 65535.0, 0.2)]
 )

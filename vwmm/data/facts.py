@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.contents import levels_of, miniature_of, voxel_hash
 from vwmm.data.geometry import check_dims
@@ -37,8 +38,10 @@ class ImageJob:
     """The file, or the folder of a series."""
     modality: Modality
     """What its column holds."""
-    known_as: tuple[str, ...] = ()
-    """The case's and the patient's names."""
+    case: str = ""
+    """The case's name in the CSV."""
+    patient: str = ""
+    """The patient's name in the CSV."""
     has_picture: bool = False
     """Whether a thumbnail is wanted."""
 
@@ -85,6 +88,7 @@ class Unusable:
 
 def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
     """Reads an image and keeps what the check needs of it; an image at fault is `Unusable`, whatever its fault."""
+    FAULTS.at("read", case=job.case)
     try:
         image = read_image(job.path)
         check_dims(image.voxels.shape, job.modality)
@@ -103,7 +107,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         levels=levels_of(image.voxels),
         day=_day(job.path),
         format=format_of(job.path),
-        header=read_header(job.path, known_as=job.known_as),
+        header=read_header(job.path, known_as=(job.case, job.patient)),
         plane=view.voxels if job.has_picture else None,
         plane_spacing_mm=view.spacing_mm,
     )

@@ -19,6 +19,8 @@ _MR_WORDS = {"mr", "mri", "mra", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc"
 # scale, and something in the field of view is at most as dense as fat (-120 to -90 HU; Kamalian et al. 2016,
 # doi:10.1016/B978-0-444-53485-9.00001-5, has -100 to -50 for fat and -1000 for air).
 _LOWEST_HU, _HIGHEST_HU, _FAT_HU = -3100.0, 32767.0, -30.0
+# Below it the image may be a brain without the skull and what is outside, which has no fat either (blood: 80 HU).
+_SOFT_HU = 200.0
 # Air in this share of the voxels, exactly where Hounsfield put it, is found in no MR.
 _AIR_SHARE = 0.01
 
@@ -79,7 +81,7 @@ def _not_hu(facts: ImageFacts) -> str | None:
     lowest, low, high, _, _ = facts.levels
     if low < _LOWEST_HU or high > _HIGHEST_HU:
         return f"{_span(facts)}: outside what Hounsfield units can be ({_LOWEST_HU:g} to {_HIGHEST_HU:g})"
-    if lowest > _FAT_HU:
+    if lowest > _FAT_HU and high > _SOFT_HU:
         return f"{_span(facts)}: neither air nor fat, which are below {_FAT_HU:g} HU; they may be stored values"
     return None
 

@@ -41,7 +41,7 @@ def survey_images(
     """The facts of all images. pictured: names of the cases of which thumbnails are wanted."""
     keys = [(case, name) for case in cases for name in modalities if case.images[name] is not None]
     jobs = [
-        ImageJob(path, modalities[name], tuple({case.name, case.patient}), has_picture=case.name in pictured)
+        ImageJob(path, modalities[name], case.name, case.patient, has_picture=case.name in pictured)
         for case, name in keys
         if (path := case.images[name]) is not None
     ]
