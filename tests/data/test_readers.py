@@ -7,11 +7,9 @@ import logging
 import pickle
 import struct
 import sys
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from PIL import Image as Pillow
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
 from vwmm.data import image, metaimage, nifti
 from vwmm.data.image import KEPT_DTYPES
-from vwmm.data.itk_files import nrrd_shape, read_nrrd
 from vwmm.data.readers import ImageError, check_header, format_of, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -317,7 +314,7 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path, monkeypatch: p
         ({"datatype": 128, "bitpix": 24}, "the voxels are colours (RGB); expected one number per voxel"),
         ({"datatype": 32, "bitpix": 64}, "expected one real number per voxel, found dtype complex64"),
         ({"datatype": 1000}, "the NIfTI header is damaged: data code 1000 not recognized"),
-        ({"vox_offset": np.nan}, "cannot be read as nifti: cannot convert float NaN to integer"),
+        ({"vox_offset": np.nan}, "the NIfTI header is damaged: it says that the voxels begin at byte nan"),
         ({"vox_offset": 1e6}, "the file is truncated: 2,352 bytes of header and voxels, expected 1,002,000"),
         ({"dim": [3, 10, 0, 10, 1, 1, 1, 1]}, "the image has no voxels (10 x 0 x 10)"),
         ({"dim": [3, 10, -5, 10, 1, 1, 1, 1]}, "the image has no voxels (10 x -5 x 10)"),
@@ -456,7 +453,7 @@ def test_truncated_and_damaged_voxels_are_found(name: str, compressed: bool, tmp
     data = next((path for path in tmp_path.iterdir() if "raw" in path.suffix), tmp_path / name)
     content = data.read_bytes()
 
-    for cut in (10, 100, *([2] if compressed and name != "a.nrrd" else [])):  # 2: in the checksum, which teem ignores
+    for cut in (10, 100, *([2] if compressed else [])):  # 2: in the checksum
         data.write_bytes(content[:-cut])
         refusal(tmp_path / name)
     if compressed:
@@ -552,9 +549,9 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(
 
 
 def test_a_large_picture_gives_no_warning(tmp_path: Path) -> None:
-    Pillow.new("1", (20_000, 10_000)).save(tmp_path / "a.png")
+    Pillow.new("1", (11_000, 10_000)).save(tmp_path / "a.png")
 
-    assert check_header(tmp_path / "a.png") == (20_000, 10_000)
+    assert check_header(tmp_path / "a.png") == (11_000, 10_000)
 
 
 def test_postscript_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
@@ -697,27 +694,3 @@ def test_flipped_and_lost_bytes_never_give_anything_but_an_image_error(name: str
             else:
                 text = ""
             assert "\n" not in text
-
-
-def test_nrrd_is_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.nrrd"
-    sitk.WriteImage(itk_image(), str(path))
-    inside, most = 0, 0
-
-    def read(path: Path) -> Any:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.01)
-        inside -= 1
-        raise ImageError("that is enough")
-
-    monkeypatch.setattr("vwmm.data.itk_files._open", read)
-
-    def attempt(number: int) -> None:
-        with pytest.raises(ImageError):
-            (read_nrrd if number % 2 else nrrd_shape)(path)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(attempt, range(16)))
-    assert most == 1

@@ -93,8 +93,13 @@ def shorten(value: Any, limit: int = 60) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "nothing" if value is None or text == "" else text
     text = str(value).lower() if isinstance(value, bool) else text
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal can show: control characters, as names of files may have, are written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 _NAME = "expected a name of letters, digits, '_' and '-', beginning with a letter or digit"

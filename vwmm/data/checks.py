@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from vwmm.config.errors import UserError
+from vwmm.config.explaining import shorten
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.order import num_steps
 from vwmm.data.readers import ImageError, check_header
 from vwmm.data.splits import cases_of, split_cohort
+from vwmm.data.table import MAX_SHOWN
 from vwmm.data.transforms import check_dims
 
 
@@ -39,7 +41,7 @@ def describe_image(case: Case, name: str, cohort: Cohort) -> str:
     assert path is not None
     folder = cohort.csv_path.parent
     shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return f"{cohort.csv_path.name} line {case.line}: {name} {shown}"
+    return f"{cohort.csv_path.name} line {case.line}: {name} {shorten(str(shown), MAX_SHOWN)}"
 
 
 def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> str | None:

@@ -98,26 +98,37 @@ def open_dicom(path: Path) -> Iterator[BinaryIO | None]:
         if not looks_like_dicom(head):
             yield None
         elif DEFLATED.encode() in head[MAGIC_START:]:
-            yield _inflated(path, stream.read())
+            yield _inflated(path, stream)
         else:
             yield stream
 
 
-def _inflated(path: Path, content: bytes) -> BinaryIO:
-    """A deflated file as a plain one (PS3.5 A.5); no more is unpacked than its header and its pixels need."""
+def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
+    """A deflated file as a plain one (PS3.5 A.5); no more is read and unpacked than its header and its pixels need."""
     with only_image_errors("the deflated DICOM file is damaged"):
-        start = MAGIC_START + 16 + int.from_bytes(content[MAGIC_START + 12 : MAGIC_START + 16], "little")
-        meta = content[:start].replace(DEFLATED.encode(), DEFLATED[:-3].encode() + b"\0\0\0")
+        start = MAGIC_START + 16
+        start += int.from_bytes(stream.read(start)[-4:], "little")
+        stream.seek(0)
+        meta = stream.read(start).replace(DEFLATED.encode(), DEFLATED[:-3].encode() + b"\0\0\0")
         engine = zlib.decompressobj(-zlib.MAX_WBITS)
-        head = meta + engine.decompress(content[start:], MAX_HEADER_BYTES)
+        head = meta + _unpacked(stream, engine, MAX_HEADER_BYTES)
         if engine.eof:
             return io.BytesIO(head)
         header = _header(path, io.BytesIO(head), is_whole=False)
         needed = 0 if header is None else math.prod(header.shape) * header.num_bits // 8
-        rest = engine.decompress(engine.unconsumed_tail, needed + SLACK)
-        if not engine.eof and not engine.unconsumed_tail:
+        rest = _unpacked(stream, engine, needed + SLACK)
+        if not engine.eof and len(rest) < needed + SLACK:
             raise ImageError("the deflated DICOM file is truncated")
         return io.BytesIO(head + rest)
+
+
+def _unpacked(stream: BinaryIO, engine: Any, limit: int) -> bytes:
+    """What the stream holds, up to `limit` bytes."""
+    parts, size = [], 0
+    while size < limit and not engine.eof and (packed := engine.unconsumed_tail or stream.read(MAX_HEADER_BYTES)):
+        parts.append(engine.decompress(packed, limit - size))
+        size += len(parts[-1])
+    return b"".join(parts)
 
 
 def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xxhash
 
-from vwmm.data import itk_files, metaimage
+from vwmm.data import metaimage, nrrd
 from vwmm.data.dicom import files_in
 from vwmm.data.image import ImageError
 
@@ -21,7 +21,7 @@ from vwmm.data.image import ImageError
 RACY_S = 2.0
 _HEX = 32
 # Formats whose header may name another file.
-_DATA_FILES = {".nrrd": itk_files.nrrd_data_file, **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
+_DATA_FILES = {".nrrd": nrrd.data_file, **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
 
 
 @dataclass(frozen=True)

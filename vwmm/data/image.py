@@ -1,12 +1,15 @@
 """What every reader gives, and what it refuses."""
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from vwmm.config.explaining import printable
 
 # LPS (DICOM, ITK) to RAS (NIfTI, MONAI): the first two axes point the other way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -16,7 +19,10 @@ MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 
 
 class ImageError(ValueError):
-    """An image that cannot be used, and why."""
+    """An image that cannot be used, and why: one line, whatever names a file or its header has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,13 @@ def check_voxels(image: Image) -> None:
 
 def check_beside(path: Path, name: str) -> None:
     """ImageError unless the data file that a header names is one file in the header's own folder."""
-    is_plain = bool(name) and "%" not in name and not re.match(r"(?i)LIST\b", name) and Path(name).name == name
+    is_plain = (
+        bool(name) and not {"%", "\0"} & {*name} and not re.match(r"(?i)LIST\b", name) and Path(name).name == name
+    )
     data = path.parent / name
     if not is_plain or data.resolve().parent != path.parent.resolve():
         raise ImageError(f"its voxels are in {name[:100]!r}; expected one file in the header's own folder")
-    if not data.is_file():
+    if not os.path.isfile(data):  # without an error for a name that is too long
         raise ImageError(f"its voxels are in {name[:100]!r}, which is not there")
 
 
@@ -119,5 +127,5 @@ def in_words(error: BaseException, path: Path) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else error.__class__.__name__  # ITK's explanation is the last line
     text = re.sub(r"^(sitk::|ITK )?ERROR: |\w+\(0x[0-9a-f]+\): ", "", text)
-    text = re.sub(r"\w+\(0x[0-9a-f]+\): ", "", text)
+    text = re.sub(r"\w+\(0x[0-9a-f]+\): | at 0x[0-9a-f]+", "", text)
     return text.replace(f"{path.parent}/", "")[:200]

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import category
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
@@ -145,7 +146,7 @@ class _Reader:
         for key, column in missing.items():
             self.note(1, f"column {column!r} is missing (found: {found}); rename it there, or set {key}")
         folders = {f"modalities.{name}.folder": m.folder for name, m in self.modalities.items() if m.folder is not None}
-        absent = {k: f for k, f in {"data.root": "", **folders}.items() if not (self.root / f).is_dir()}
+        absent = {k: f for k, f in {"data.root": "", **folders}.items() if not os.path.isdir(self.root / f)}
         self.problems += [f"{key}: folder not found: {self.root / folder}" for key, folder in absent.items()]
         if missing or absent:
             raise UserError(self.problems)
@@ -162,6 +163,7 @@ class _Reader:
             return None
         if not patient and columns.patient in row:
             self.note(line, f"case {name}: column {columns.patient!r} is empty: fill it in, or leave the column out")
+        self._check_one_line(line, row)
         before = len(self.problems)
         images = {modality: self._image(line, modality, row) for modality in self.modalities}
         if not any(images.values()) and len(self.problems) == before:
@@ -177,6 +179,13 @@ class _Reader:
             site=row.get(columns.site),
             extra={key: value for key, value in row.items() if key not in self._own_columns()},
         )
+
+    def _check_one_line(self, line: int, row: dict[str, str]) -> None:
+        """What stands in messages, tables and figures has no line breaks and no control characters."""
+        columns = self.data.columns
+        for column in (columns.case, columns.patient, columns.label, columns.site):
+            if any(category(c) in ("Cc", "Zl", "Zp") for c in row.get(column, "")):
+                self.note(line, f"column {column!r} has a line break or a control character: {row[column]!r}")
 
     def _own_columns(self) -> set[str]:
         columns: Columns = self.data.columns
@@ -239,13 +248,30 @@ class _Reader:
         except OSError as error:  # a name too long, a circle of links, no permission
             self.note(line, f"{name}: {shown}: {error.strerror}")
             return None
+        except ValueError:  # letters that this machine's names of files cannot have
+            self.note(line, f"{name}: {shown}: no name of a file; is the language of this machine set to UTF-8?")
+            return None
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             self.note(line, f"{name}: {shown} is neither a file nor a folder")
             return None
-        if not self.data.allow_outside_root and not Path(os.path.realpath(path)).is_relative_to(self.real_root):
-            self.note(line, f"{name}: {shown} leaves {self.root}; if meant: data.allow_outside_root=true")
+        if not self.data.allow_outside_root and (what := self._way_out(path, is_folder=stat.S_ISDIR(mode))) is not None:
+            self.note(line, f"{name}: {shown}{what} leaves {self.root}; if meant: data.allow_outside_root=true")
             return None
         return path.absolute()
+
+    def _way_out(self, path: Path, *, is_folder: bool) -> str | None:
+        """What leads out of the root: the path itself, or a link among a folder's files; None: nothing does."""
+        if not Path(os.path.realpath(path)).is_relative_to(self.real_root):
+            return ""
+        try:
+            links = sorted(entry.name for entry in os.scandir(path) if entry.is_symlink()) if is_folder else []
+        except OSError:  # the reader will say so
+            return None
+        for link in links:
+            target = Path(os.path.realpath(path / link))
+            if os.path.isfile(target) and not target.is_relative_to(self.real_root):
+                return f" has a link {shorten(link)!r} that"
+        return None
 
     def _check_unique(self, cases: list[Case]) -> None:
         first: dict[str, int] = {}

@@ -4,13 +4,14 @@ The header is text, a key and a value a line, and ends with the name of the file
 (https://itk.org/Wiki/ITK/MetaIO/Documentation). Only LOCAL or a file beside the header is read.
 """
 
-import zlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_beside, check_shape
+from vwmm.data.packed import check_ratio, check_truncated, read_packed, read_part
 
 SUFFIXES = (".mha", ".mhd")
 MAX_HEADER_BYTES = 2**16
@@ -26,36 +27,53 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Voxels, affine and unit."""
     header, start = _read_header(path)
     shape, dtype = _shape(header), _dtype(header)
-    needed = int(np.prod(shape)) * dtype.itemsize
-    name = header["ElementDataFile"]
-    if name == "LOCAL":
-        content = path.read_bytes()[start:]
-    else:
-        check_beside(path, name)
-        content = (path.parent / name).read_bytes()
+    file, start, needed = _place(path, header, start)
     if _flag(header, "CompressedData"):
-        content = _unpack(content, needed)
-    elif (skipped := int(header.get("HeaderSize", "0"))) != 0:
-        content = content[-needed:] if skipped < 0 else content[skipped:]
-    if len(content) < needed:
-        raise ImageError(f"the file is truncated: {len(content):,} bytes of voxels, expected {needed:,}")
+        content = read_packed(file, start, needed)
+    else:
+        content = read_part(file, start, needed)
+        check_truncated(len(content), needed)
     voxels = np.frombuffer(content, dtype, needed // dtype.itemsize).reshape(shape, order="F")
     return as_voxels(voxels), _affine(header, len(shape)), "unknown"
 
 
 def metaimage_shape(path: Path) -> tuple[int, ...]:
-    """The shape, from the header."""
-    header, _ = _read_header(path)
-    if header["ElementDataFile"] != "LOCAL":
-        check_beside(path, header["ElementDataFile"])
-    _dtype(header)
-    return _shape(header)
+    """The shape, from the header; too few bytes for it are found."""
+    header, start = _read_header(path)
+    shape = _shape(header)
+    file, start, needed = _place(path, header, start)
+    size = file.stat().st_size - start
+    if _flag(header, "CompressedData"):
+        check_ratio(size, needed)
+    else:
+        check_truncated(size, needed)
+    _affine(header, len(shape))
+    return shape
 
 
 def data_file(path: Path) -> Path | None:
     """The file beside a header that has the voxels; None where they are in the header's own file."""
     name = _read_header(path)[0]["ElementDataFile"]
-    return None if name == "LOCAL" else path.parent / name
+    if name == "LOCAL":
+        return None
+    check_beside(path, name)
+    return path.parent / name
+
+
+def _place(path: Path, header: Mapping[str, str], start: int) -> tuple[Path, int, int]:
+    """The file that has the voxels, where they begin there, and how many bytes they have."""
+    needed = int(np.prod(_shape(header))) * _dtype(header).itemsize
+    file, name = path, header["ElementDataFile"]
+    if name != "LOCAL":
+        check_beside(path, name)
+        file, start = path.parent / name, 0
+    text = header.get("HeaderSize", "0")
+    if not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
+        raise ImageError(f"the MetaImage header is damaged: HeaderSize is {text[:40]!r}")
+    if _flag(header, "CompressedData"):
+        return file, start, needed
+    skipped = int(text)
+    return file, start + skipped if skipped >= 0 else max(file.stat().st_size - needed, start), needed
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
@@ -77,11 +95,19 @@ def _flag(header: Mapping[str, str], key: str) -> bool:
 
 def _numbers(header: Mapping[str, str], *keys: str) -> list[float]:
     """The numbers of the first of the keys that there is."""
-    return next(([float(word) for word in header[key].split()] for key in keys if key in header), [])
+    words = next((header[key].split() for key in keys if key in header), [])
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        text = " ".join(words)[:40]
+        raise ImageError(f"the MetaImage header is damaged: expected numbers as {keys[0]}, found {text!r}") from None
 
 
 def _shape(header: Mapping[str, str]) -> tuple[int, ...]:
-    shape = tuple(int(length) for length in _numbers(header, "DimSize"))
+    lengths = _numbers(header, "DimSize")
+    if not all(length.is_integer() for length in lengths):
+        raise ImageError(f"the MetaImage header is damaged: DimSize is {header['DimSize'][:40]!r}")
+    shape = tuple(int(length) for length in lengths)
     if str(len(shape)) != header.get("NDims"):
         raise ImageError("the MetaImage header is damaged: DimSize has not NDims numbers")
     check_shape(shape)
@@ -93,7 +119,7 @@ def _dtype(header: Mapping[str, str]) -> np.dtype:
     if header.get("ElementNumberOfChannels", "1") != "1" or name.endswith("_ARRAY"):
         raise ImageError("the voxels are colours or vectors; expected one number per voxel")
     if name not in ELEMENT_TYPES:
-        raise ImageError(f"expected ElementType to be one of {', '.join(ELEMENT_TYPES)}, found {name!r}")
+        raise ImageError(f"expected ElementType to be one of {', '.join(ELEMENT_TYPES)}, found {name[:40]!r}")
     if "BinaryData" in header and not _flag(header, "BinaryData"):
         raise ImageError("the voxels are written as text; save them with BinaryData = True")
     is_swapped = _flag(header, "BinaryDataByteOrderMSB") or _flag(header, "ElementByteOrderMSB")
@@ -105,19 +131,12 @@ def _affine(header: Mapping[str, str], dims: int) -> np.ndarray:
     axes = _numbers(header, "TransformMatrix", "Rotation", "Orientation") or np.eye(dims).ravel().tolist()
     spacing = _numbers(header, "ElementSpacing", "ElementSize") or [1.0] * dims
     origin = _numbers(header, "Offset", "Position", "Origin") or [0.0] * dims
+    if (len(axes), len(spacing), len(origin)) != (dims * dims, dims, dims):
+        raise ImageError(
+            "the MetaImage header is damaged: TransformMatrix, ElementSpacing or Offset has not NDims numbers"
+        )
     affine = np.eye(4)
     # The matrix lists one axis after the other: they are the columns of the affine.
     affine[:space, :space] = np.array(axes).reshape(dims, dims).T[:space, :space] * np.array(spacing)[:space]
     affine[:space, 3] = origin[:space]
     return LPS_TO_RAS @ affine
-
-
-def _unpack(content: bytes, needed: int) -> bytes:
-    """zlib or gzip data, no more than `needed` bytes of them, their checksum verified."""
-    engine = zlib.decompressobj(wbits=47)
-    unpacked = engine.decompress(content, needed + 1)
-    if len(unpacked) > needed:
-        raise ImageError(f"the voxels unpack to more than the {needed:,} bytes that the header says")
-    if not engine.eof:
-        raise EOFError
-    return unpacked

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vwmm.data.image import ImageError, as_voxels, check_affine, check_dtype, check_shape
+from vwmm.data.packed import SLACK, check_ratio
 
 # What the libraries raise for compressed data that are not what was written.
 DAMAGED: Any
@@ -23,8 +24,8 @@ except ImportError:
     DAMAGED = (gzip.BadGzipFile, zlib.error)
 
 SUFFIXES = (".nii", ".nii.gz")
-# Bytes that may follow the voxels: some programs round up.
-SLACK = 2**20
+# Of the header and its extensions, which lie before the voxels.
+MAX_HEADER_BYTES = 2**26
 GZIP_START = b"\x1f\x8b"
 # bgzip's last block, which is empty (SAMtools' specification of BGZF, 4.1.2).
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -49,9 +50,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
 def nifti_shape(path: Path) -> tuple[int, ...]:
     """The shape from the header. A truncated file is found by its size, without unpacking it where that can be."""
     _, header, needed = _read_header(path)
-    if not path.name.lower().endswith(".gz"):
-        _check_size(path.stat().st_size, needed)
-    elif not _promises(path, needed):
+    if path.name.lower().endswith(".gz") and not _promises(path, needed):
         _check_size(_count_bytes(path, limit=needed + SLACK + 1), needed)
     return tuple(header.get_data_shape())
 
@@ -85,8 +84,15 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
     check_shape(shape)
     check_dtype(header.get_data_dtype())
     check_affine(header.get_best_affine())
-    voxels = int(np.prod(shape, dtype=np.int64))
-    return kind, header, int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+    start = float(header["vox_offset"])
+    if not 0 <= start <= MAX_HEADER_BYTES:
+        raise ImageError(f"the NIfTI header is damaged: it says that the voxels begin at byte {start:.15g}")
+    needed = int(start) + int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize
+    if path.name.lower().endswith(".gz"):
+        check_ratio(path.stat().st_size, needed)
+    else:
+        _check_size(path.stat().st_size, needed)
+    return kind, header, needed
 
 
 def _affine_mm(header: Any) -> np.ndarray:

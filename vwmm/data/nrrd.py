@@ -1,0 +1,216 @@
+"""NRRD files, read here: one long word in a header of ITK's reader ends the whole process.
+
+The header is text, a field and its value a line, up to an empty line (https://teem.sourceforge.net/nrrd/format.html).
+The voxels follow, or are in a file beside the header.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vwmm.data.image import ImageError, as_voxels, check_beside, check_shape
+from vwmm.data.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
+
+MAX_HEADER_BYTES = 2**16
+_TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_DTYPES = {name: dtype for dtype, names in _TYPES.items() for name in names.split(", ")}
+_ENCODINGS = {
+    "raw": "raw", "gz": "zlib", "gzip": "zlib", "bz2": "bzip2", "bzip2": "bzip2",
+    "txt": "text", "text": "text", "ascii": "text", "hex": "hex",
+}  # fmt: skip
+_SPATIAL = ("domain", "space", "time", "???", "none")
+# To RAS, from each space whose axes are the patient's; from any other as from LPS, which is what ITK does.
+_TO_RAS = {
+    "right-anterior-superior": (1, 1), "ras": (1, 1), "left-anterior-superior": (-1, 1), "las": (-1, 1),
+}  # fmt: skip
+
+
+def read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Voxels, affine and unit."""
+    header, start = _read_header(path)
+    sizes, dtype = _sizes(header), _dtype(header)
+    file, start = _place(path, header, start)
+    count = int(np.prod(sizes))
+    encoding = _encoding(header)
+    if encoding == "text":
+        content = read_part(file, start, 64 * count + SLACK)
+        flat = np.array(content.split(maxsplit=count)[:count], dtype=np.float64)
+    elif encoding == "hex":
+        content = read_part(file, start, 4 * count * dtype.itemsize + SLACK)
+        flat = np.frombuffer(bytes.fromhex(content.decode("ascii")), dtype)[:count]
+    elif encoding == "raw":
+        flat = np.frombuffer(read_part(file, start, count * dtype.itemsize), dtype)
+    else:
+        skipped = _number(header, "byteskip")
+        packed = read_packed(file, start, skipped + count * dtype.itemsize, encoding)
+        flat = np.frombuffer(packed, dtype, offset=skipped)
+    check_truncated(flat.size * dtype.itemsize, count * dtype.itemsize)
+    shape = check_shape(tuple(size for size, _ in _spatial(header, sizes)))
+    return as_voxels(flat.reshape(shape, order="F")), _affine(header, sizes), "unknown"
+
+
+def nrrd_shape(path: Path) -> tuple[int, ...]:
+    """The shape, from the header; too few bytes for it are found."""
+    header, start = _read_header(path)
+    sizes, dtype = _sizes(header), _dtype(header)
+    file, start = _place(path, header, start)
+    size, needed = file.stat().st_size - start, int(np.prod(sizes)) * dtype.itemsize
+    if _encoding(header) == "raw":
+        check_truncated(size, needed)
+    else:
+        check_ratio(size, needed)
+    return check_shape(tuple(size for size, _ in _spatial(header, sizes)))
+
+
+def data_file(path: Path) -> Path | None:
+    """The file beside a header that has the voxels; None where they are in the header's own file."""
+    name = _read_header(path)[0].get("datafile")
+    if name is None:
+        return None
+    check_beside(path, name)
+    return path.parent / name
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields, without spaces and capitals in their names, and the place behind the empty line."""
+    header: dict[str, str] = {}
+    with path.open("rb") as stream:
+        if not re.match(rb"NRRD\d{4}\s", stream.readline(64)):
+            raise ImageError("this is not a NRRD file, whatever its name says")
+        while (line := stream.readline(MAX_HEADER_BYTES)).strip(b"\r\n"):
+            if stream.tell() > MAX_HEADER_BYTES:
+                raise ImageError(f"the NRRD header is longer than {MAX_HEADER_BYTES:,} bytes")
+            field, colon, value = line.decode("utf-8", "replace").partition(":")
+            if line.startswith(b"#") or value.startswith("="):  # comments, and keys of other programs
+                continue
+            name = re.sub(r"\s", "", field).lower()
+            if not colon or name in header:
+                what = "stands twice" if colon else "has no value"
+                raise ImageError(f"the NRRD header is damaged: {field.strip()[:40]!r} {what}")
+            header[name] = value.strip()
+        return header, stream.tell()
+
+
+def _place(path: Path, header: Mapping[str, str], start: int) -> tuple[Path, int]:
+    """The file that has the voxels, and where they begin."""
+    name = header.get("datafile")
+    file, start = (path, start) if name is None else (path.parent / name, 0)
+    if name is not None:
+        check_beside(path, name)
+    size, lines, skipped = file.stat().st_size, _number(header, "lineskip"), _number(header, "byteskip")
+    if not (0 <= lines <= MAX_HEADER_BYTES and -1 <= skipped <= size):
+        raise ImageError("the NRRD header is damaged: it skips more than the file has")
+    if lines:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            for _ in range(lines):
+                stream.readline(MAX_HEADER_BYTES)
+            start = stream.tell()
+    encoding = _encoding(header)
+    if skipped == -1:
+        if encoding != "raw":
+            raise ImageError("the NRRD header is damaged: byte skip -1 is for raw voxels only")
+        return file, max(size - int(np.prod(_sizes(header))) * _dtype(header).itemsize, start)
+    return file, start + (skipped if encoding in ("raw", "text", "hex") else 0)
+
+
+def _number(header: Mapping[str, str], field: str) -> int:
+    text = header.get(field, "0")
+    if not re.fullmatch(r"-?\d{1,18}", text, re.ASCII):
+        raise ImageError(f"the NRRD header is damaged: {field} is {text[:40]!r}")
+    return int(text)
+
+
+def _encoding(header: Mapping[str, str]) -> str:
+    name = header.get("encoding", "")
+    if name.lower() not in _ENCODINGS:
+        raise ImageError(f"expected encoding to be one of {', '.join(_ENCODINGS)}, found {name[:40]!r}")
+    return _ENCODINGS[name.lower()]
+
+
+def _dtype(header: Mapping[str, str]) -> np.dtype:
+    name, endian = header.get("type", ""), header.get("endian", "").lower()
+    if name.lower() not in _DTYPES:
+        raise ImageError(f"expected type to be one number per voxel, found {name[:40]!r}")
+    dtype = np.dtype(_DTYPES[name.lower()])
+    if endian not in ("little", "big") and (endian or (dtype.itemsize > 1 and _encoding(header) != "text")):
+        raise ImageError(f"expected endian to be little or big, found {endian[:40]!r}")
+    return dtype.newbyteorder(">" if endian == "big" else "<")
+
+
+def _sizes(header: Mapping[str, str]) -> list[int]:
+    """Of all axes, those of colours and vectors among them."""
+    words = header.get("sizes", "").split()
+    if not all(re.fullmatch(r"\d{1,18}", word, re.ASCII) for word in words) or str(len(words)) != header.get(
+        "dimension"
+    ):
+        raise ImageError("the NRRD header is damaged: `sizes` has not as many numbers as `dimension` says")
+    sizes = [int(word) for word in words]
+    check_shape(tuple(size for size, _ in _spatial(header, sizes)))
+    return sizes
+
+
+def _spatial(header: Mapping[str, str], sizes: list[int]) -> list[tuple[int, int]]:
+    """Size and number of each axis of space; ImageError where voxels are more than one number."""
+    kinds = header.get("kinds", "").lower().split() or ["???"] * len(sizes)
+    if len(kinds) != len(sizes):
+        raise ImageError("the NRRD header is damaged: `kinds` has not as many words as `dimension` says")
+    axes = [(size, axis) for axis, (size, kind) in enumerate(zip(sizes, kinds, strict=True))]
+    if any(size != 1 for size, axis in axes if kinds[axis] not in _SPATIAL):
+        raise ImageError("the voxels are colours or vectors; expected one number per voxel")
+    return [(size, axis) for size, axis in axes if kinds[axis] in _SPATIAL]
+
+
+def _affine(header: Mapping[str, str], sizes: list[int]) -> np.ndarray:
+    """Of the axes of space, to RAS millimetres."""
+    axes = [axis for _, axis in _spatial(header, sizes)][:3]
+    affine = np.eye(4)
+    if "spacedirections" in header:
+        vectors = re.findall(r"none|\([^()]*\)", header["spacedirections"])
+        if len(vectors) != len(sizes):
+            raise ImageError("the NRRD header is damaged: `space directions` has not as many vectors as `dimension`")
+        for column, axis in enumerate(axes):
+            vector = _vector(vectors[axis])
+            affine[: len(vector), column] = vector
+        if len(axes) == 2 and affine[2, :2].any():  # a slice within a patient
+            normal = np.cross(affine[:3, 0], affine[:3, 1])
+            affine[:3, 2] = normal / np.linalg.norm(normal)
+    elif "spacings" in header:
+        spacings = _floats(header["spacings"].split())
+        if len(spacings) != len(sizes):
+            raise ImageError("the NRRD header is damaged: `spacings` has not as many numbers as `dimension`")
+        for column, axis in enumerate(axes):
+            affine[column, column] = spacings[axis]
+    if header.get("spaceorigin", "none") != "none":
+        origin = _vector(header["spaceorigin"])
+        affine[: len(origin), 3] = origin
+    first, second = _TO_RAS.get(header.get("space", "").lower().removesuffix("-time"), (-1, -1))
+    return np.diag([first, second, 1.0, 1.0]) @ affine
+
+
+def _vector(text: str) -> list[float]:
+    """Up to three numbers of `(x,y,z)`."""
+    words = text.strip("()").split(",")
+    if text == "none" or len(words) > 3:
+        raise ImageError(f"the NRRD header is damaged: {text[:40]!r} is no vector in space")
+    return _floats(words)
+
+
+def _floats(words: list[str]) -> list[float]:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise ImageError(f"the NRRD header is damaged: expected numbers, found {' '.join(words)[:40]!r}") from None
