@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from tests.data.making import numbers, write_nifti, write_series
@@ -35,6 +36,8 @@ def test_each_fault_has_its_kind(tmp_path: Path) -> None:
     assert kind(write_nifti(tmp_path / "slice.nii", good[..., :1])) == "dimension"
     assert kind(write_nifti(tmp_path / "time.nii", numbers(4, 4, 4, 3))) == "dimension"
     assert kind(mixed) == "mixed_series"
+    uid = str(pydicom.dcmread(next(mixed.glob("more_*"))).SeriesInstanceUID)
+    assert kind(mixed, Modality(dims=3, size=[8, 8, 8], series=uid)) == "fine"
     assert kind(tmp_path / "gone.nii") == "unreadable"
     assert kind(tmp_path / "image.xyz") == "unreadable"
 
@@ -46,7 +49,7 @@ def test_facts_of_a_volume(tmp_path: Path) -> None:
 
     assert isinstance(found, ImageFacts)
     assert found.shape == (6, 5, 4)
-    assert found.spacing_mm == pytest.approx((0.735, 0.812, 2.526), abs=0.001)
+    assert found.spacing_mm == pytest.approx((0.7, 0.8, 2.5), abs=0.001)
     assert found.day == int(path.stat().st_mtime // 86400)
     assert found.plane is not None
     assert found.plane.shape == (6, 5, 4)

@@ -64,3 +64,13 @@ def test_other_files_have_no_header(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_dates_in_names(name: str, expected: bool) -> None:
     assert has_date(name) == expected
+
+
+def test_of_several_series_in_a_folder_the_one_that_is_asked_for_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    for name, maker in (("one", "First"), ("two", "Second")):
+        path = write_dicom(folder / f"{name}.dcm", numbers(6, 5).clip(0), series=name)
+        rewrite(path, Manufacturer=maker, SeriesDescription=name)
+
+    assert read_header(folder, known_as=("nobody", "0")).scanner == "First"
+    assert read_header(folder, known_as=("nobody", "0"), series="two").scanner == "Second"

@@ -25,8 +25,11 @@ _KINDS = (
     ("expected 2 or 3 dimensions", "dimension"),
     ("expected a volume", "dimension"),
     ("pages; expected one picture", "dimension"),
-    ("DICOM series; expected one", "mixed_series"),
-    ("different orientations", "mixed_series"),
+    ("time series", "dimension"),
+    ("DICOM series: ", "mixed_series"),
+    ("another orientation than the other slices", "mixed_series"),
+    ("is a localizer among the slices", "mixed_series"),
+    ("one series has one", "mixed_series"),
 )
 
 
@@ -90,7 +93,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
     """Reads an image and keeps what the check needs of it; an image at fault is `Unusable`, whatever its fault."""
     FAULTS.at("read", case=job.case)
     try:
-        image = read_image(job.path)
+        image = read_image(job.path, series=job.modality.series)
         check_dims(image.voxels.shape, job.modality)
         view = view_of(job.path, image, job.modality)
     except ImageError as error:
@@ -107,7 +110,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         levels=levels_of(image.voxels),
         day=_day(job.path),
         format=format_of(job.path),
-        header=read_header(job.path, known_as=(job.case, job.patient)),
+        header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series),
         plane=view.voxels if job.has_picture else None,
         plane_spacing_mm=view.spacing_mm,
     )

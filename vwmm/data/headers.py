@@ -20,6 +20,7 @@ IDENTIFIERS = (
 # Values that say nothing.
 _NOTHING = {"", "anonymous", "anonymized", "anonymised", "anon", "none", "unknown", "removed", "na"}
 _SCANNER = ("Modality", "Manufacturer", "ManufacturerModelName", "PatientIdentityRemoved")
+_SERIES = ("SeriesInstanceUID", "SeriesDescription")
 _DATE = re.compile(r"(?<!\d)(19|20)\d\d[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 # Shorter pieces of a name are parts of other words.
 _MIN_PIECE = 4
@@ -37,11 +38,11 @@ class Header:
     """Keywords that are filled in with something else than the CSV's own names; `file name` among them."""
 
 
-def read_header(path: Path, *, known_as: Sequence[str]) -> Header:
+def read_header(path: Path, *, known_as: Sequence[str], series: str | None = None) -> Header:
     """Of a DICOM file, or of the first file of a series; empty for all other formats and for what cannot be read.
 
     known_as: the case's and the patient's names in the CSV. A value that is one of these, or has one in it, is taken
-    for a pseudonym.
+    for a pseudonym. series: of a folder, the one that counts, by UID or description.
     """
     try:
         kind = format_of(path)
@@ -51,7 +52,9 @@ def read_header(path: Path, *, known_as: Sequence[str]) -> Header:
         return Header()
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     for file in files:
-        if (found := _read(file)) is not None:
+        found = _read(file)
+        is_other = series is not None and path.is_dir() and series not in [_text(found, key).strip() for key in _SERIES]
+        if found is not None and not is_other:
             return _header_of(found, path, known_as)
     return Header()
 
@@ -62,7 +65,7 @@ def _read(file: Path) -> Any:
     try:
         # Without a preamble GDCM reads a file as well, so `force`.
         found = pydicom.dcmread(
-            file, stop_before_pixels=True, force=True, specific_tags=[*_SCANNER, *IDENTIFIERS, "SOPClassUID"]
+            file, stop_before_pixels=True, force=True, specific_tags=[*_SCANNER, *_SERIES, *IDENTIFIERS, "SOPClassUID"]
         )
         return found if "SOPClassUID" in found or "Modality" in found else None
     except Exception:  # whatever a damaged file makes of it, the reader of the voxels says what is wrong
