@@ -19,6 +19,8 @@ import pandas as pd
 
 RECIPE = ["--config", "configs/demo.yaml"]
 MODALITIES = ["vw_mri", "mri", "ct"]
+# Half of the patients validated on, for a small error; batch norm that sees more than a few images at a time.
+OVERRIDES = ["split.val_fraction=0.5", "train.batch_size=16", "train.micro_batch_size=8"]
 SCORES = ("loss", "accuracy", "auroc")
 SIDES = {"all": "all", "epochs": "complete, same epochs", "steps": "complete, same steps"}
 
@@ -60,8 +62,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--missing", type=float, default=0.3)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("overrides", nargs="*", default=["split.val_fraction=0.5"])
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("overrides", nargs="*", default=OVERRIDES)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
