@@ -132,6 +132,7 @@ def _child(seed: int, numbers: range, kinds: list[str], scratch: Path, pipe: int
         said = os.open(scratch / "said", os.O_CREAT | os.O_RDWR)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="backslashreplace", closefd=False)
         warnings.simplefilter("always")
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MAX_BYTES

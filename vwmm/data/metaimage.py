@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_beside, check_shape
+from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_affine, check_beside, check_shape
 from vwmm.data.packed import check_ratio, check_truncated, read_packed, read_part
 
 SUFFIXES = (".mha", ".mhd")
@@ -47,7 +47,7 @@ def metaimage_shape(path: Path) -> tuple[int, ...]:
         check_ratio(size, needed)
     else:
         check_truncated(size, needed)
-    _affine(header, len(shape))
+    check_affine(_affine(header, len(shape)))
     return shape
 
 

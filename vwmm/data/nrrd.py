@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import ImageError, as_voxels, check_beside, check_shape
+from vwmm.data.image import ImageError, as_voxels, check_affine, check_beside, check_shape
 from vwmm.data.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
 
 MAX_HEADER_BYTES = 2**16
@@ -72,6 +72,7 @@ def nrrd_shape(path: Path) -> tuple[int, ...]:
         check_truncated(size, needed)
     else:
         check_ratio(size, needed)
+    check_affine(_affine(header, sizes))
     return check_shape(tuple(size for size, _ in _spatial(header, sizes)))
 
 

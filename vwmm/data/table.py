@@ -134,7 +134,7 @@ def _read_text(path: Path, key: str) -> str:
             f"{path.name}: more than {MAX_BYTES:,} bytes: this is no table of cases, or has columns too many"
         )
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode().lstrip("\ufeff")  # a byte order mark, or two of two programs
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise UserError(f"{path.name} line {line}: not UTF-8 text; save the table as 'CSV UTF-8'") from error

@@ -1,0 +1,231 @@
+"""A corpus of malformed inputs through the user's command: each is named with its line and a reason, within limits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.data.fuzzing import KINDS, fuzz
+from tests.data.making_malformed import Entry, write_images
+from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_tables
+
+MAX_BYTES = 2**31
+ONE = ["modalities.vw_mri=null", "modalities.ct=null", "modalities.mri.dims=2", "modalities.mri.size=[32,32]"]
+# Nothing of this is for a user.
+INNARDS = re.compile(r"Traceback|site-packages|0x[0-9a-f]{5}|Warning|\.py\b|[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+READ_WHOLE = """
+import sys
+from vwmm.config.loading import read_config
+from vwmm.data.checks import describe_image
+from vwmm.data.manifest import survey_cohort
+from vwmm.data.readers import ImageError, read_image
+config = read_config([], sys.argv[1:]).config
+cohort, _ = survey_cohort(config.data, config.modalities)
+for case in cohort.cases:
+    if case.images["mri"] is not None:
+        try:
+            read_image(case.images["mri"])
+        except ImageError as error:
+            print(f"{describe_image(case, 'mri', cohort)}: {error}")
+"""
+CHECK_EACH = """
+import contextlib, io, json, signal, sys
+from vwmm.check import main
+told = {}
+for name in sys.argv[2:]:
+    signal.alarm(30)
+    with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main([f"data.csv={name}.csv", *sys.argv[1].split()])
+    told[name] = [code, errors.getvalue(), out.getvalue()]
+print(json.dumps(told))
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    """Its exit code."""
+    out: str
+    """What it wrote for people and programs, both together."""
+    peak_bytes: int
+    """Its largest resident memory."""
+
+
+def run_limited(arguments: list[str], cwd: Path, timeout_s: float = 120) -> Ended:
+    """Python with a limit of time; its memory is measured."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (cwd.parent / "out.txt").open("w+") as out:
+        process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=out, stderr=out)
+        begin, ended = time.monotonic(), 0
+        while not ended:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if not ended and time.monotonic() - begin > timeout_s:
+                process.kill()
+                pytest.fail(f"{arguments[:3]} did not end within {timeout_s} s")
+            time.sleep(0.05)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        return Ended(process.returncode, out.read(), usage.ru_maxrss * 1024)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of everything below a folder."""
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Entry]]:
+    folder = tmp_path_factory.mktemp("malformed") / "hospital"
+    return folder, write_images(folder)
+
+
+def problems_by_line(text: str) -> dict[int, str]:
+    """What is said of each line of cohort.csv."""
+    found = re.findall(r"^(?:  - )?cohort\.csv line (\d+): (.*)$", text, re.MULTILINE)
+    return {int(line): problem for line, problem in found}
+
+
+def as_shown(path: str) -> str:
+    """A path within a message: long ones are cut, control characters are written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)[:100]
+
+
+def test_the_corpus_is_large() -> None:
+    """Of images there are more than a hundred besides: the tests below count them."""
+    assert len(MALFORMED) + len(NO_FILES) >= 60
+    assert len(FINE) >= 15
+
+
+def assert_each_is_named(entries: list[Entry], problems: dict[int, str], *, header_only: bool) -> None:
+    wrong = []
+    for entry in entries:
+        if header_only and not entry.is_seen_in_header:
+            continue
+        problem = problems.get(entry.line, "NOT REFUSED")
+        if as_shown(entry.path) not in problem or not re.search(entry.reason, problem):
+            wrong.append(f"line {entry.line}: {entry.path[:60]!r}: expected {entry.reason!r}: {problem}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_malformed_image_is_named_with_its_line_by_one_check(images: tuple[Path, list[Entry]]) -> None:
+    folder, entries = images
+    assert len(entries) >= 200
+    before = snapshot(folder.parent)
+
+    ended = run_limited(["-m", "vwmm", "check", "data.csv=cohort.csv", *ONE], folder)
+
+    assert ended.code == 2, ended.out
+    assert not INNARDS.search(ended.out), INNARDS.findall(ended.out)
+    assert ended.peak_bytes < MAX_BYTES
+    assert {**snapshot(folder.parent), **before} == {**before, **snapshot(folder.parent)}
+    assert {Path(path).name for path in snapshot(folder.parent).keys() - before.keys()} <= {"out.txt"}
+    assert_each_is_named(entries, problems_by_line(ended.out), header_only=True)
+
+
+def test_what_shows_in_the_voxels_is_named_when_the_image_is_read(images: tuple[Path, list[Entry]]) -> None:
+    folder, entries = images
+    before = snapshot(folder)
+
+    ended = run_limited(["-c", READ_WHOLE, "data.csv=cohort.csv", *ONE], folder)
+
+    assert ended.code == 0, ended.out
+    assert not INNARDS.search(ended.out), INNARDS.findall(ended.out)
+    assert ended.peak_bytes < MAX_BYTES
+    assert snapshot(folder) == before
+    found = problems_by_line(ended.out)
+    rows = problems_by_line(run_limited(["-m", "vwmm", "check", "data.csv=cohort.csv", *ONE], folder).out)
+    assert_each_is_named(entries, {**rows, **found}, header_only=False)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """What `vwmm check` says of every table: exit code, problems, summary."""
+    folder = tmp_path_factory.mktemp("tables") / "hospital"
+    write_tables(folder)
+    before = snapshot(folder)
+
+    ended = run_limited(["-c", CHECK_EACH, " ".join(ONE), *MALFORMED, *FINE, *NO_FILES], folder)
+
+    assert ended.code == 0, ended.out[-2000:]
+    assert snapshot(folder) == before
+    assert ended.peak_bytes < MAX_BYTES
+    (line,) = ended.out.splitlines()
+    told: dict[str, tuple[int, str, str]] = json.loads(line)
+    return told
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_each_malformed_table_is_named_with_its_line(name: str, told: dict[str, tuple[int, str, str]]) -> None:
+    code, problems, _ = told[name]
+
+    assert code == 2
+    assert re.search(rf"^  - {name}\.csv(:| line \d+:)", problems, re.MULTILINE), problems
+    assert re.search(MALFORMED[name][1], problems), problems
+    assert not INNARDS.search(problems)
+    assert max(len(line) for line in problems.splitlines()) < 400
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_a_path_that_is_no_table_is_named(name: str, told: dict[str, tuple[int, str, str]]) -> None:
+    code, problems, _ = told[name]
+
+    assert code == 2
+    assert re.search(NO_FILES[name], problems), problems
+    assert not INNARDS.search(problems)
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_what_is_odd_but_fine_reads_right(name: str, told: dict[str, tuple[int, str, str]]) -> None:
+    code, problems, summary = told[name]
+
+    assert (code, problems) == (0, "")
+    assert summary.partition("\n")[0].endswith(f"{name}.csv: 4 cases of 4 patients, no problem found")
+    assert re.findall(r"^  (\w)\s+1\s+1$", summary, re.MULTILINE) == ["a", "b"]
+    assert "mri: 4 images, 0 missing" in summary
+
+
+def test_a_few_hundred_mutated_inputs_give_no_finding(tmp_path: Path) -> None:
+    outcome = fuzz(0, folder=tmp_path, count=25 * len(KINDS))
+
+    assert not outcome.findings
+    assert outcome.count == 25 * len(KINDS)
+    assert set(outcome.read) == set(KINDS)
+    assert sum(outcome.read.values()) > 25
+    assert outcome.peak_bytes < MAX_BYTES
+
+
+def test_the_fuzzer_finds_what_is_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(path: Path) -> None:
+        size = path.stat().st_size
+        if size % 4 == 0:
+            raise KeyError("put there")
+        if size % 4 == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if size % 4 == 2:
+            print("a line", flush=True)
+
+    monkeypatch.setattr("tests.data.fuzzing.check_header", fault)
+
+    outcome = fuzz(0, folder=tmp_path, count=40, kinds=["a.nii"])
+
+    found = " ".join(outcome.findings)
+    assert "a.nii: KeyError: " in found
+    assert "a.nii: died of signal 9" in found
+    assert "a.nii: printed: a line" in found
+    assert list(tmp_path.glob("*/a.nii"))
+
+
+def test_memory_is_measured(tmp_path: Path) -> None:
+    ended = run_limited(["-c", "x = bytearray(300_000_000); print(len(x))"], tmp_path)
+
+    assert ended.peak_bytes > 300_000_000
