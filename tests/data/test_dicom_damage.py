@@ -29,7 +29,7 @@ from tests.conftest import ROOT
 from tests.data.making_dicom import PYDICOM, real, save, slice_of, write_frames, write_slices
 from tests.data.test_dicom import edit, quietly, setting, slices
 from tests.data.test_readers import refusal, refusals
-from vwmm.data import dicom_pixels, dicom_stream
+from vwmm.data import dicom_header, dicom_pixels, dicom_stream
 from vwmm.data.dicom_pixels import frame_size
 from vwmm.data.image import ImageError
 from vwmm.data.readers import check_header, read_image
@@ -231,6 +231,18 @@ def test_a_deflated_bomb_is_not_unpacked(tmp_path: Path) -> None:
     attempt(path, read_image)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_deflated_file_is_unpacked_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = example(tmp_path / "a.dcm", DeflatedExplicitVRLittleEndian)
+    expected = read_image(path).voxels
+    content = path.read_bytes()
+    plain = zlib.decompress(content[144 + int.from_bytes(content[140:144], "little") :], -15)
+    header_bytes = plain.index(b"\xe0\x7f\x10\x00") + 20
+    monkeypatch.setattr(dicom_header, "MAX_HEADER_BYTES", header_bytes)
+    monkeypatch.setattr(dicom_header, "CHUNK_BYTES", 100)
+
+    np.testing.assert_array_equal(read_image(path).voxels, expected)
 
 
 def test_sequences_within_sequences_without_end_are_refused(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +17,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.fuzzing import KINDS, fuzz
-from tests.data.making_malformed import Entry, write_images
+from tests.data.making_malformed import SUFFIXES, Entry, write_images
 from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_tables
+from tests.data.mutating import valid
+from vwmm.config.schema import Data, Modality
+from vwmm.data.checks import check_images
+from vwmm.data.manifest import survey_cohort
 
 MAX_BYTES = 2**31
 ONE = ["modalities.vw_mri=null", "modalities.ct=null", "modalities.mri.dims=2", "modalities.mri.size=[32,32]"]
@@ -61,9 +68,11 @@ class Ended:
     """Its largest resident memory."""
 
 
-def run_limited(arguments: list[str], cwd: Path, timeout_s: float = 120) -> Ended:
+def run_limited(
+    arguments: list[str], cwd: Path, *, variables: Mapping[str, str] | None = None, timeout_s: float = 120
+) -> Ended:
     """Python with a limit of time; its memory is measured."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(variables or {})}
     with (cwd.parent / "out.txt").open("w+") as out:
         process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=out, stderr=out)
         begin, ended = time.monotonic(), 0
@@ -192,6 +201,79 @@ def test_what_is_odd_but_fine_reads_right(name: str, told: dict[str, tuple[int, 
     assert summary.partition("\n")[0].endswith(f"{name}.csv: 4 cases of 4 patients, no problem found")
     assert re.findall(r"^  (\w)\s+1\s+1$", summary, re.MULTILINE) == ["a", "b"]
     assert "mri: 4 images, 0 missing" in summary
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder that everybody may look into, and no right to read what nobody may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def without_rights(function: Callable[[], list[str]]) -> list[str]:
+    """The result of a function that is called as nobody, if we are root."""
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(65534)
+    try:
+        return function()
+    finally:
+        if was_root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_is_named(unprivileged: Path) -> None:
+    write_tables(unprivileged / "tables")
+    table, folder = unprivileged / "tables" / "plain.csv", unprivileged / "tables" / "series"
+    shutil.copy(folder.parent / "1.png", folder.parent / "2.png")
+    folder.mkdir()
+    (folder.parent / "shut").mkdir()
+    table.write_text(table.read_text().replace("p1,a,1", "p1,a,2").replace("p2,a,1.png", "p2,a,series").replace(
+        "p3,b,1.png", "p3,b,shut/1.png"))  # fmt: skip
+    for path in (folder, folder.parent / "2.png", folder.parent / "shut"):
+        path.chmod(0)
+    data, modalities = Data(csv=str(table)), {"mri": Modality(dims=2, size=[32, 32])}
+
+    def problems() -> list[str]:
+        cohort, found = survey_cohort(data, modalities)
+        return found + ([] if cohort is None else check_images(cohort, modalities))
+
+    assert without_rights(problems) == [
+        "plain.csv line 4: mri: shut/1.png: Permission denied",
+        "plain.csv line 2: mri 2.png: cannot be read as picture: Permission denied",
+        "plain.csv line 3: mri series: cannot be read as dicom series: Permission denied",
+    ]
+    table.chmod(0)
+    assert without_rights(problems) == [f"data.csv: {table} cannot be read: Permission denied"]
+
+
+def test_letters_that_a_machine_cannot_write_are_no_traceback(tmp_path: Path) -> None:
+    folder = tmp_path / "hospital"
+    write_tables(folder)
+    (folder / "a.csv").write_text((folder / "plain.csv").read_text().replace("p1,a,1", "p1,a,\u00e4"), encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    ended = run_limited(["-m", "vwmm", "check", "data.csv=a.csv", *ONE], folder, variables=plain)
+
+    assert ended.code == 2
+    assert "a.csv line 2: mri: \\xe4.png: no name of a file; is the language of this machine set to UTF-8?" in ended.out
+    assert not INNARDS.search(ended.out)
+
+
+@pytest.mark.parametrize("name", [name for name in SUFFIXES if name not in ("a.nii", "a.nii.gz")])
+def test_what_follows_an_image_is_not_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "hospital" / name
+    path.parent.mkdir()
+    path.write_bytes(valid(name))
+    with path.open("ab") as stream:
+        stream.truncate(2**36)  # zeros without room on the disk
+    script = "import sys, pathlib; from vwmm.data.readers import *; p = pathlib.Path(sys.argv[1])"
+
+    ended = run_limited(["-c", f"{script}; print(check_header(p) == read_image(p).voxels.shape)", str(path)], tmp_path)
+
+    assert (ended.code, ended.out) == (0, "True\n")
+    assert ended.peak_bytes < 2**29
 
 
 def test_a_few_hundred_mutated_inputs_give_no_finding(tmp_path: Path) -> None:

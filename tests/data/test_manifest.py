@@ -321,6 +321,50 @@ def test_a_path_out_of_the_root_can_be_allowed(root: Path) -> None:
     assert image.samefile(root / "1.png")
 
 
+def test_a_link_among_a_folders_files_leads_out_of_the_root_only_where_that_is_allowed(root: Path) -> None:
+    data = root / "data"
+    (data / "series").mkdir(parents=True)
+    for name in ("1.png", "2.png"):
+        (data / name).write_bytes(b"x")
+    (data / "series" / "within").symlink_to(data / "1.png")
+    (data / "series" / "up").symlink_to(root)  # a folder, which is not looked into
+    (data / "series" / "dead").symlink_to(root / "nothing")
+    lines = changed(2, "1.png", "series")
+
+    assert problems_of(data, lines) == []
+    (data / "series" / "out").symlink_to(root / "1.png")
+    assert problems_of(data, lines) == [
+        f"cohort.csv line 2: mri: series has a link 'out' that leaves {data}; if meant: data.allow_outside_root=true"
+    ]
+    assert problems_of(data, lines, allow_outside_root=True) == []
+
+
+@pytest.mark.parametrize("column", ["case", "patient", "label", "site"])
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\x9b", "\u2028"])
+def test_what_stands_in_messages_has_no_control_characters(column: str, character: str, root: Path) -> None:
+    rows = [[*line.split(","), "site" if n == 0 else "north"] for n, line in enumerate(GOOD)]
+    place = rows[0].index(column)
+    rows[2][place] = rows[2][place][:1] + character + rows[2][place][1:] + "x"
+    write_csv(root / "cohort.csv", rows)
+
+    problems = survey_cohort(Data(csv=str(root / "cohort.csv")), TWO)[1]
+
+    assert problems[0].startswith(f"cohort.csv line 3: column '{column}' has a line break or a control character: ")
+    assert all(problem.isprintable() for problem in problems)
+
+
+@pytest.mark.parametrize("column", ["data.root", "modalities.mri.folder"])
+def test_a_folder_of_a_long_name_is_not_found(column: str, root: Path) -> None:
+    name = "x" * 5000
+    if column == "data.root":
+        (problem,) = problems_of(root, GOOD, TWO, root=name)
+    else:
+        changed_folder = {**ORIGINAL, "mri": Modality(dims=2, size=[32, 32], folder=name)}
+        (problem, *_) = problems_of(root, original(root), changed_folder)
+
+    assert problem.startswith(f"{column}: folder not found: ")
+
+
 def test_dots_after_a_link_lead_to_the_file_that_was_looked_at(root: Path) -> None:
     """`link/../1.png` is beside the link's target, not beside the link."""
     (root / "deep" / "er").mkdir(parents=True)

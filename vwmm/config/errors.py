@@ -53,10 +53,15 @@ def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     shown = problems if limit is None else problems[:limit]
     lines = [f"vwmm: {count} to mend before this can run:"]
-    lines += [f"  - {problem}" for problem in shown]
+    lines += [f"  - {printable(problem)}" for problem in shown]
     if len(shown) < len(problems):
         lines.append(f"  ... and {len(problems) - len(shown)} more; `vwmm check` with the same arguments lists all")
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal can show: control characters, as names of files may have, are written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from vwmm.config.errors import printable
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 
 Key = tuple[str, ...]
@@ -95,11 +96,6 @@ def shorten(value: Any, limit: int = 60) -> str:
     text = str(value).lower() if isinstance(value, bool) else text
     text = printable(text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def printable(text: str) -> str:
-    """A text in one line that a terminal can show: control characters, as names of files may have, are written out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 _NAME = "expected a name of letters, digits, '_' and '-', beginning with a letter or digit"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from vwmm.config.errors import RunError, UserError
+from vwmm.config.errors import RunError, UserError, printable
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.image import ImageError
@@ -172,7 +172,7 @@ class CaseDataset:
         if entry is None:
             return None, (0.0, 0.0)
         case = self.cases[index]
-        where = f"line {case.line}, case {case.name}: {name} {case.images[name]}"
+        where = printable(f"line {case.line}, case {case.name}: {name} {case.images[name]}")
         try:
             FAULTS.at("read", case=case.name)
             voxels, levels = self._maps.voxels(entry, self._recipes[name])

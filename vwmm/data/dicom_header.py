@@ -41,6 +41,7 @@ CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.8
 UNITS = ("HU", "inverted", "unknown")
 # A deflated file is unpacked this far to see what it says of itself.
 MAX_HEADER_BYTES = 2**22
+CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
 def _unpacked(stream: BinaryIO, engine: Any, limit: int) -> bytes:
     """What the stream holds, up to `limit` bytes."""
     parts, size = [], 0
-    while size < limit and not engine.eof and (packed := engine.unconsumed_tail or stream.read(MAX_HEADER_BYTES)):
+    while size < limit and not engine.eof and (packed := engine.unconsumed_tail or stream.read(CHUNK_BYTES)):
         parts.append(engine.decompress(packed, limit - size))
         size += len(parts[-1])
     return b"".join(parts)
