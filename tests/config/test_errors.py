@@ -13,6 +13,10 @@ def test_one_problem_is_singular_and_more_are_plural() -> None:
     assert format_problems(["a", "b"]).splitlines()[0] == "vwmm: 2 problems to mend before this can run:"
 
 
+def test_a_problem_is_one_line_whatever_stands_in_it() -> None:
+    assert format_problems(["a\nb \x1b[2J \u202e ä"]).splitlines()[1:] == [r"  - a\nb \x1b[2J \u202e ä"]
+
+
 def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
     problems = [f"problem {number}" for number in range(25)]
 

@@ -133,3 +133,16 @@ def test_the_voxels_of_a_detached_nrrd_belong_to_it(tmp_path: Path) -> None:
     raw.write_bytes(b"abce")
     assert content_hash(header) != content
     assert identify(header) != before
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nrrd"])
+@pytest.mark.parametrize("target", ["/proc/kcore", "../out.raw", "link.raw", "a\0b", "x" * 5000])
+def test_a_file_elsewhere_that_a_header_names_is_not_read(name: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "out.raw").write_bytes(b"x")
+    (tmp_path / "inner" / "link.raw").symlink_to(tmp_path / "out.raw")
+    header = tmp_path / "inner" / name
+    header.write_text(f"ElementDataFile = {target}\n" if name == "a.mhd" else f"NRRD0004\ndata file: {target}\n\n")
+
+    assert files_of(header) == [header]
+    assert len(content_hash(header)) == 32

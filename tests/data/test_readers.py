@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import io
 import logging
+import os
 import pickle
 import struct
 import sys
@@ -694,3 +695,20 @@ def test_flipped_and_lost_bytes_never_give_anything_but_an_image_error(name: str
             else:
                 text = ""
             assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a.xyz"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+
+    assert refusals(tmp_path / name) == {"neither a file nor a folder"}
+
+
+def test_what_a_damaged_header_computes_to_gives_no_warning(tmp_path: Path) -> None:
+    text = MHD.format("LOCAL").replace("DimSize", "ElementSpacing = inf 0 1e300\nDimSize")
+    (tmp_path / "a.mha").write_bytes(text.encode() + numbers(4, 6, 8).tobytes())
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert refusals(tmp_path / "a.mha") == {"the affine is not finite (NaN or infinite)"}
+    assert not seen
