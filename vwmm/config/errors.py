@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import io
 import os
 import sys
 import time
@@ -77,6 +78,9 @@ def is_speaker() -> bool:
 
 def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Runs a command; a UserError becomes its message, once, and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a machine without UTF-8 shows letters as numbers
     try:
         return command(arguments)
     except UserError as error:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from vwmm.config.errors import printable
+
 Gravity = Literal["error", "warning", "note"]
 GRAVITIES: tuple[Gravity, ...] = ("error", "warning", "note")
 
@@ -60,7 +62,11 @@ class Finding:
     modality: str = ""
     """The modality's name."""
     file: str = ""
-    """The file as the CSV has it, or nearly so."""
+    """The file as the CSV has it, or nearly so; control characters are written out."""
+
+    def __post_init__(self) -> None:
+        for name in ("found", "file"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def gravity(self) -> Gravity:
@@ -77,7 +83,7 @@ class Finding:
         """`line 12: case c7: ct ct/7.dcm`, as far as it is known."""
         image = f"{self.modality} {self.file}".strip()
         parts = (f"line {self.line}" if self.line else "", f"case {self.case}" if self.case else "", image)
-        return ": ".join(part for part in parts if part)
+        return printable(": ".join(part for part in parts if part))
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
