@@ -181,9 +181,9 @@ class _Reader:
         )
 
     def _check_one_line(self, line: int, row: dict[str, str]) -> None:
-        """What stands in messages, tables and figures has no line breaks and no control characters."""
+        """What figures and tables have as a heading has no line breaks and no control characters."""
         columns = self.data.columns
-        for column in (columns.case, columns.patient, columns.filename, columns.label, columns.site):
+        for column in (columns.label, columns.site):
             if any(category(c) in ("Cc", "Zl", "Zp") for c in row.get(column, "")):
                 self.note(line, f"column {column!r} has a line break or a control character: {row[column]!r}")
 
