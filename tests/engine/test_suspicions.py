@@ -14,14 +14,14 @@ SMALL = ["modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "mo
 @pytest.mark.parametrize(
     ("words", "noted"),
     [
-        ([], ["2.0 images of mri"]),
-        (["train.micro_batch_size=8"], []),
-        (["train.micro_batch_size=4", "model.modality_dropout=0.25"], ["3.0 images of vw_mri", "1.5 images of mri"]),
-        (["modalities.vw_mri.size=[64,64,64]", "modalities.mri.size=[64,64]"], []),
-        (["model.norm=group"], []),
+        ([], "on average 2.0 of mri: a larger"),
+        (["train.micro_batch_size=8"], None),
+        (["train.micro_batch_size=4", "model.modality_dropout=0.25"], "on average 3.0 of vw_mri, 1.5 of mri: a larger"),
+        (["modalities.vw_mri.size=[64,64,64]", "modalities.mri.size=[64,64]"], None),
+        (["model.norm=group"], None),
     ],
 )
-def test_few_images_of_a_voxel_each_are_noted(words: list[str], noted: list[str]) -> None:
+def test_few_images_of_a_voxel_each_are_noted(words: list[str], noted: str | None) -> None:
     """Half of the cases that are trained on lack the MRI; the one that is validated on has it."""
     image = Path("x.nii")
     cases = [
@@ -31,4 +31,4 @@ def test_few_images_of_a_voxel_each_are_noted(words: list[str], noted: list[str]
     assigned = {case.name: "val" if case.name == "v" else "train" for case in cohort.cases}
     config = load_config([], [*SMALL, "train.micro_batch_size=4", "train.batch_size=16", *words])
     found = few_images(config, cohort, assigned)
-    assert [note.split(" in a micro-batch")[0].removeprefix("batch norm sees ") for note in found] == noted
+    assert found is None if noted is None else noted in str(found)

@@ -14,21 +14,22 @@ _MAX_LINES = 5
 _FEW_IMAGES = 4
 
 
-def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
-    """The modalities whose batch norm sees few images and, in its last layers, one voxel of each."""
-    train, notes = config.train, []
+def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> str | None:
+    """Says where batch norm sees few images and, in its last layers, one voxel of each; None: nowhere."""
+    train, few = config.train, []
     cases = [case for case in cohort.cases if assigned[case.name] == "train"]
     for name, modality in config.modalities.items():
         share = sum(case.images[name] is not None for case in cases) / len(cases)
         seen = train.micro_batch_size * share * (1 - config.model.modality_dropout)
         is_one_voxel = all(voxels_left(length, config.model.backbone) == 1 for length in modality.size)
         if config.model.norm == "batch" and is_one_voxel and seen < min(_FEW_IMAGES, train.micro_batch_size):
-            notes.append(
-                f"batch norm sees {seen:.1f} images of {name} in a micro-batch on average, and one voxel of each in "
-                "its last layers: a larger train.micro_batch_size learns better from such a cohort "
-                "(docs/missing_images.md)"
-            )
-    return notes
+            few.append(f"{seen:.1f} of {name}")
+    if not few:
+        return None
+    return (
+        f"in a micro-batch batch norm sees, of images that one voxel is left of in its last layers, on average "
+        f"{', '.join(few)}: a larger train.micro_batch_size learns better from such a cohort (docs/missing_images.md)"
+    )
 
 
 def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images) -> None:
@@ -39,7 +40,7 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
     leaks, copies = content_leaks(cohort, assigned, images.hashes(cohort))
     if leaks:
         raise UserError(leaks)
-    for note in few_images(config, cohort, assigned):
+    if (note := few_images(config, cohort, assigned)) is not None:
         LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
