@@ -23,7 +23,7 @@ from vwmm.data.checks import check_cohort_to_prepare, check_config
 from vwmm.data.experiment import read_experiment
 from vwmm.data.order import slot_problems
 from vwmm.engine.cross_validation import plan_folds
-from vwmm.engine.launching import launch_file_problems
+from vwmm.engine.launch_file import launch_file_problems
 from vwmm.engine.submission import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep
 

@@ -7,9 +7,8 @@ import struct
 import subprocess
 import sys
 import time
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +33,9 @@ from vwmm.data.dicom_pixels import frame_size
 from vwmm.data.image import ImageError
 from vwmm.data.readers import check_header, read_image
 
+pytestmark = pytest.mark.usefixtures("silence")
+
 NAME = "Mustermann^Erika"
-
-
-@pytest.fixture(autouse=True)
-def silence(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """No reader may print or warn: paths and tags hold patients' names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-    assert capfd.readouterr() == ("", "")
 
 
 def example(path: Path, syntax: str = "") -> Path:

@@ -10,7 +10,7 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,12 @@ from isal import igzip
 from PIL import Image as Pillow
 
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
+from tests.data.making_dicom import itk_affine
 from vwmm.data import image, metaimage, nifti
 from vwmm.data.image import KEPT_DTYPES
 from vwmm.data.readers import ImageError, check_header, format_of, read_image
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@pytest.fixture(autouse=True)
-def silence(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """No reader may print or warn: paths hold patients' names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-    assert capfd.readouterr() == ("", "")
+pytestmark = pytest.mark.usefixtures("silence")
 
 
 @pytest.fixture(params=["isal", "standard"])
@@ -67,17 +59,6 @@ def monai_image(path: Path, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return LoadImage(image_only=True, **options)(path)
-
-
-def itk_affine(source: sitk.Image) -> np.ndarray:
-    """RAS affine of a SimpleITK image, from its points alone."""
-    affine = np.eye(4)
-    affine[:3, 3] = source.TransformIndexToPhysicalPoint((0, 0, 0))
-    for axis in range(3):
-        index = [0, 0, 0]
-        index[axis] = 1
-        affine[:3, axis] = np.array(source.TransformIndexToPhysicalPoint(index)) - affine[:3, 3]
-    return LPS @ affine
 
 
 # --- NIfTI ---------------------------------------------------------------------------------------------------------

@@ -39,9 +39,7 @@ _MAX_FAST_WINDOW = 4096
 def recipe_key(modality: Modality, mode: Mode = "exact") -> str:
     """Every parameter that changes a value, and the versions that matter, as one text."""
     needs_foreground = modality.needs_foreground
-    fields = modality.model_dump(
-        exclude={"column", "folder", "preset"} | ({"foreground"} if not needs_foreground else set())
-    )
+    fields = modality.model_dump(exclude={"column", "folder", "preset", *([] if needs_foreground else ["foreground"])})
     is_respaced = modality.spacing_mm is not None or modality.dims == 3  # any volume may be sheared
     packages = ["monai", "torch"] if is_respaced else ["torch"] if modality.intensity == "z_score" else []
     packages += ["SimpleITK"] if needs_foreground else []
@@ -114,7 +112,8 @@ class Scaling:
 
 
 def _scaling(view: np.ndarray, modality: Modality) -> Scaling:
-    window = tuple(modality.window_hu) if modality.window_hu else None
+    """Of an image as `placed` gives it, before it is respaced."""
+    window = None if modality.window_hu is None else (modality.window_hu[0], modality.window_hu[1])
     if modality.clip_percentiles is not None:
         low, high = (float(bound) for bound in np.percentile(view, modality.clip_percentiles))
         if not np.float32(low) < np.float32(high):
@@ -123,7 +122,7 @@ def _scaling(view: np.ndarray, modality: Modality) -> Scaling:
         window = low, high
     elif window is not None:
         _check_window(window, float(view.min()), float(view.max()))
-    scaling = Scaling(modality.intensity, window, None)  # type: ignore[arg-type]  # mypy knows no length
+    scaling = Scaling(modality.intensity, window, None)
     if modality.intensity != "z_score_foreground":
         return scaling
     values = _windowed(view[foreground(view, modality.foreground)].astype(np.float32), scaling).astype(np.float64)

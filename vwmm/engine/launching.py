@@ -13,15 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
-from vwmm.config.loading import find_shipped
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.schema import Train
 from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
+from vwmm.engine.launch_file import cpu_variable, launch_options
 from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 
 _WORKER, _RUN = "worker-", "run"
@@ -49,7 +45,7 @@ def launch(
         sys.executable,
         "-m",
         "accelerate.commands.launch",
-        *_launch_options(launch_file),
+        *launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
         *_machine_options(os.environ, turn),
         str(script),
@@ -61,7 +57,7 @@ def launch(
             # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
             **os.environ,
-            **_cpu_variable(launch_file),
+            **cpu_variable(launch_file),
             OUTCOME_VARIABLE: str(outcome),
         }
         with collected_signals() as signals:
@@ -76,26 +72,6 @@ def launch(
                 say(f"vwmm: {reason}; the same command goes on from the last checkpoint")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
-
-
-def check_launch_file(launch_file: str | None) -> None:
-    """Raises UserError where `launch` would not start with this launch file."""
-    _launch_options(launch_file)
-    _cpu_variable(launch_file)
-
-
-def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[str]:
-    """Why a recipe cannot be trained as a launch file says, on so many processes; before there are any."""
-    from vwmm.engine.engine_choice import engine_of_launch_file, engine_problems
-
-    try:
-        engine = engine_of_launch_file(_content(launch_file))
-    except UserError as error:
-        return [f"{launch_file}: {text}" for text in error.problems]
-    precision = "" if train.mixed_precision == "auto" else train.mixed_precision
-    return [
-        f"{launch_file}: {text}" for text in engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
-    ]
 
 
 def _outcome(file: Path) -> int | None:
@@ -204,30 +180,6 @@ def _before_launcher() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _launch_options(launch_file: str | None) -> list[str]:
-    if launch_file is not None:
-        found = find_shipped(launch_file)
-        if found is None:
-            raise UserError(f"--launch {launch_file}: file not found (looked in {Path.cwd()} and among vwmm's own)")
-        return ["--config_file", str(found)]
-    import torch
-
-    num_gpus = torch.cuda.device_count()
-    name = "cpu" if num_gpus == 0 else "one_gpu" if num_gpus == 1 else "multi_gpu"
-    file = find_shipped(f"launch/{name}.yaml")
-    assert file is not None, "launch files are part of vwmm"
-    return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
-
-
-def _content(launch_file: str | None) -> dict[str, Any]:
-    found = find_shipped(launch_file) if launch_file else None
-    try:
-        content = yaml.safe_load(found.read_text(encoding="utf-8")) if found else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]:
     """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
     if "VWMM_NUM_MACHINES" not in environment:
@@ -247,29 +199,6 @@ def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]
     if "main_process_port" in values:
         values["main_process_port"] = str(int(values["main_process_port"]) + turn)
     return [word for option, value in values.items() for word in (f"--{option}", value)]
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _cpu_variable(launch_file: str | None) -> dict[str, str]:
-    """Accelerate forgets a launch file's `use_cpu` where it starts several processes; here it is said once more."""
-    uses_cpu = _content(launch_file).get("use_cpu") is True
-    is_asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
-    if launch_file and not uses_cpu and not is_asked and not _has_gpu():
-        raise UserError(
-            f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none, and "
-            "ACCELERATE_USE_CPU=true in the environment takes this file's processes to the CPU"
-        )
-    # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    if not uses_cpu and not is_asked:
-        return {}
-    # DeepSpeed's launcher would look for a GPU and warn that there is none.
-    return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads, "DS_ACCELERATOR": "cpu"}
 
 
 _COLLECTIONS: list[list[int]] = []

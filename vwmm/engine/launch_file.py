@@ -1,0 +1,82 @@
+"""What a launch file of Accelerate's says, before anything is launched with it: its options, its engine, its device."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vwmm.config.errors import UserError
+from vwmm.config.loading import find_shipped
+from vwmm.config.schema import Train
+
+
+def check_launch_file(launch_file: str | None) -> None:
+    """Raises UserError where `launch` would not start with this launch file."""
+    launch_options(launch_file)
+    cpu_variable(launch_file)
+
+
+def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[str]:
+    """Why a recipe cannot be trained as a launch file says, on so many processes; before there are any."""
+    from vwmm.engine.engine_choice import engine_of_launch_file, engine_problems
+
+    try:
+        engine = engine_of_launch_file(_content(launch_file))
+    except UserError as error:
+        return [f"{launch_file}: {text}" for text in error.problems]
+    precision = "" if train.mixed_precision == "auto" else train.mixed_precision
+    return [
+        f"{launch_file}: {text}" for text in engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
+    ]
+
+
+def launch_options(launch_file: str | None) -> list[str]:
+    """What `accelerate launch` is told of it; without one the file that fits the GPUs seen. UserError: no such file."""
+    if launch_file is not None:
+        found = find_shipped(launch_file)
+        if found is None:
+            raise UserError(f"--launch {launch_file}: file not found (looked in {Path.cwd()} and among vwmm's own)")
+        return ["--config_file", str(found)]
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    name = "cpu" if num_gpus == 0 else "one_gpu" if num_gpus == 1 else "multi_gpu"
+    file = find_shipped(f"launch/{name}.yaml")
+    assert file is not None, "launch files are part of vwmm"
+    return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
+
+
+def _content(launch_file: str | None) -> dict[str, Any]:
+    found = find_shipped(launch_file) if launch_file else None
+    try:
+        content = yaml.safe_load(found.read_text(encoding="utf-8")) if found else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def cpu_variable(launch_file: str | None) -> dict[str, str]:
+    """Variables that keep processes on the CPU: of several ones Accelerate forgets the file's `use_cpu`.
+
+    Raises UserError where the file asks for a GPU and none is visible.
+    """
+    uses_cpu = _content(launch_file).get("use_cpu") is True
+    is_asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
+    if launch_file and not uses_cpu and not is_asked and not _has_gpu():
+        raise UserError(
+            f"--launch {launch_file}: asks for a GPU, but none is visible; launch/cpu.yaml needs none, and "
+            "ACCELERATE_USE_CPU=true in the environment takes this file's processes to the CPU"
+        )
+    # train.cpu_threads decides; without the second one Accelerate warns that it chose a number itself.
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    if not uses_cpu and not is_asked:
+        return {}
+    # DeepSpeed's launcher would look for a GPU and warn that there is none.
+    return {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": threads, "DS_ACCELERATOR": "cpu"}
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
