@@ -27,19 +27,22 @@ OPTIONS = {
     "--strict": "exit code 1 where there are warnings",
     "--out DIR": "the folder of the report; without it: checks/ and the name of the configuration, else of the table",
     "--workers N": "worker processes; without it: one for each core",
+    "--timeout-s S": "gives an image up that takes longer to read; without it: 600",
     "--json FILE": "writes check.json there as well",
 }
 REPORT, RESULT = "report.html", "check.json"
 MAX_WORKERS = 16
+TIMEOUT_S = 600
 
 
 def main(arguments: list[str]) -> int:
     """`vwmm check`: prints what was found, and writes the report."""
-    line = parse_command_line(arguments, options=["--out", "--workers", "--json"], flags=["--strict"])
+    line = parse_command_line(arguments, options=["--out", "--workers", "--timeout-s", "--json"], flags=["--strict"])
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     num_workers = _workers(line.options.get("--workers"))
+    timeout_s = _whole("--timeout-s", line.options.get("--timeout-s", str(TIMEOUT_S)), 86400)
     reading = read_config(line.files, line.overrides)
     if reading.problems or reading.config is None:
         problems = reading.problems + cohort_problems(reading)
@@ -53,17 +56,18 @@ def main(arguments: list[str]) -> int:
     )
     extra = Path(line.options["--json"]) if "--json" in line.options else None
     _check_places(config, out, extra)
-    return check(config, out, extra, num_workers=num_workers, is_strict="--strict" in line.options)
+    is_strict = "--strict" in line.options
+    return check(config, out, extra, num_workers=num_workers, timeout_s=timeout_s, is_strict=is_strict)
 
 
-def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, is_strict: bool) -> int:
+def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, timeout_s: float, is_strict: bool) -> int:
     """Reads, compares, writes and says; the exit code."""
     from vwmm.engine.check_report import json_of, lines_of, page_of, summary
     from vwmm.engine.checking import check_everything
     from vwmm.engine.progress import start_log
 
     start_log(is_speaker=True)
-    checked = check_everything(config, num_workers=num_workers)
+    checked = check_everything(config, num_workers=num_workers, timeout_s=timeout_s)
     result = json_of(checked)
     _write(out / REPORT, page_of(checked))
     for path in (out / RESULT, extra):
@@ -109,8 +113,12 @@ def _names_run(overrides: list[str]) -> bool:
 def _workers(option: str | None) -> int:
     if option is None:
         return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-    if not (option.isascii() and option.isdigit() and 1 <= int(option) <= 1024):
-        raise UserError(f"--workers {option}: expected a whole number from 1")
+    return _whole("--workers", option, 1024)
+
+
+def _whole(name: str, option: str, most: int) -> int:
+    if not (option.isascii() and option.isdigit() and len(option) < 7 and 1 <= int(option) <= most):
+        raise UserError(f"{name} {option}: expected a whole number from 1 to {most}")
     return int(option)
 
 

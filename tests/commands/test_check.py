@@ -221,6 +221,7 @@ def test_a_table_with_wrong_rows_is_checked_as_far_as_it_can_be(planted: Any, tm
         (["--workers", "none"], "--workers none: expected a whole number"),
         (["--json", "result.txt"], "--json result.txt: expected the name of a .json file"),
         (["--out", "{folder}"], "is the cohort's own folder"),
+        (["--timeout-s", "0"], "--timeout-s 0: expected a whole number from 1"),
         (["--sheets"], "--sheets: no such option"),
     ],
 )
@@ -246,16 +247,26 @@ def test_training_refuses_a_file_that_is_in_two_parts(planted: Any, tmp_path: Pa
     assert "line 9: mri of case case_0008 is the same file as cohort.csv line 8: mri of case case_0007" in done.stderr
 
 
-def test_a_process_that_is_killed_costs_the_images_that_it_had_in_hand(clean: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "options", "kind", "reason"),
+    [
+        ("kill", (), "crash", "the process that read it was ended by SIGKILL, perhaps for want of memory"),
+        ("hang", ("--timeout-s", "8"), "timeout", "reading it did not end within 8 s"),
+        ("stop", ("--timeout-s", "8"), "timeout", "reading it did not end within 8 s"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_costs_the_images_that_it_had_in_hand(
+    fault: str, options: tuple[str, ...], kind: str, reason: str, clean: Path, tmp_path: Path
+) -> None:
     done = run_command(
-        "check", f"data.csv={clean / 'cohort.csv'}", "--out", "out", "--workers", "2", cwd=tmp_path,
-        VWMM_FAULT="phase=read,case=case_0003,do=kill",
+        "check", f"data.csv={clean / 'cohort.csv'}", "--out", "out", "--workers", "3", *options, cwd=tmp_path,
+        VWMM_FAULT=f"phase=read,case=case_0003,do={fault}",
     )  # fmt: skip
 
     result = json.loads((tmp_path / "out" / "check.json").read_text())
     assert done.returncode == 2, done.stderr
-    assert [(one["kind"], one["case"], one["modality"]) for one in result["findings"]] == [
-        ("crash", "case_0003", name) for name in ("ct", "mri", "vw_mri")
+    assert [(one["kind"], one["case"], one["modality"], one["found"]) for one in result["findings"]] == [
+        (kind, "case_0003", name, reason) for name in ("ct", "mri", "vw_mri")
     ]
-    assert (result["images"], "SIGKILL" in done.stdout) == (3 * NUM_CASES - 3, True)
+    assert result["images"] == 3 * NUM_CASES - 3
     assert "Traceback" not in done.stderr

@@ -81,6 +81,18 @@ def test_a_volume_keeps_its_axes_and_the_input_gets_those_of_the_modality(orient
     assert found.input_spacing_mm == pytest.approx([extents[code] / 2 for code in "RAS"])
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_what_is_cropped_or_padded_keeps_its_voxel_size(orientation: str, tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii", numbers(4, 6, 8), affine_of(orientation))
+
+    found, *_ = view(path, dims=3, size=[5, 5, 5], fit="crop_pad")
+    respaced, *_ = view(path, dims=3, size=[5, 5, 5], fit="crop_pad", spacing_mm=[3, 2, 1])
+
+    spacing = {code: n for pair, n in zip(both_ways(orientation), (1, 2, 3), strict=True) for code in pair}
+    assert found.input_spacing_mm == pytest.approx([spacing[code] for code in "RAS"])
+    assert respaced.input_spacing_mm == (3, 2, 1)
+
+
 @pytest.mark.parametrize("shape", [(1, 6, 8), (6, 1, 8), (6, 8, 1)])
 def test_a_file_with_one_slice_is_that_slice_on_whichever_axis(shape: tuple[int, ...], tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", numbers(*shape), affine_of("RAS"))

@@ -22,6 +22,8 @@ def work(job: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "leaves":
         os._exit(3)
+    if job == "hangs":
+        time.sleep(60)
     if job == "raises":
         raise ValueError("from a worker")
     return job.upper()
@@ -41,6 +43,20 @@ def test_a_job_that_kills_its_process_is_named_and_the_others_are_done(num_worke
         4: "the process that read it ended with code 3",
         6: "the process that read it was ended by SIGABRT",
     }
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_job_that_does_not_end_is_given_up_and_the_others_are_done(num_workers: int) -> None:
+    jobs = ["a", "hangs", "b", "crash", "hangs", "c"]
+
+    results = dict(for_each(work, jobs, num_workers=num_workers, timeout_s=2))
+
+    assert {number: results[number] for number in (0, 2, 5)} == {0: "A", 2: "B", 5: "C"}
+    late = Died("reading it did not end within 2 s", is_late=True)
+    assert results[1] == results[4] == late
+    assert results[3] == Died("the process that read it was ended by SIGABRT")
+    left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    assert [command for command in left if "spawn_main" in " ".join(command)] == []
 
 
 def test_what_a_function_raises_is_raised_here_and_no_process_is_left() -> None:

@@ -24,6 +24,9 @@ KINDS = {
     "table": Kind("error", "A row that cannot be used", "mend the row"),
     "unreadable": Kind("error", "An image that cannot be read", "export the image again, or empty the cell"),
     "crash": Kind("error", "An image whose reading ended its process", "export the image again, or empty the cell"),
+    "timeout": Kind(
+        "error", "An image whose reading did not end", "export the image again; allow more if it is large: --timeout-s"
+    ),
     "empty": Kind("error", "An empty file", "export the image again, or empty the cell"),
     "constant": Kind("error", "An image without content", "export the image again, or empty the cell"),
     "not_finite": Kind("error", "Voxels that are no numbers", "export the image again, or empty the cell"),

@@ -1,15 +1,16 @@
 """Calls a function for each of many jobs in worker processes, and goes on when one of them dies.
 
-A process pool ends as a whole when a process of it is killed, or crashes in a decoder; here the job is named that the
-process had in hand, a new process takes its place, and all other jobs are done.
+A process pool ends as a whole when a process of it is killed, or crashes in a decoder, and waits forever for one that
+hangs; here the job is named that the process had in hand, a new process takes its place, and all other jobs are done.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -22,10 +23,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Died:
-    """A process died over this job."""
+    """A process died over this job, or had to be ended."""
 
     reason: str
     """In words."""
+    is_late: bool = False
+    """Whether it had used up its time."""
 
 
 @dataclass
@@ -35,15 +38,23 @@ class _Worker(Generic[Job]):
     process: Any
     pipe: Connection
     number: int | None = None
+    since_s: float = 0.0
+    """When it got the job, by the monotonic clock."""
 
 
 def for_each(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, preload: Sequence[str] = ()
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    preload: Sequence[str] = (),
+    timeout_s: float | None = None,
 ) -> Iterator[tuple[int, Result | Died]]:
     """(number of the job, its result) in the order in which they are done; a job that kills its process is `Died`.
 
     function: of a module, so that it can be named to another process; what it raises is raised here. preload: modules
-    that are imported once for all processes. However this ends, no process is left.
+    that are imported once for all processes. timeout_s: a process that has one job for longer is killed. However this
+    ends, no process is left.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *preload])
@@ -53,7 +64,14 @@ def for_each(
     def give(worker: _Worker[Job]) -> None:
         worker.number = todo.popleft() if todo else None
         if worker.number is not None:
+            worker.since_s = time.monotonic()
             worker.pipe.send(jobs[worker.number])
+
+    def replaced(worker: _Worker[Job]) -> None:
+        worker.pipe.close()
+        worker.process.join()
+        workers[workers.index(worker)] = new = _start(context, function)
+        _give_to_living(new, give)
 
     try:
         for _ in range(max(1, min(num_workers, len(jobs)))):
@@ -62,28 +80,39 @@ def for_each(
             _give_to_living(worker, give)
         while any(worker.number is not None for worker in workers):
             busy = {worker.pipe: worker for worker in workers if worker.number is not None}
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
+            ready = wait(list(busy), timeout=None if timeout_s is None else _remaining_s(busy.values(), timeout_s))
+            for pipe in ready:
+                worker = busy.pop(pipe)  # type: ignore[call-overload]
                 number = worker.number
                 assert number is not None
                 try:
                     result, error = worker.pipe.recv()
                 except (EOFError, OSError):
-                    worker.process.join()
+                    replaced(worker)
                     yield number, Died(_in_words(worker.process.exitcode))
-                    workers[workers.index(worker)] = worker = _start(context, function)
-                    _give_to_living(worker, give)
                     continue
                 if error is not None:
                     raise error
                 _give_to_living(worker, give)
                 yield number, result
+            for worker in busy.values():
+                if timeout_s is not None and not _remaining_s([worker], timeout_s) and not worker.pipe.poll():
+                    number = worker.number
+                    assert number is not None
+                    worker.process.kill()
+                    replaced(worker)
+                    yield number, Died(f"reading it did not end within {timeout_s:g} s", is_late=True)
     finally:
         for worker in workers:
             worker.pipe.close()
             worker.process.kill()
         for worker in workers:
             worker.process.join()
+
+
+def _remaining_s(workers: Iterable[_Worker[Any]], timeout_s: float) -> float:
+    """Until the first of them has used up its time."""
+    return max(0.0, min(worker.since_s for worker in workers) + timeout_s - time.monotonic())
 
 
 def _give_to_living(worker: _Worker[Job], give: Callable[[_Worker[Job]], None]) -> None:

@@ -49,8 +49,8 @@ class Checked:
     """What was not looked at."""
 
 
-def check_everything(config: Config, *, num_workers: int) -> Checked:
-    """Reads the cohort with all its images. Raises UserError where there is no table to read."""
+def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> Checked:
+    """Reads the cohort with all its images, each in `timeout_s`. Raises UserError where there is no table to read."""
     cohort, problems = survey_cohort(config.data, config.modalities)
     if cohort is None or not cohort.cases:
         raise UserError(problems or ["data.csv: no row could be read"])
@@ -60,7 +60,9 @@ def check_everything(config: Config, *, num_workers: int) -> Checked:
     findings += more
     pictured = _drawn(cases, config.split.seed)
     files = image_names(cases, Path(config.data.root) if config.data.root else cohort.csv_path.parent)
-    survey = survey_images(cases, config.modalities, files, num_workers=num_workers, pictured=pictured)
+    survey = survey_images(
+        cases, config.modalities, files, num_workers=num_workers, pictured=pictured, timeout_s=timeout_s
+    )
     findings += survey.findings
     for case in cases:
         own = {name: survey.facts[case.name, name] for name in modalities if (case.name, name) in survey.facts}

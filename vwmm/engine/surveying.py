@@ -37,8 +37,9 @@ def survey_images(
     *,
     num_workers: int,
     pictured: Collection[str] = (),
+    timeout_s: float | None = None,
 ) -> Survey:
-    """The facts of all images. pictured: names of the cases of which thumbnails are wanted."""
+    """The facts of all images. pictured: names of the cases of which thumbnails are wanted; timeout_s: of one image."""
     keys = [(case, name) for case in cases for name in modalities if case.images[name] is not None]
     jobs = [
         ImageJob(path, modalities[name], case.name, case.patient, has_picture=case.name in pictured)
@@ -48,13 +49,14 @@ def survey_images(
     facts: dict[Key, ImageFacts] = {}
     findings = []
     with Progress("reading", len(jobs), "image") as progress:
-        for number, result in for_each(read_one, jobs, num_workers=num_workers, preload=[__name__]):
+        done = for_each(read_one, jobs, num_workers=num_workers, preload=[__name__], timeout_s=timeout_s)
+        for number, result in done:
             progress.advance(1)
             case, name = keys[number]
             if isinstance(result, ImageFacts):
                 facts[case.name, name] = result
                 continue
-            kind = "crash" if isinstance(result, Died) else result.kind
+            kind = ("timeout" if result.is_late else "crash") if isinstance(result, Died) else result.kind
             findings.append(Finding(kind, result.reason, case.line, case.name, name, files[case.name, name]))
     order = [(case.name, name) for case, name in keys if (case.name, name) in facts]
     return Survey({key: facts[key] for key in order}, findings, files)
