@@ -63,3 +63,17 @@ def test_a_hostile_name_is_text() -> None:
 
     assert "<script>" not in page
     assert "<b>" not in page
+
+
+def test_the_calibration_stands_in_the_page_and_in_the_summary() -> None:
+    scores = np.linspace(0.01, 0.99, 60)
+    found = evaluate(["a", "b"] * 30, scores.tolist())
+
+    calibration = found.summary["calibration"]
+    assert (calibration["of"], len(calibration["groups"])) == ("b", 6)
+    assert [group["came_true"]["n"] for group in calibration["groups"]] == [10] * 6
+    assert calibration["excess"]["value"] == pytest.approx(scores.mean() - 0.5)
+    expected = np.mean((scores - np.arange(60) % 2) ** 2)
+    assert found.summary["metrics"]["brier"]["value"] == pytest.approx(expected)
+    assert "Calibration (N = 60 cases)" in found.page
+    assert "Brier score" in found.page

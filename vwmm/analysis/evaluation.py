@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from vwmm.analysis import tables
-from vwmm.analysis.document import results_of, templates
+from vwmm.analysis.calibration import Calibration, brier_scores, calibration_of, calibration_plot
+from vwmm.analysis.document import results_of, svg_of, templates
 from vwmm.analysis.intervals import (
     Interval,
     auroc_of,
@@ -45,6 +46,7 @@ def evaluate_table(
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
     assert len(predictions.labels) == len(table), "every case has a label and a finite prediction"
+    calibration = calibration_of(predictions, classes)
     summary = {
         **facts,
         "cases": len(table),
@@ -53,17 +55,20 @@ def evaluate_table(
         "metrics": overall(predictions, len(classes)),
         "by_class": by_class(predictions, classes),
         "confusion": tables.matrix_of(predictions, classes).tolist(),
+        "calibration": _calibration(calibration),
         "by_site": by_site(predictions, np.array(sites), len(classes)) if sites else [],
     }
     page = {"summary": summary, "sentence": sentence(summary), "shown": _shown}
+    page["calibration"] = svg_of(calibration_plot(calibration))
     page |= results_of(predictions, classes, "best checkpoint; none of these patients was learned from")
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 
 
 def overall(predictions: RecordedPredictions, num_classes: int) -> dict[str, Number]:
-    """Accuracy, balanced accuracy, AUROC and loss over all cases."""
+    """Accuracy, balanced accuracy, AUROC, loss and Brier score over all cases."""
     labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
     values, losses = classification_metrics(labels, probabilities), log_losses(predictions)
+    distances = brier_scores(predictions)
     n = len(labels)
     has_area = values["auroc"] is not None
     return {
@@ -79,7 +84,17 @@ def overall(predictions: RecordedPredictions, num_classes: int) -> dict[str, Num
             bootstrap_interval(macro_auroc_of(labels, probabilities), patients) if has_area else None,
         ),
         "loss": _number(mean_loss(losses), n, bootstrap_interval(mean_of(losses), patients)),
+        "brier": _number(mean_loss(distances), n, bootstrap_interval(mean_of(distances), patients)),
     }
+
+
+def _calibration(found: Calibration) -> dict[str, Any]:
+    groups = [
+        {"probability": group.predicted, "came_true": _number(group.observed, group.num_cases, group.interval)}
+        for group in found.groups
+    ]
+    excess = _number(found.excess, found.num_cases, found.excess_interval)
+    return {"of": found.of_what, "excess": excess, "groups": groups}
 
 
 def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:

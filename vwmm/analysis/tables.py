@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vwmm.analysis.calibration import brier_scores
 from vwmm.analysis.figures import SPLITS, combination_name, combinations
 from vwmm.analysis.intervals import (
     Interval,
@@ -88,7 +89,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, str]]:
-    """Accuracy, balanced accuracy, AUROC and loss with their intervals, and what naming the largest class would get."""
+    """Accuracy, balanced accuracy, AUROC, loss, Brier score, with intervals; what naming the largest class gets."""
     labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
     predicted = predictions.predicted
     values = classification_metrics(labels, probabilities)
@@ -101,6 +102,8 @@ def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> lis
         auroc_interval = bootstrap_interval(macro_auroc_of(labels, probabilities), patients)
     balanced_interval = bootstrap_interval(balanced_accuracy_of(labels, predicted), patients)
     loss_interval = bootstrap_interval(mean_of(losses), patients)
+    distances = brier_scores(predictions)
+    brier_interval = bootstrap_interval(mean_of(distances), patients)
     what = f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
     return [
         _row("Accuracy", f"{right.num_right} of {right.num_cases} cases right", right.text, right.span, right.method),
@@ -109,6 +112,8 @@ def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> lis
         _row("AUROC", what, decimal(values["auroc"]), decimal_span(auroc_interval)),
         _row("Loss", "mean of \u2212ln p(true class); lower is better", decimal(mean_loss(losses)),
              decimal_span(loss_interval)),
+        _row("Brier score", "half the squared error of the probabilities; 0 is best", decimal(mean_loss(distances)),
+             decimal_span(brier_interval)),
         _row("For comparison", f"accuracy of always answering {classes[largest]}", naive.text, naive.span,
              naive.method),
     ]  # fmt: skip

@@ -1,0 +1,119 @@
+"""Whether a model's probabilities can be taken at their word: of cases that were given 70 %, are 70 % of that class?
+
+Of two classes the probability of the second one is judged; of more, that of the class that was predicted, against how
+often it was right (Guo et al. 2017, arXiv:1706.04599). Nothing is recalibrated here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vwmm.analysis.intervals import Interval, accuracy_interval, bootstrap_interval, mean_of
+from vwmm.analysis.records import RecordedPredictions
+from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
+
+MAX_GROUPS = 10
+MIN_CASES = 10
+"""Of a group: with fewer, its interval says next to nothing."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that were given about the same probability."""
+
+    predicted: float
+    """Mean probability."""
+    observed: float
+    """Share of the cases for which it came true."""
+    interval: Interval | None
+    """Of `observed`, 95 %, over patients."""
+    num_cases: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probabilities against what came true."""
+
+    of_what: str
+    """Whose probability is judged: the name of a class, or `the predicted class`."""
+    groups: tuple[Group, ...]
+    """By rising probability, about equally many cases in each; empty with fewer than two groups' cases."""
+    excess: float
+    """Mean probability less the share that came true; above 0: the probabilities are too high."""
+    excess_interval: Interval | None
+    """95 %, over patients."""
+    num_cases: int
+
+
+def calibration_of(predictions: RecordedPredictions, classes: Sequence[str]) -> Calibration:
+    """The calibration of at least one prediction."""
+    if len(classes) == 2:
+        of_what, scores, hits = classes[1], predictions.probabilities[:, 1], predictions.labels == 1
+    else:
+        of_what, scores = "the predicted class", predictions.probabilities.max(axis=1)
+        hits = predictions.predicted == predictions.labels
+    return Calibration(
+        of_what=of_what,
+        groups=_groups(scores, hits, predictions.patients),
+        excess=float(np.mean(scores - hits)),
+        excess_interval=bootstrap_interval(mean_of(scores - hits), predictions.patients),
+        num_cases=len(scores),
+    )
+
+
+def brier_scores(predictions: RecordedPredictions) -> np.ndarray:
+    """(N,) float64: half the squared distance of the probabilities from what was so, 0 to 1; their mean is the score.
+
+    Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, halved, so that for two classes it is the squared
+    error of one probability, as is usual.
+    """
+    is_class = np.eye(predictions.probabilities.shape[1])[predictions.labels]  # (N, K)
+    return np.asarray(((predictions.probabilities - is_class) ** 2).sum(axis=1) / 2)
+
+
+def calibration_plot(calibration: Calibration) -> Figure:
+    """The share that came true over the probability, with intervals; on the diagonal the two agree."""
+    groups = calibration.groups
+    figure = new_figure(4.9, 5.4, "Calibration: " + ("; ".join(
+        f"of {group.num_cases} cases with a mean probability of {group.predicted:.2f}, a share of {group.observed:.2f}"
+        for group in groups
+    ) or "too few cases"))  # fmt: skip
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
+    if groups:
+        x, y = [group.predicted for group in groups], [group.observed for group in groups]
+        spans = [group.interval or Interval(group.observed, group.observed) for group in groups]
+        axes.vlines(x, [span.low for span in spans], [span.high for span in spans], color=PALETTE[0], linewidth=1.4)
+        axes.plot(x, y, color=PALETTE[0], linewidth=1.8, marker="o", markersize=5)
+    else:
+        axes.text(0.5, 0.5, f"fewer than {2 * MIN_CASES} cases", ha="center", va="center", color=INK, fontsize=11)
+    of_what = plain(calibration.of_what, limit=26)
+    title = f"Calibration (N = {calibration.num_cases} cases)"
+    dress(axes, title=title, x=f"probability of {of_what}", y="share that came true")
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_aspect("equal")
+    return figure
+
+
+def _groups(scores: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> tuple[Group, ...]:
+    """Cases with one probability stay together, so that the order of the cases changes nothing."""
+    number = min(MAX_GROUPS, len(scores) // MIN_CASES)
+    if number < 2:
+        return ()
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, number + 1)[1:-1]))
+    group_of = np.searchsorted(edges, scores, side="left")
+    groups = []
+    for one in np.unique(group_of):
+        inside = group_of == one
+        groups.append(
+            Group(
+                predicted=float(scores[inside].mean()),
+                observed=float(hits[inside].mean()),
+                interval=accuracy_interval(hits[inside], patients[inside]),
+                num_cases=int(inside.sum()),
+            )
+        )
+    return tuple(groups)
