@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
@@ -73,6 +73,7 @@ def evaluate(job: Job) -> None:
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
     import numpy as np
 
+    from vwmm.data.quick_checks import same_images
     from vwmm.data.seen import cases_hash, image_problems, num_test_cases
     from vwmm.data.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
@@ -97,8 +98,14 @@ def evaluate(job: Job) -> None:
     runtime = start_runtime(config.train, shares_steps=False)
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     hashes = images.hashes(cohort)
-    if problems := image_problems(cohort, hashes, rows, is_own=job.is_test):
+    copies = same_images(cohort, hashes)
+    problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
+    if not job.is_test:
+        problems += [f"{copy}: count nobody twice; find out whose it is (`vwmm check`)" for copy in copies]
+    if problems:
         raise UserError(problems)
+    for copy in copies:
+        LOG.info("warning: %s", copy)
     identity = cases_hash(cohort.cases, hashes)
     runtime.decide(lambda: check_folder(job.run, job.out, identity))
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
@@ -145,7 +152,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
     from vwmm.data.checks import check_images
     from vwmm.data.manifest import survey_cohort
-    from vwmm.data.seen import label_problems, patient_problems, set_aside_problems
+    from vwmm.data.seen import gone, label_problems, patient_problems, set_aside_problems, unlabelled_problems
 
     tested = {name: row for name, row in rows.items() if row.part == "test"}
     if job.is_test and not tested:
@@ -158,13 +165,18 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     if cohort is None:
         raise UserError(problems)
     if job.is_test:
+        has_parts = config.split.file is None and config.split.fold is None
+        problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
+        if is_speaker() and (num_gone := gone(cohort, rows)):
+            say(f"note: {num_gone} cases that the run has learned from are not in {cohort.csv_path.name} any more")
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
-        problems = problems + set_aside_problems(cohort, rows)
     elif not cohort.cases:
         problems = [*problems, f"{cohort.csv_path.name}: no cases: the header is not followed by any row"]
-    problems = problems + label_problems(cohort, {} if job.are_new else tested)
+    hint = "" if job.is_test else "; if they only share their names with the run's: --new-patients"
+    if not job.are_new and not job.is_test:
+        problems = problems + label_problems(cohort, tested, hint=hint)
+    problems = problems + unlabelled_problems(cohort, cohort.cases)
     if not job.are_new and (seen := patient_problems(cohort, rows)):
-        hint = "" if job.is_test else "; if they only share their names with the run's: --new-patients"
         problems = [*problems, *(f"{problem}{hint if n == 0 else ''}" for n, problem in enumerate(seen))]
     if is_speaker():
         problems = problems + check_images(cohort, config.modalities)
@@ -176,10 +188,12 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
 def _read(run: RunFolder, cohort: Path | None, overrides: list[str]) -> Config:
     """The run's own configuration, with the other cohort, if there is one, in the place of its own."""
     if not run.config.is_file():
-        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+        folds = sorted(path.parent for path in run.path.glob("fold-*/config.yaml"))
+        hint = f"; it is a cross-validation: evaluate one of its runs, such as {folds[0]}" if folds else ""
+        raise UserError(f"{run.path}: this is no run folder (it has no config.yaml){hint}")
     if run.state() != "done":
         raise UserError(
-            f"{run.path}: the run is not finished ({run.state() or 'no status.json'}); only a finished one is"
+            f"{run.path}: the run is not finished ({run.state() or 'status.json does not say'}); only a finished one is"
         )
     allowed = ("data", "cache")
     problems = [

@@ -16,6 +16,8 @@ from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guar
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
+from vwmm.data.manifest import Cohort
+from vwmm.data.seen import Hashes
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
@@ -88,9 +90,34 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
         LOG.info("%d cases predicted with the checkpoint of epoch %d: %s", len(dataset), meta["progress"]["epoch"], out)
         metrics = predictions.metrics()
         if metrics["cases"]:
+            for warning in _looks(run, cohort, images.hashes(cohort), num_processes=runtime.num_processes):
+                LOG.info("warning: %s", warning)
             values = [f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items()]
             LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
     runtime.wait()
+
+
+def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int) -> list[str]:
+    """What makes the metrics too good; a look at test cases is counted, as those of `vwmm evaluate` are."""
+    from vwmm.data.seen import cases_hash, num_learned_from, num_test_cases
+    from vwmm.data.split_file import read_split_file
+    from vwmm.engine.evaluating import count_evaluation
+
+    if not run.split.is_file():
+        return ["the run has no split.csv: whether it was trained on these cases is not known"]
+    labelled = {case.name: hashes[case.name] for case in cohort.cases if case.label is not None}
+    rows, warnings = read_split_file(run.split, key="RUN"), []
+    if learned := num_learned_from(labelled, rows):
+        warnings.append(f"{learned} of the labelled cases have images that the run was trained or validated on")
+    if tested := num_test_cases(labelled, rows):
+        looked = [case for case in cohort.cases if case.name in labelled]
+        try:
+            times = count_evaluation(run, cases_hash(looked, labelled), tested, num_processes=num_processes)
+        except OSError as error:
+            warnings.append(f"{tested} of them are test cases of the run; this look is not counted: {error}")
+        else:
+            warnings.append(f"{tested} of them are test cases of the run, and this is look {times} at these")
+    return warnings
 
 
 def _read(run: RunFolder, cohort: Path, overrides: list[str]) -> Config:

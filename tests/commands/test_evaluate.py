@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import Trained, run_command
 from vwmm.__main__ import main
-from vwmm.data.split_file import hash_of_split, read_split_file
+from vwmm.data.split_file import hash_of_images, hash_of_split, read_split_file
 
 RESULTS = ("predictions_test.csv", "evaluation.json", "report.html")
 Rows = list[dict[str, str]]
@@ -34,6 +34,18 @@ def copy_with_test_cases(trained: Trained, target: Path) -> Path:
 def call_a_training_case_a_test_case(run: Path) -> None:
     path = run / "split.csv"
     path.write_text(path.read_text().replace(",train,", ",test,", 1))
+
+
+def forget_an_image(run: Path) -> None:
+    """So that nobody could tell that it was trained on."""
+    rows = read_rows(run / "split.csv")
+    next(row for row in rows if row["split"] == "train" and row["hash_ct"])["hash_ct"] = ""
+    write_rows(run / "split.csv", rows)
+
+
+def become_a_cross_validation(run: Path) -> None:
+    (run / "fold-0").mkdir()
+    (run / "config.yaml").rename(run / "fold-0" / "config.yaml")
 
 
 def read_rows(path: Path) -> Rows:
@@ -169,6 +181,21 @@ def unlabel(rows: Rows, parts: dict[str, str]) -> None:
     next(row for row in rows if parts[row["case"]] == "test")["label"] = ""
 
 
+def relabel_what_was_trained_on(rows: Rows, parts: dict[str, str]) -> None:
+    row = next(row for row in rows if parts[row["case"]] == "train")
+    row["label"] = next(other["label"] for other in rows if other["label"] != row["label"])
+
+
+def call_a_trained_patient_a_tested_one(rows: Rows, parts: dict[str, str]) -> None:
+    tested = next(row for row in rows if parts[row["case"]] == "test")
+    next(row for row in rows if parts[row["case"]] == "train")["patient"] = tested["patient"]
+
+
+def exchange_the_parts(rows: Rows, parts: dict[str, str]) -> None:
+    for row in rows:
+        row["split"] = {"train": "test", "test": "train", "val": "val"}[parts[row["case"]]]
+
+
 def drop(rows: Rows, parts: dict[str, str]) -> None:
     rows.remove(next(row for row in rows if parts[row["case"]] == "test"))
 
@@ -184,6 +211,9 @@ def swap_patient(rows: Rows, parts: dict[str, str]) -> None:
         (relabel, ["line {line}: case {case} has label ", " in the run"]),
         (unlabel, ["line {line}: case {case} has no label"]),
         (drop, ["split.csv line ", "the test case {case} is not in changed.csv"]),
+        (relabel_what_was_trained_on, ["has label ", " in the run"]),
+        (call_a_trained_patient_a_tested_one, ["is of patient", "when it was trained on"]),
+        (exchange_the_parts, ["line {line}: case {case} is in 'train', but was in 'test' in the run"]),
         (swap_patient, ["line {line}: case {case} is of patient", "case {case}: patient ", "was trained on"]),
     ],
 )  # fmt: skip
@@ -220,6 +250,7 @@ def test_patients_that_were_learned_from_are_no_other_cohort(
     said = capsys.readouterr().err
     assert f"seen.csv line 2: case {some[0]['case']}: patient {some[0]['patient']} was trained on" in said
     assert "if they only share their names with the run's: --new-patients" in said
+    assert "more" not in said.replace("--new", "")
     assert "line 4: " in said
     assert "was validated on, which chose the checkpoint" in said
 
@@ -232,6 +263,8 @@ def test_patients_that_were_learned_from_are_no_other_cohort(
         (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint in"),
         (lambda run: (run / "split.csv").unlink(), "file not found"),
         (lambda run: call_a_training_case_a_test_case(run), "is not the split that the run was trained with"),
+        (lambda run: forget_an_image(run), "is not the split that the run was trained with"),
+        (lambda run: become_a_cross_validation(run), "evaluate one of its runs, such as"),
         (lambda run: (run / "environment.json").unlink(), "does not say the hash of the run's split"),
     ],
 )  # fmt: skip
@@ -244,9 +277,65 @@ def test_a_run_that_cannot_be_evaluated_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_the_hash_of_the_split_is_the_one_that_training_wrote(trained: Trained) -> None:
-    environment = json.loads((trained.folder / "environment.json").read_text())
-    assert hash_of_split(read_split_file(trained.folder / "split.csv")) == environment["split_hash"]
+def test_the_hashes_of_the_split_are_those_that_training_wrote(trained: Trained) -> None:
+    environment, rows = (
+        json.loads((trained.folder / "environment.json").read_text()),
+        read_split_file(trained.folder / "split.csv"),
+    )
+    assert hash_of_split(rows) == environment["split_hash"]
+    assert hash_of_images(rows) == environment["images_hash"]
+
+
+def test_a_folder_that_cannot_be_written_costs_no_look(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = (evaluated / "evaluations" / "log.jsonl").read_text()
+    (tmp_path / "file").touch()
+    for out in ("/proc/results", tmp_path / ("n" * 300), tmp_path / "file" / "results"):
+        assert main(["evaluate", str(evaluated), "--out", str(out)]) == 2
+        assert "choose another one: --out DIR" in capsys.readouterr().err
+    assert (evaluated / "evaluations" / "log.jsonl").read_text() == log
+
+
+def test_an_evaluation_that_was_ended_while_it_wrote_is_done_again(evaluated: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    folder = run / "evaluations" / "test"
+    for name in RESULTS[:1] + RESULTS[2:]:
+        (folder / name).unlink()
+    assert main(["evaluate", str(run)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RESULTS)
+
+
+def test_an_image_counts_for_one_patient(evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vwmm.data.phantom import make_cohort
+
+    other = make_cohort(tmp_path / "leeds", cases=10, missing=0, sites=1, size="small", seed=78)
+    rows = read_rows(other)
+    again = rows + [row | {"case": f"again_{row['case']}", "patient": f"again_{row['patient']}"} for row in rows[:2]]
+    write_rows(other, again)
+    arguments = ["evaluate", str(evaluated), str(other), "--new-patients", f"cache.dir={tmp_path / 'cache'}"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "line 12: ct of case again_case_0001 is the same file as cohort.csv line 2: ct of case case_0001" in said
+    assert "count nobody twice" in said
+
+
+def test_prediction_says_whose_metrics_are_too_good_and_counts_the_look(
+    evaluated: Path, cohort: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    parts = {row["case"]: row["split"] for row in read_rows(run / "split.csv")}
+    tested = sum(part == "test" for part in parts.values())
+    done = run_command("predict", run, cohort, "--out", "p.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(parts) - tested} of the labelled cases have images that the run was trained or" in done.stderr
+    assert f"{tested} of them are test cases of the run, and this is look 2 at these" in done.stderr
+    assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
+    unlabelled = write_rows(cohort.with_name("unlabelled.csv"), [row | {"label": ""} for row in read_rows(cohort)])
+    done = run_command("predict", run, unlabelled, "--out", "p.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_run_without_test_cases_says_what_to_do(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,15 @@ def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
     assert "more" not in format_problems(problems[:20])
 
 
+def test_only_a_command_whose_mistakes_another_one_lists_cuts_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise UserError(f"problem {number}" for number in range(25))
+
+    for name, count in (("train", 22), ("evaluate", 26)):
+        assert run_guarded(fail, [name]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == count
+
+
 def test_a_user_error_keeps_its_problems() -> None:
     assert UserError("one").problems == ["one"]
     assert str(UserError(problem for problem in ("one", "two"))) == "one\ntwo"

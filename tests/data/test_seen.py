@@ -7,11 +7,14 @@ from tests.data.making import make_case, make_cohort
 from vwmm.data.manifest import Cohort
 from vwmm.data.seen import (
     cases_hash,
+    gone,
     image_problems,
     label_problems,
+    num_learned_from,
     num_test_cases,
     patient_problems,
     set_aside_problems,
+    unlabelled_problems,
 )
 from vwmm.data.split_file import SplitRow
 
@@ -35,7 +38,10 @@ def cohort_of(*cases: tuple[str, str, str | None]) -> Cohort:
 def test_nothing_is_said_of_what_was_set_aside() -> None:
     cohort, hashes = cohort_of(("v3", "p3", "b")), {"v3": {"ct": "ddd"}}
 
-    assert set_aside_problems(cohort, ROWS) + label_problems(cohort, ROWS) + patient_problems(cohort, ROWS) == []
+    assert (
+        set_aside_problems(cohort, ROWS, has_parts=True) + label_problems(cohort, ROWS) + patient_problems(cohort, ROWS)
+        == []
+    )
     assert image_problems(cohort, hashes, ROWS, is_own=True) == []
 
 
@@ -65,23 +71,43 @@ def test_an_image_that_is_not_the_one_set_aside_is_found() -> None:
 
 
 def test_a_test_case_that_is_gone_or_of_somebody_else_is_found() -> None:
-    assert set_aside_problems(cohort_of(("v1", "p1", "a")), ROWS) == [
+    assert set_aside_problems(cohort_of(("v1", "p1", "a")), ROWS, has_parts=False) == [
         "split.csv line 4: the test case v3 is not in cohort.csv"
     ]
-    assert set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS) == [
+    assert set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS, has_parts=False) == [
         "cohort.csv line 2: case v3 is of patient p4, but was of p3 when it was set aside"
     ]
 
 
+def test_whom_the_run_has_learned_from_must_be_the_same_people_too() -> None:
+    assert set_aside_problems(cohort_of(("v1", "p3", "a"), ("v3", "p3", "b")), ROWS, has_parts=False) == [
+        "cohort.csv line 2: case v1 is of patient p3, but was of p1 when it was trained on"
+    ]
+    cohort = cohort_of(("v1", "p1", "a"), ("v3", "p3", "b"))
+    moved = replace(cohort, cases=tuple(replace(case, split="test") for case in cohort.cases))
+    assert set_aside_problems(moved, ROWS, has_parts=False) == []
+    assert set_aside_problems(moved, ROWS, has_parts=True) == [
+        "cohort.csv line 2: case v1 is in 'test', but was in 'train' in the run"
+    ]
+    assert gone(cohort, ROWS) == 1
+
+
 def test_a_label_that_is_missing_or_another_is_found() -> None:
-    assert label_problems(cohort_of(("v3", "p3", "a"), ("w1", "q1", None)), ROWS) == [
-        "cohort.csv line 2: case v3 has label 'a', but had 'b' in the run",
-        "cohort.csv line 3: case w1 has no label, without which nothing can be evaluated",
+    cohort = cohort_of(("v1", "p1", "b"), ("v2", "p2", None), ("v3", "p3", "a"))
+
+    assert label_problems(cohort, ROWS, hint="; do this") == [
+        "cohort.csv line 2: case v1 has label 'b', but had 'a' in the run; do this",
+        "cohort.csv line 4: case v3 has label 'a', but had 'b' in the run",
+    ]
+    assert unlabelled_problems(cohort, cohort.cases) == [
+        "cohort.csv line 3: case v2 has no label, without which nothing can be evaluated"
     ]
 
 
 def test_test_cases_are_counted_by_their_images() -> None:
-    assert num_test_cases({"w1": {"ct": "ddd"}, "w2": {"ct": "aaa"}, "w3": {}}, ROWS) == 1
+    hashes = {"w1": {"ct": "ddd"}, "w2": {"ct": "aaa"}, "w3": {}, "w4": {"ct": "ccc"}}
+
+    assert (num_test_cases(hashes, ROWS), num_learned_from(hashes, ROWS)) == (1, 2)
 
 
 def test_cases_have_the_same_hash_as_long_as_nothing_of_them_changes() -> None:

@@ -38,7 +38,7 @@ def test_a_damaged_line_counts_as_a_look(run: RunFolder) -> None:
 
 def test_only_an_evaluation_of_the_same_cases_is_replaced(run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     check_folder(run, out, "aaa")
     (out / RESULTS).write_text(json.dumps({"cases_hash": "aaa"}))
     check_folder(run, out, "aaa")

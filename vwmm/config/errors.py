@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_DONE = 0
@@ -15,6 +16,8 @@ EXIT_INVALID = 2
 EXIT_STOPPED = 75
 
 MAX_PROBLEMS_SHOWN = 20
+# Commands whose mistakes `vwmm check` lists as well, so that they need not show all of a long list.
+CHECKED = ("train", "cross_validate", "sweep", "prepare", "slurm")
 _PATIENCE_S = 20.0
 
 
@@ -85,7 +88,8 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
         return command(arguments)
     except UserError as error:
         if is_speaker():
-            print(format_problems(error.problems), file=sys.stderr, flush=True)
+            limit = MAX_PROBLEMS_SHOWN if _command_of(arguments) in CHECKED else None
+            print(format_problems(error.problems, limit=limit), file=sys.stderr, flush=True)
         return EXIT_INVALID
     except RunError as error:
         if is_speaker():
@@ -104,6 +108,12 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
     except BrokenPipeError:  # the reader of our output has gone, as `vwmm | head` does
         sys.stderr.close()
         return EXIT_FAILED
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """`train` of `vwmm train ...` and of `python vwmm/train.py ...`."""
+    script = Path(sys.argv[0]).stem
+    return script if script in CHECKED else next(iter(arguments), "")
 
 
 def leave(code: int) -> NoReturn:

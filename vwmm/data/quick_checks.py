@@ -38,6 +38,11 @@ def content_leaks(
     return leaks, others
 
 
+def same_images(cohort: Cohort, hashes: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Files of the same content in cases of two patients, in words; hashes: content hash by case and modality."""
+    return content_leaks(cohort, dict.fromkeys(hashes, "test"), hashes)[1]
+
+
 def telling_facts(cohort: Cohort, modalities: Sequence[str], site_column: str) -> list[str]:
     """Which of site and missing images say the label by themselves, in words."""
     patterns = [" + ".join(name for name in modalities if case.images[name] is not None) for case in cohort.cases]

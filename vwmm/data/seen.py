@@ -4,7 +4,7 @@ Nobody whose images were trained on, or chose the checkpoint, may come back as a
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from vwmm.data.manifest import Case, Cohort
 from vwmm.data.split_file import SplitRow
@@ -14,31 +14,51 @@ Hashes = Mapping[str, Mapping[str, str]]
 SEEN = {"train": "trained on", "val": "validated on, which chose the checkpoint"}
 
 
-def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
-    """Where the CSV no longer says of the test cases what the run's split says; rows: the split's, by case."""
+def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_parts: bool) -> list[str]:
+    """Where the CSV no longer says of the run's cases what the run's split says; rows: the split's, by case.
+
+    has_parts: whether it was the CSV's own column that divided the cases, so that the two must agree.
+    """
     named = {case.name for case in cohort.cases}
     missing = [(row.line, name) for name, row in rows.items() if row.part == "test" and name not in named]
     problems = [
         f"split.csv line {line}: the test case {name} is not in {cohort.csv_path.name}" for line, name in missing
     ]
     for case in cohort.cases:
-        row = rows.get(case.name)
-        if row is not None and row.part == "test" and row.patient not in (None, case.patient):
-            where = _where(cohort, case)
-            problems.append(f"{where} is of patient {case.patient}, but was of {row.patient} when it was set aside")
+        if (row := rows.get(case.name)) is None:
+            continue
+        if row.patient not in (None, case.patient):
+            was = "when it was set aside" if row.part == "test" else f"when it was {SEEN[row.part]}"
+            problems.append(f"{_where(cohort, case)} is of patient {case.patient}, but was of {row.patient} {was}")
+        if has_parts and case.split not in (None, row.part):
+            problems.append(f"{_where(cohort, case)} is in {case.split!r}, but was in {row.part!r} in the run")
     return problems
 
 
-def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
-    """Cases without a label, and cases that have another one than in the run; rows: those that must agree."""
-    problems = []
+def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, hint: str = "") -> list[str]:
+    """Cases that have another label than in the run; rows: those that must agree; hint: what to do with the first."""
+    problems = list[str]()
     for case in cohort.cases:
         before = rows.get(case.name)
-        if case.label is None:
-            problems.append(f"{_where(cohort, case)} has no label, without which nothing can be evaluated")
-        elif before is not None and before.label not in (None, case.label):
-            problems.append(f"{_where(cohort, case)} has label {case.label!r}, but had {before.label!r} in the run")
+        if case.label is not None and before is not None and before.label not in (None, case.label):
+            found = f"{_where(cohort, case)} has label {case.label!r}, but had {before.label!r} in the run"
+            problems.append(found if problems else found + hint)
     return problems
+
+
+def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[str]:
+    """Cases that cannot be evaluated."""
+    return [
+        f"{_where(cohort, case)} has no label, without which nothing can be evaluated"
+        for case in cases
+        if case.label is None
+    ]
+
+
+def gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
+    """How many cases that the run has learned from are not in the CSV any more."""
+    named = {case.name for case in cohort.cases}
+    return sum(row.part in SEEN and name not in named for name, row in rows.items())
 
 
 def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
@@ -75,16 +95,25 @@ def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow],
     return problems
 
 
+def num_learned_from(hashes: Hashes, rows: Mapping[str, SplitRow]) -> int:
+    """How many cases share an image with what the run was trained or validated on, whatever their names."""
+    return _num_sharing(hashes, rows, SEEN)
+
+
 def num_test_cases(hashes: Hashes, rows: Mapping[str, SplitRow]) -> int:
     """How many cases share an image with a test case of the run, whatever their names."""
-    tested = {content for row in rows.values() if row.part == "test" for content in row.hashes.values()}
-    return sum(not tested.isdisjoint(of_case.values()) for of_case in hashes.values())
+    return _num_sharing(hashes, rows, ["test"])
 
 
 def cases_hash(cases: Sequence[Case], hashes: Hashes) -> str:
     """Hash of who is evaluated, with label and images: equal for the same cases."""
     rows = [(case.name, case.patient, case.label, sorted(hashes[case.name].items())) for case in cases]
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+def _num_sharing(hashes: Hashes, rows: Mapping[str, SplitRow], parts: Collection[str]) -> int:
+    contents = {content for row in rows.values() if row.part in parts for content in row.hashes.values()}
+    return sum(not contents.isdisjoint(of_case.values()) for of_case in hashes.values())
 
 
 def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -79,6 +79,17 @@ def hash_of_split(rows: Mapping[str, SplitRow]) -> str:
     return hash_rows([(name, row.patient, row.label, row.part) for name, row in rows.items()])
 
 
+def hash_of_images(rows: Mapping[str, SplitRow]) -> str:
+    """The hash of the images of a run's split.csv, as its environment.json has it."""
+    return hash_hashes({name: row.hashes for name, row in rows.items()})
+
+
+def hash_hashes(hashes: Mapping[str, Mapping[str, str]]) -> str:
+    """Hash of the content hashes of all images, by case and modality, in whatever order."""
+    table = sorted((case, sorted(own.items())) for case, own in hashes.items())
+    return hashlib.sha256(repr(table).encode()).hexdigest()[:16]
+
+
 def hash_rows(rows: Sequence[tuple[str, str | None, str | None, str]]) -> str:
     """Hash of (case, patient, label, part), sorted by case."""
     return hashlib.sha256(repr(list(rows)).encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, write_whole
-from vwmm.data.split_file import SplitRow, hash_of_split
+from vwmm.data.split_file import SplitRow, hash_of_images, hash_of_split
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
 _LOG = "log.jsonl"
@@ -33,10 +33,11 @@ def folder_of_evaluations(run: RunFolder) -> Path:
 def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
     """Raises UserError where split.csv is not the split that the run was trained with."""
     try:
-        told = json.loads(run.environment.read_text(encoding="utf-8"))["split_hash"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = json.loads(run.environment.read_text(encoding="utf-8"))
+        split, images = told["split_hash"], told.get("images_hash")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{run.environment}: does not say the hash of the run's split; put the file back") from error
-    if told != hash_of_split(rows):
+    if split != hash_of_split(rows) or images not in (None, hash_of_images(rows)):
         raise UserError(
             f"{run.split}: is not the split that the run was trained with: its hash is not that of environment.json; "
             "put the run's own back"
@@ -51,14 +52,22 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
         log.open("a").close()
     except OSError as error:
         raise UserError(f"{log}: cannot be written ({error.strerror}), and evaluations are counted there") from error
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: this is a file; expected the name of a folder")
-    if not out.is_dir() or not any(out.iterdir()):
+    try:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out}: this is a file; expected the name of a folder")
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise UserError(f"{out}: this folder cannot be written to; choose another one: --out DIR")
+    except OSError as error:
+        raise UserError(
+            f"{out}: this folder cannot be made ({error.strerror}); choose another one: --out DIR"
+        ) from error
+    if not any(out.iterdir()):
         return
     try:
         before = json.loads((out / RESULTS).read_text(encoding="utf-8"))["cases_hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--out {out}: this folder holds something else; choose another one") from error
+        raise UserError(f"{out}: this folder holds something else; choose another one: --out DIR") from error
     if before != hash_of_cases:
         raise UserError(
             f"{out}: holds an evaluation of other cases, labels or images; choose another folder: --out DIR"
@@ -71,6 +80,7 @@ def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int, *,
     Of a run's own test cases any evaluation counts that had some of them, of others those of the very same cases.
     """
     path = folder_of_evaluations(run) / _LOG
+    path.parent.mkdir(exist_ok=True)
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cases_hash": hash_of_cases,
@@ -104,7 +114,7 @@ def write_evaluation(
     text = predictions.to_csv()
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     found = evaluate_table(table, list(predictions.classes), list(predictions.modalities), sites, facts)
+    write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it says whose folder this is
     write_whole(out / TABLE, text)
     write_whole(out / PAGE, found.page.encode("utf-8", "replace"))
-    write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")
     return describe(found.summary), found.summary

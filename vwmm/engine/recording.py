@@ -21,6 +21,7 @@ from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
+from vwmm.data.split_file import hash_hashes
 from vwmm.data.splits import split_hash, split_table
 from vwmm.data.uses import note_use
 from vwmm.engine.checkpoint import read_progress
@@ -172,13 +173,14 @@ def _write_head(
     images: Images,
     environment: dict[str, Any],
 ) -> None:
-    environment = environment | {"earlier_starts": _earlier_starts(run)}
+    hashes = images.hashes(cohort)
+    environment = environment | {"images_hash": hash_hashes(hashes), "earlier_starts": _earlier_starts(run)}
     run.write_status("running", **({"epoch": 0, "step": 0} | run.position()))
     with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
         note_use(images.store.folder, run.path)
     write_whole(run.config, to_yaml(config))
     write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
-    write_whole(run.split, split_table(cohort, assigned, images.hashes(cohort)))
+    write_whole(run.split, split_table(cohort, assigned, hashes))
 
 
 def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:
