@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from PIL import Image as Pillow
 from scipy.ndimage import zoom
 
 from tests.conftest import TINY, run_command
@@ -119,6 +120,36 @@ def test_a_clean_cohort_raises_nothing(missing: float, tmp_path: Path) -> None:
 
     assert result["findings"] == []
     assert result["images"] == sum(name["present"] for name in result["modalities"].values())
+
+
+def test_each_of_many_copies_is_named_once(planted: Any, tmp_path: Path) -> None:
+    """Eight noisy copies of one image, two exact ones of another, and a picture of that in grey levels."""
+
+    def copy(folder: Path, rows: Rows) -> None:
+        image = nibabel.load(folder / rows[0]["vw_mri"])
+        voxels = image.get_fdata()
+        for number in range(20, 28):
+            noise = np.random.default_rng(number).normal(0, 0.005 * np.ptp(voxels), voxels.shape)
+            nibabel.save(
+                nibabel.Nifti1Image((voxels + noise).astype(np.float32), image.affine), folder / f"{number}.nii"
+            )
+            rows[number]["vw_mri"] = f"{number}.nii"
+        mri = read_image(folder / rows[1]["mri"]).voxels
+        for number in (30, 31):
+            shutil.copy(folder / rows[1]["mri"], folder / f"copy_{number}.nii.gz")
+            rows[number]["mri"] = f"copy_{number}.nii.gz"
+        grey = np.rint((mri - mri.min()) / np.ptp(mri) * 255).astype(np.uint8)
+        Pillow.fromarray(np.squeeze(grey).T).save(folder / "copy.png")
+        rows[32]["mri"] = "copy.png"
+
+    result = check(planted(copy), tmp_path / "out", code=2)
+
+    near = [(one["line"], one["modality"]) for one in of_kind(result, "near_duplicate")]
+    assert near == [*((line, "vw_mri") for line in range(22, 30)), (34, "mri")]
+    assert all(
+        "to line 2: " in one["found"] for one in of_kind(result, "near_duplicate") if one["modality"] == "vw_mri"
+    )
+    assert [one["line"] for one in of_kind(result, "same_image")] == [32, 33]
 
 
 def test_files_of_a_class_from_another_day_are_a_shortcut(planted: Any, tmp_path: Path) -> None:

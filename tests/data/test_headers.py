@@ -74,3 +74,44 @@ def test_of_several_series_in_a_folder_the_one_that_is_asked_for_counts(tmp_path
 
     assert read_header(folder, known_as=("nobody", "0")).scanner == "First"
     assert read_header(folder, known_as=("nobody", "0"), series="two").scanner == "Second"
+
+
+@pytest.mark.parametrize("patient", ["1", "9", "d"])
+def test_a_patients_short_name_excuses_nothing_that_it_is_in_by_chance(patient: str, tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName="Doe^Jane1", PatientID="123459", PatientBirthDate="19540312")
+    rewrite(path, ReferringPhysicianName="Dodd1^9")
+
+    found = read_header(path, known_as=(patient,)).identifiers
+
+    assert found == ("PatientName", "PatientID", "PatientBirthDate", "ReferringPhysicianName")
+    rewrite(path, PatientID=patient)
+    assert "PatientID" not in read_header(path, known_as=(patient,)).identifiers
+
+
+def test_no_name_excuses_a_date_of_birth(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName="Anonymous", PatientBirthDate="19540312")
+
+    assert read_header(path, known_as=("1954", "0312", "0")).identifiers == ("PatientBirthDate",)
+
+
+def test_a_folder_that_is_named_after_a_person_counts_as_a_name(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "DOE_JANE" / "series" / "0001.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName="Doe^Jane")
+
+    assert read_header(path, known_as=("c1", "0")).identifiers == ("PatientName", "file name")
+    assert read_header(path.parent, known_as=("c1", "0")).identifiers == ("PatientName", "file name")
+
+
+def test_a_report_or_a_hidden_file_among_the_slices_does_not_speak_for_the_series(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", numbers(6, 5, 3).clip(0))
+    report = pydicom.dcmread(min(folder.iterdir()))
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(report, keyword)
+    report.Modality = "SR"
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.22"
+    report.save_as(folder / "00_report.dcm")
+    rewrite(write_dicom(folder / ".hidden.dcm", numbers(6, 5).clip(0)), Modality="US")
+
+    assert read_header(folder, known_as=("nobody",)).modality == "CT"

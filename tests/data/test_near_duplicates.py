@@ -62,6 +62,22 @@ def test_a_changed_copy_is_found(slices: dict[str, list[np.ndarray]], modality: 
     assert pairs[7, 40] >= THRESHOLD
 
 
+def test_of_an_image_that_has_a_copy_many_others_are_looked_at(slices: dict[str, list[np.ndarray]]) -> None:
+    image = slices["mri"][7]
+    copies = [image + RNG(seed).normal(0, 0.005 * spread(image), image.shape) for seed in range(8)]
+    miniatures = np.stack([miniature_of(one) for one in [*slices["mri"], *copies]])
+    patients = [str(number) for number in range(len(miniatures))]
+    first = pair_jobs(miniatures, patients)
+    known = {pair for job in first for pair in job.numbers}
+
+    more = pair_jobs(miniatures, patients, copied=[7], judged=known)
+
+    pairs = near_pairs((job, judge(job)) for job in [*first, *more])
+    assert {(7, number) for number in range(40, 48)} <= set(pairs)
+    assert not known & {pair for job in more for pair in job.numbers}
+    assert all(7 in pair or min(pair) >= 40 for pair in pairs)
+
+
 def test_two_images_of_one_patient_are_not_compared(slices: dict[str, list[np.ndarray]]) -> None:
     images = [*slices["mri"], zoom(slices["mri"][7], 0.75, order=1)]
 

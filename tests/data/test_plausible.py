@@ -79,3 +79,27 @@ def test_a_brain_without_its_skull_has_neither_air_nor_fat() -> None:
 )
 def test_a_ct_that_is_not_in_hounsfield_units_is_named(levels: tuple[float, float, float, float, float]) -> None:
     assert kinds(ct=facts(levels, unit="HU")) == [("hu_range", "ct")]
+
+
+def test_a_correction_may_leave_an_mr_a_little_below_zero() -> None:
+    below = (-20.0, -20.0, 880.0, 1380.0, 0.0)
+
+    assert kinds(ct=facts(below), mri=facts(CT_LEVELS)) == [("swapped", "ct")]
+
+
+def test_what_may_be_a_ct_in_stored_values_is_said_to_be_either() -> None:
+    case = Case("c1", "p1", "a", {"ct": Path("ct")}, 2)
+
+    (by_values,) = plausibility(case, {"ct": facts(MR_LEVELS)}, MODALITIES, {"ct": "ct.nii"})
+    (by_header,) = plausibility(case, {"ct": facts(MR_LEVELS, header="MR")}, MODALITIES, {"ct": "ct.nii"})
+
+    assert "looks like an MR, or a CT in stored values, without its slope and intercept (values 0 to" in by_values.found
+    assert "looks like an MR (DICOM says MR)" in by_header.found
+
+
+def test_a_header_that_says_anything_is_not_quoted() -> None:
+    case = Case("c1", "p1", "a", {"ct": Path("ct")}, 2)
+
+    for said, shown in (("US", "says US,"), ("DOE", "says something else,")):
+        (finding,) = plausibility(case, {"ct": facts(CT_LEVELS, header=said)}, MODALITIES, {"ct": "ct.nii"})
+        assert shown in finding.found

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vwmm.config.presets import PRESETS, PresetName
 from vwmm.config.schema import Augmentation, Modality
 from vwmm.data.augment import Draw, draw_augmentation
 from vwmm.data.wording import describe_draw, describe_transforms
@@ -61,3 +62,24 @@ def test_the_transforms_are_told_in_their_order() -> None:
     )
     plain = Modality(dims=2, size=[8, 6], intensity="none")
     assert describe_transforms(plain, (20, 30)) == "resized to 8 × 6"
+
+
+def test_every_key_of_a_recipe_has_its_words() -> None:
+    modality = Modality(
+        dims=3, size=[8, 6, 4], bias_correction=True, crop_foreground_mm=5, clip_percentiles=[0.5, 99.5],
+        intensity="z_score_foreground", fit="crop_pad",
+    )  # fmt: skip
+    assert describe_transforms(modality, (20, 30, 12)) == (
+        "N4 bias field divided out, turned to RAS, cropped 5 mm around the foreground, clipped to the percentiles "
+        "0.5 … 99.5, scaled to mean 0, standard deviation 1 of the foreground, cropped or padded to 8 × 6 × 4"
+    )
+    projected = Modality(dims=2, size=[8, 6], slice="maximum_projection", intensity="none")
+    assert describe_transforms(projected, (20, 30, 12)).startswith(
+        "maximum projection of a volume of 20 × 30 × 12 voxels, turned to RAS"
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_its_words(preset: PresetName) -> None:
+    modality = Modality.model_validate({"dims": 3, "size": [8, 6, 4], **PRESETS[preset]})
+    assert describe_transforms(modality, (20, 30, 12)).endswith("to 8 × 6 × 4")

@@ -4,7 +4,7 @@ In two steps, because all pairs are many. A signature of each image, of middle-s
 others; its best partners are then aligned and judged by their fine structure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from vwmm.data.alignment import directions, likeness
 THRESHOLD = 0.85
 # Partners of each image that are looked at closely if they choose it as well, and the least correlation of signatures.
 _NUM_PARTNERS, _LEAST = 2, 0.8
+# Of an image that has a copy, so many are looked at: there may be more of the same.
+_NUM_OF_COPIED = 40
 # A signature of this much less of the field of view on each side matches one of a cropped copy.
 _CROPS = (0.0, 0.015, 0.03)
 _CELLS, _BLUR, _SLICE_BLUR = 24, 2.0, 0.6
@@ -28,6 +30,10 @@ _MIN_FOR_MEAN = 12
 MANY = 4000
 _ROWS = 512
 _PAIRS_PER_JOB = 48
+
+
+Pair = tuple[int, int]
+"""Two images, the smaller number first."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,16 @@ def judge(job: PairJob) -> np.ndarray:
     return likeness(job.firsts, job.seconds)
 
 
-def pair_jobs(miniatures: np.ndarray, patients: Sequence[str]) -> list[PairJob]:
-    """The pairs of different patients that are worth a closer look. miniatures: (N, ...) uint8; patients: N names."""
-    pairs = sorted(_candidates(miniatures, np.unique(patients, return_inverse=True)[1]))
+def pair_jobs(
+    miniatures: np.ndarray, patients: Sequence[str], *, copied: Collection[int] = (), judged: Collection[Pair] = ()
+) -> list[PairJob]:
+    """The pairs of different patients that are worth a closer look.
+
+    miniatures: (N, ...) uint8; patients: N names. copied: numbers of images that have a copy: of these the pairs with
+    many others, less those that were `judged` already, are given instead.
+    """
+    owners = np.unique(patients, return_inverse=True)[1]
+    pairs = [one for one in sorted(_candidates(miniatures, owners, copied)) if _pair(*one[:2]) not in judged]
     jobs = []
     for start in range(0, len(pairs), _PAIRS_PER_JOB):
         part = pairs[start : start + _PAIRS_PER_JOB]
@@ -59,19 +72,26 @@ def pair_jobs(miniatures: np.ndarray, patients: Sequence[str]) -> list[PairJob]:
     return jobs
 
 
-def near_pairs(judged: Iterable[tuple[PairJob, np.ndarray]]) -> dict[tuple[int, int], float]:
+def near_pairs(judged: Iterable[tuple[PairJob, np.ndarray]]) -> dict[Pair, float]:
     """The pairs of images, smaller number first, that are alike enough to be reported, and how alike they are."""
-    best: dict[tuple[int, int], float] = {}
+    best: dict[Pair, float] = {}
     for job, values in judged:
         for (first, second), value in zip(job.numbers, values.tolist(), strict=True):
             if value >= THRESHOLD:
-                pair = min(first, second), max(first, second)
+                pair = _pair(first, second)
                 best[pair] = max(value, best.get(pair, 0.0))
     return dict(sorted(best.items()))
 
 
-def _candidates(miniatures: np.ndarray, owners: np.ndarray) -> set[tuple[int, int, int]]:
-    """(image, partner, direction in which the image matches it) of each image's best partners."""
+def _pair(first: int, second: int) -> Pair:
+    return min(first, second), max(first, second)
+
+
+def _candidates(miniatures: np.ndarray, owners: np.ndarray, copied: Collection[int]) -> set[tuple[int, int, int]]:
+    """(image, partner, direction in which the image matches it) of each image's best partners, or of each copied one's.
+
+    Without `copied`: of those that choose each other.
+    """
     count = len(miniatures)
     crops = _CROPS if count <= MANY else _CROPS[:1]
     grids = np.stack([_grid(miniatures, crop) for crop in crops])  # (crops, N, 24, 24[, 8])
@@ -79,9 +99,10 @@ def _candidates(miniatures: np.ndarray, owners: np.ndarray) -> set[tuple[int, in
     plain = [_signatures(grid - mean) for grid in grids]
     found: set[tuple[int, int, int]] = set()
     ways = len(directions(miniatures[0])) if count and count <= MANY else min(count, 1)
-    for start in range(0, count, _ROWS):
-        rows = slice(start, start + _ROWS)
-        best = np.full((ways, min(_ROWS, count - start), count), -1, np.float32)
+    wanted, num_partners = (sorted(copied), _NUM_OF_COPIED) if copied else (range(count), _NUM_PARTNERS)
+    for start in range(0, len(wanted), _ROWS):
+        rows = np.array(wanted[start : start + _ROWS])
+        best = np.full((ways, len(rows), count), -1, np.float32)
         for way in range(ways):
             turned = [_signatures(np.stack([directions(one)[way] for one in grid[rows]]) - mean) for grid in grids]
             for number in range(len(crops)):
@@ -89,11 +110,15 @@ def _candidates(miniatures: np.ndarray, owners: np.ndarray) -> set[tuple[int, in
                     np.maximum(best[way], turned[own] @ plain[other].T, out=best[way])
         way_of, value = best.argmax(axis=0), best.max(axis=0)
         value[owners[rows, None] == owners[None]] = -1
-        partners = np.argsort(-value, axis=1, kind="stable")[:, :_NUM_PARTNERS]
+        partners = np.argsort(-value, axis=1, kind="stable")[:, :num_partners]
         for row, others in enumerate(partners.tolist()):
-            found |= {(start + row, other, int(way_of[row, other])) for other in others if value[row, other] >= _LEAST}
+            found |= {
+                (int(rows[row]), other, int(way_of[row, other])) for other in others if value[row, other] >= _LEAST
+            }
     # Copies choose each other; of those that do, one side's direction is enough.
     chosen = {(first, second) for first, second, _ in found}
+    if copied:
+        return {one for one in found if one[0] < one[1] or (one[1], one[0]) not in chosen}
     return {one for one in found if one[0] < one[1] and (one[1], one[0]) in chosen}
 
 

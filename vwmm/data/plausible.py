@@ -21,6 +21,12 @@ _MR_WORDS = {"mr", "mri", "mra", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc"
 _LOWEST_HU, _HIGHEST_HU, _FAT_HU = -3100.0, 32767.0, -30.0
 # Below it the image may be a brain without the skull and what is outside, which has no fat either (blood: 80 HU).
 _SOFT_HU = 200.0
+_NO_CT = "an MR, or a CT in stored values, without its slope and intercept"
+# Other values of Modality (DICOM PS3.3 C.7.3.1.1.1, a selection); what is none of them may be a name.
+_KNOWN = {
+    "PT", "NM", "US", "CR", "DX", "XA", "RF", "MG", "ES", "OT", "SC", "SM", "OP", "OPT", "XC", "IVUS", "SEG", "SR",
+    "PR", "KO", "DOC", "REG", "RTIMAGE", "RTDOSE", "RTSTRUCT", "RTPLAN",
+}  # fmt: skip
 # Air in this share of the voxels, exactly where Hounsfield put it, is found in no MR.
 _AIR_SHARE = 0.01
 
@@ -42,7 +48,8 @@ def apparent_kind(facts: ImageFacts) -> Kind | None:
     lowest, low, high, _, air = facts.levels
     if air >= _AIR_SHARE and low >= _LOWEST_HU and high <= _HIGHEST_HU:
         return "CT"
-    return "MR" if lowest >= 0 and high > 255 else None  # magnitudes; up to 255 it may be a picture of either
+    # Magnitudes, but for what a correction leaves below 0; up to 255 it may be a picture of either.
+    return "MR" if lowest > _FAT_HU and high > 255 else None
 
 
 def plausibility(
@@ -64,12 +71,15 @@ def plausibility(
             text = f"column {ct} has an MR ({_span(images[ct])}), column {mr} a CT ({_span(images[mr])})"
             findings.append(Finding("swapped", text, case.line, case.name, ct, files[ct]))
     for name in sorted(wrong.keys() - told):
-        text = f"looks like {'a CT' if wrong[name] == 'CT' else 'an MR'} ({_reason(images[name])})"
+        text = f"looks like {'a CT' if wrong[name] == 'CT' else _NO_CT} ({_reason(images[name])})"
+        if images[name].header.modality == "MR":
+            text = text.replace(_NO_CT, "an MR")
         findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
     for name, facts in images.items():
         said = facts.header.modality
         if expected[name] and said not in ("", "CT", "MR"):
-            text = f"its DICOM header says {said[:16]}, the column is of {expected[name]}"
+            shown = said if said in _KNOWN else "something else"
+            text = f"its DICOM header says {shown}, the column is of {expected[name]}"
             findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
         elif name not in wrong and modalities[name].window_hu is not None and (reason := _not_hu(facts)):
             findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))

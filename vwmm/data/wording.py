@@ -7,24 +7,39 @@ import numpy as np
 from vwmm.config.schema import Modality
 from vwmm.data.augment import Draw
 
-INTENSITIES = {"min_max": "scaled to 0 … 1", "z_score": "scaled to mean 0, standard deviation 1", "none": ""}
+INTENSITIES = {
+    "min_max": "scaled to 0 … 1",
+    "z_score": "scaled to mean 0, standard deviation 1",
+    "z_score_foreground": "scaled to mean 0, standard deviation 1 of the foreground",
+    "none": "",
+}
 DIRECTIONS = {"RL": "left–right", "AP": "front–back", "SI": "top–bottom"}
 
 
 def describe_transforms(modality: Modality, shape: Sequence[int], slice_index: int | None = None) -> str:
     """The fixed transforms in their order; shape: of the image as stored; slice_index: the one used, of a volume."""
+    is_volume = len(shape) == 3 and shape[2] > 1
     parts = []
     if slice_index is not None:
         parts.append(f"slice {slice_index} (from 0) of a volume of {_lengths(shape)} voxels")
+    elif is_volume and modality.dims == 2 and modality.slice == "maximum_projection":
+        parts.append(f"maximum projection of a volume of {_lengths(shape)} voxels")
+    if modality.bias_correction:
+        parts.append("N4 bias field divided out")
     if len(shape) == 3 and modality.orientation is not None:
         parts.append(f"turned to {modality.orientation}")
+    if modality.crop_foreground_mm is not None:
+        parts.append(f"cropped {modality.crop_foreground_mm:g} mm around the foreground")
     if modality.spacing_mm is not None:
         parts.append(f"resampled to {_lengths(modality.spacing_mm)} mm")
     if modality.window_hu is not None:
         parts.append("clipped to {:g} … {:g} HU".format(*modality.window_hu).replace("-", "−"))
+    if modality.clip_percentiles is not None:
+        parts.append("clipped to the percentiles {:g} … {:g}".format(*modality.clip_percentiles))
     if INTENSITIES[modality.intensity]:
         parts.append(INTENSITIES[modality.intensity])
-    return ", ".join([*parts, f"resized to {_lengths(modality.size)}"])
+    fitted = "resized" if modality.fit == "resize" else "cropped or padded"
+    return ", ".join([*parts, f"{fitted} to {_lengths(modality.size)}"])
 
 
 def describe_draw(draw: Draw, size: Sequence[int], orientation: str | None = None) -> str:

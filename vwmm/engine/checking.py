@@ -14,12 +14,11 @@ from vwmm.data.checks import recipe_problems
 from vwmm.data.duplicates import Key, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.manifest import Case, Cohort, survey_cohort
-from vwmm.data.near_duplicates import MANY, PairJob, judge, near_pairs, pair_jobs
+from vwmm.data.near_duplicates import MANY
 from vwmm.data.plausible import plausibility
 from vwmm.data.splits import split_cohort
-from vwmm.data.workers import Died, for_each
 from vwmm.engine.acquisition import Acquisition, survey_acquisition
-from vwmm.engine.progress import Progress
+from vwmm.engine.comparing import near_duplicates
 from vwmm.engine.surveying import survey_images
 
 MAX_PICTURED = 400
@@ -68,9 +67,9 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
         own = {name: survey.facts[case.name, name] for name in modalities if (case.name, name) in survey.facts}
         names = {name: files[case.name, name] for name in own}
         findings += plausibility(case, own, config.modalities, names)
-    copies, pairs = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
+    copies, _ = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
     findings += copies
-    findings += _near_duplicates(cases, modalities, survey.facts, files, pairs, num_workers)
+    findings += near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
     findings += [*acquisition.findings, *_privacy(cases, modalities, survey.facts)]
     return Checked(
@@ -126,47 +125,6 @@ def _drawn(cases: Sequence[Case], seed: int) -> frozenset[str]:
         generator = np.random.default_rng(np.random.SeedSequence((_PICTURED, seed)))
         names = [names[number] for number in generator.choice(len(names), MAX_PICTURED, replace=False)]
     return frozenset(names)
-
-
-def _near_duplicates(
-    cases: Sequence[Case],
-    modalities: Sequence[str],
-    facts: Mapping[Key, ImageFacts],
-    files: Mapping[Key, str],
-    known: set[frozenset[Key]],
-    num_workers: int,
-) -> list[Finding]:
-    """Pairs within a modality that are not the same image already; slices and volumes are compared by themselves."""
-    groups: list[tuple[str, list[Case]]] = []
-    jobs: list[PairJob] = []
-    group_of: list[int] = []
-    for name in modalities:
-        for dims in (2, 3):
-            own = [case for case in cases if (one := facts.get((case.name, name))) and one.miniature.ndim == dims]
-            if len(own) > 1:
-                miniatures = np.stack([facts[case.name, name].miniature for case in own])
-                found = pair_jobs(miniatures, [case.patient for case in own])
-                groups.append((name, own))
-                jobs += found
-                group_of += [len(groups) - 1] * len(found)
-    judged: dict[int, np.ndarray] = {}
-    with Progress("comparing", sum(len(job.numbers) for job in jobs), "pair") as progress:
-        for number, values in for_each(judge, jobs, num_workers=num_workers, preload=[judge.__module__]):
-            progress.advance(len(jobs[number].numbers))
-            judged[number] = np.zeros(len(jobs[number].numbers)) if isinstance(values, Died) else values
-    findings = []
-    for group, (name, own) in enumerate(groups):
-        numbers = [number for number in range(len(jobs)) if group_of[number] == group]
-        for (i, j), value in near_pairs((jobs[number], judged[number]) for number in numbers).items():
-            first, second = sorted((own[i], own[j]), key=lambda case: case.line)
-            if frozenset(((first.name, name), (second.name, name))) in known:
-                continue
-            text = (
-                f"is alike by {value:.2f} to line {first.line}: case {first.name} of patient {first.patient}: {name} "
-                f"{files[first.name, name]}"
-            )
-            findings.append(Finding("near_duplicate", text, second.line, second.name, name, files[second.name, name]))
-    return findings
 
 
 def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[Finding]:
