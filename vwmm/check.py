@@ -7,6 +7,8 @@ Every image is read once, in worker processes. Exit code 0: no error; 1: with --
 is something to mend. Writes report.html, with a thumbnail of each case, and check.json into --out.
 """
 
+import contextlib
+import json
 import os
 import sys
 from collections import Counter
@@ -19,7 +21,9 @@ from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.data.checks import cohort_problems
+from vwmm.data.image import ImageError
 from vwmm.data.manifest import SPLITS, Cohort
+from vwmm.data.readers import format_of
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -75,7 +79,10 @@ def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, ti
             _write(path, result)
     print(f"{checked.cohort.csv_path}: {summary(checked)}")
     print("\n".join(["", *counts(checked.cohort, dict(checked.assigned))]))
-    print("\n".join([*lines_of(checked.findings), "", f"report   {out / REPORT}", f"result   {out / RESULT}"]))
+    remarks = [f"note: {remark}" for remark in checked.remarks]
+    print(
+        "\n".join([*lines_of(checked.findings), "", *remarks, f"report   {out / REPORT}", f"result   {out / RESULT}"])
+    )
     found = count_gravities(checked.findings)
     if found["error"]:
         return EXIT_INVALID
@@ -125,14 +132,42 @@ def _whole(name: str, option: str, most: int) -> int:
 def _check_places(config: Config, out: Path, extra: Path | None) -> None:
     """Nothing of the cohort may be overwritten, and what cannot be written is said before an hour of reading."""
     problems = []
-    if config.data.csv is not None and out.absolute() == Path(config.data.csv).absolute().parent:
-        problems.append(f"--out {out}: is the cohort's own folder; choose another one")
-    if out.exists() and not out.is_dir():
-        problems.append(f"--out {out}: is a file, not a folder")
-    if extra is not None and (extra.suffix.lower() != ".json" or extra.is_dir()):
-        problems.append(f"--json {extra}: expected the name of a .json file")
+    try:
+        if out.exists() and not out.is_dir():
+            problems.append(f"--out {out}: is a file, not a folder")
+        elif config.data.csv is not None and out.resolve() == Path(config.data.csv).resolve().parent:
+            problems.append(f"--out {out}: is the cohort's own folder; choose another one")
+        elif out.is_dir() and (name := _foreign(out)) is not None:
+            problems.append(f"--out {out}: holds {name}, which is no report's; choose a folder of its own")
+        if extra is not None and (extra.suffix.lower() != ".json" or extra.is_dir()):
+            problems.append(f"--json {extra}: expected the name of a .json file")
+        elif extra is not None and extra.exists() and not _is_result(extra):
+            problems.append(f"--json {extra}: this file is no result of `vwmm check`; choose another name")
+        for option, folder in (("--out", out), ("--json", extra.parent if extra is not None else out)):
+            if not problems:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    problems.append(f"{option}: the folder {folder} cannot be written to; choose another one")
+    except OSError as error:
+        problems.append(f"--out {out}: cannot be written ({error.strerror}); choose another folder")
     if problems:
         raise UserError(problems)
+
+
+def _foreign(folder: Path) -> str | None:
+    """The name of an image or a table in a folder, so that it is not one of reports."""
+    for path in sorted(folder.iterdir()):
+        with contextlib.suppress(ImageError):
+            if path.suffix == ".csv" or (path.is_file() and format_of(path)):
+                return path.name
+    return None
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["program"] == "vwmm check")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _write(path: Path, content: str) -> None:

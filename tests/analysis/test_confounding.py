@@ -68,6 +68,26 @@ def test_rare_values_are_taken_together_and_absent_ones_left_out() -> None:
     assert associations(LABELS, {"scanner": ["x"] * 80, "none": [None] * 80}) == []
 
 
+def test_many_small_sites_that_each_give_the_label_away_are_found_and_shown_together() -> None:
+    sites = [f"site {number // 4:02}" for number in range(80)]
+    labels = ["ab"[number // 4 % 2] for number in range(80)]
+
+    (found,) = associations(labels, {"site": sites})
+
+    assert (found.is_suspicious, len(found.levels)) == (True, 20)
+    assert found.shown == [("others (20 values)", [40, 40])]
+
+
+def test_large_values_are_shown_by_themselves() -> None:
+    sites = ["x"] * 30 + ["y"] * 40 + ["z"] * 4 + ["w"] * 3 + ["one", "two", "three"]
+
+    (found,) = associations(LABELS, {"site": sites})
+
+    assert found.levels == ("w", "x", "y", "z", "others")
+    assert [name for name, _ in found.shown] == ["x", "y", "others (3 values)"]
+    assert sum(sum(row) for _, row in found.shown) == 80
+
+
 def test_cramers_v_of_chance_is_near_zero() -> None:
     assert cramers_v(np.array([[10, 12], [11, 9]])) == 0.0
     assert cramers_v(np.zeros((2, 2), np.int64)) == 0.0

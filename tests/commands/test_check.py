@@ -246,6 +246,48 @@ def test_a_table_with_wrong_rows_is_checked_as_far_as_it_can_be(planted: Any, tm
     assert [(one["kind"], one["line"]) for one in result["findings"]] == [("table", 3), ("table", 4), ("empty", 5)]
 
 
+def test_a_cohort_about_which_little_can_be_said_says_so(
+    planted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shrink(_: Path, rows: Rows) -> None:
+        del rows[12:]
+        for row in rows:
+            row["hospital"] = row.pop("site")
+        rows[1]["patient"] = rows[0]["patient"].upper()
+
+    result = check(planted(shrink), tmp_path / "out", code=0)
+
+    (named, few) = result["remarks"]
+    assert named.startswith("The cohort has no column 'site': nothing was tested by site.")
+    assert few.startswith("12 patients are too few for the tables")
+    assert f"note: {few}" in capsys.readouterr().out
+    assert [one["line"] for one in of_kind(result, "alike_names")] == [3]
+
+
+def test_a_report_never_lands_among_images_or_on_another_file(
+    planted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = planted(lambda folder, rows: None)
+    folder, link = table.parent, tmp_path / "link"
+    link.symlink_to(folder)
+    (tmp_path / "mine.json").write_text("{}")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for words, message in (
+        (["--out", str(folder / "ct" / "..")], "is the cohort's own folder"),
+        (["--out", str(link)], "is the cohort's own folder"),
+        (["--out", str(folder / "ct")], "which is no report's; choose a folder of its own"),
+        (["--json", str(folder / "demo.json")], "this file is no result of `vwmm check`"),
+        (["--json", str(tmp_path / "mine.json")], "this file is no result of `vwmm check`"),
+        (["--out", "/proc/report"], "cannot be written"),
+        (["--out", str(tmp_path / ("n" * 300))], "cannot be written"),
+    ):
+        out = [] if "--out" in words else ["--out", str(tmp_path / "out")]
+        assert main(["check", f"data.csv={table}", *words, *out]) == 2, words
+        assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out" / "check.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

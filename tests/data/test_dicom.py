@@ -297,6 +297,13 @@ def test_two_series_are_refused_by_name_and_one_is_chosen_by_uid_or_description(
         "the folder has 2 DICOM series: 'T1' (5 files), 'T2' (5 files); "
         "choose one by modalities.NAME.series (UID or description)"
     }
+    only = sorted(two.glob("T2-*"))
+    for path in only[1:]:
+        path.rename(two.parent / path.name)
+    (alone,) = refusals(two)
+    assert "'T1' (5 files), 'T2' (1 file); " in alone
+    for path in only[1:]:
+        (two.parent / path.name).rename(path)
     by_name = read_image(two, series="T2")
     by_uid = read_image(two, series=generate_uid(entropy_srcs=["T2"]))
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import random_table
 
-# Values that fewer patients have than this become one: `others`.
-MIN_PATIENTS = 5
+# Values that fewer patients have than this become one: `others`. Many small sites may each give the label away.
+MIN_PATIENTS = 2
 OTHERS = "others"
-MAX_LEVELS = 30
+MAX_LEVELS = 100
+# Of these, so many are shown by themselves, and only those that so many patients have.
+MAX_SHOWN, MIN_SHOWN = 30, 5
 # A warning needs a probability below this after Holm's correction over all tables (so at most one clean cohort in 1,000
 # is warned of), and an association of at least this strength (Cramér's V; Cohen 1988 calls 0.3 a medium one for two
 # columns, 0.2 for three or more).
@@ -21,6 +23,7 @@ LEVEL, LEAST_V = 0.001, 0.2
 # Tables drawn by chance; the smallest probability that these can give, times 20 tables, is 0.0002.
 NUM_TABLES = 99_999
 _FIRST_TABLES = 999
+_TABLES_AT_ONCE = 9_900  # of 100 levels and 5 classes: 40 MB
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,17 @@ class Association:
     def is_suspicious(self) -> bool:
         """Whether it is worth a warning."""
         return self.corrected < LEVEL and self.strength >= LEAST_V
+
+    @property
+    def shown(self) -> list[tuple[str, list[int]]]:
+        """The rows for a person: the values that many patients have, and all others together."""
+        totals = self.counts.sum(axis=1)
+        largest = set(np.argsort(-totals, kind="stable")[:MAX_SHOWN].tolist())
+        kept = [n for n, level in enumerate(self.levels) if n in largest and totals[n] >= MIN_SHOWN and level != OTHERS]
+        rest = [n for n in range(len(self.levels)) if n not in kept]
+        rows = [(self.levels[n], self.counts[n].tolist()) for n in kept]
+        name = f"{OTHERS} ({len(rest)} values)" if len(rest) > 1 else OTHERS
+        return [*rows, (name, self.counts[rest].sum(axis=0).tolist())] if rest else rows
 
     @property
     def telling(self) -> str:
@@ -117,7 +131,7 @@ def _probability(counts: np.ndarray, seeds: np.random.SeedSequence) -> float:
     generator = np.random.default_rng(seeds)
     tables = random_table(counts.sum(axis=1), counts.sum(axis=0))
     exceeding = drawn = 0
-    for number in (_FIRST_TABLES, NUM_TABLES - _FIRST_TABLES):
+    for number in (_FIRST_TABLES, *[_TABLES_AT_ONCE] * ((NUM_TABLES - _FIRST_TABLES) // _TABLES_AT_ONCE)):
         values = _chi_square(tables.rvs(size=number, random_state=generator))
         exceeding, drawn = exceeding + int((values >= observed - 1e-9).sum()), drawn + number
         if exceeding >= 10:  # it is no small one: the rest would only make it more exact

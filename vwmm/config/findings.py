@@ -27,7 +27,7 @@ KINDS = {
     "timeout": Kind(
         "error", "An image whose reading did not end", "export the image again; allow more if it is large: --timeout-s"
     ),
-    "empty": Kind("error", "An empty file", "export the image again, or empty the cell"),
+    "empty": Kind("error", "An empty file or folder", "export the image again, or empty the cell"),
     "constant": Kind("error", "An image without content", "export the image again, or empty the cell"),
     "not_finite": Kind("error", "Voxels that are no numbers", "export the image again, or empty the cell"),
     "dimension": Kind("error", "An image of another dimension", "choose one volume or slice, or set modalities.X.dims"),
@@ -37,6 +37,7 @@ KINDS = {
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
     "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
     "same_image": Kind("error", "The same image under two patients", "find out whose it is; remove or join the others"),
+    "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
     "confounded": Kind(

@@ -110,10 +110,11 @@ def _listed(headers: Sequence[Header]) -> str:
     """The series with their numbers of files: by description, or by UID where descriptions do not tell them apart."""
     counts = Counter((header.series, header.description) for header in headers)
     descriptions = Counter(description for _, description in counts)
-    texts = [
-        f"{description[:_MAX_DESCRIPTION] if description and descriptions[description] == 1 else uid!r} ({count} files)"
-        for (uid, description), count in counts.most_common(_MAX_LISTED)
-    ]
+    texts = []
+    for (uid, description), count in counts.most_common(_MAX_LISTED):
+        is_telling = description and descriptions[description] == 1
+        name = description[:_MAX_DESCRIPTION] if is_telling else uid
+        texts.append(f"{name!r} ({count} {'file' if count == 1 else 'files'})")
     more = len(counts) - len(texts)
     return ", ".join(texts) + (f" and {more} more" if more else "")
 

@@ -1,5 +1,7 @@
 """Patients and images that are where they must not be: in two splits, or in the cohort twice."""
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -23,6 +25,24 @@ def split_leaks(cases: Sequence[Case]) -> list[Finding]:
             places = ", ".join(f"{case.split} (line {case.line})" for case in (first, *others))
             findings.append(Finding("two_splits", f"patient {patient} is in {places}", others[0].line, others[0].name))
     return findings
+
+
+def alike_names(cases: Sequence[Case]) -> list[Finding]:
+    """Patients whose names a person would take for one: other capitals or spaces, or Unicode's other way to write."""
+    firsts: dict[str, Case] = {}
+    told, findings = set[str](), []
+    for case in sorted(cases, key=lambda case: case.line):
+        first = firsts.setdefault(_as_read(case.patient), case)
+        if first.patient != case.patient and case.patient not in told:
+            told.add(case.patient)
+            text = f"patient {case.patient} is written almost like {first.patient} (line {first.line}: {first.name})"
+            findings.append(Finding("alike_names", text, case.line, case.name))
+    return findings
+
+
+def _as_read(name: str) -> str:
+    """Compatible characters as one (Unicode TR15, NFKC), no capitals, and spaces, hyphens and underscores alike."""
+    return re.sub(r"[\s_\-\u2010-\u2015]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def same_contents(

@@ -11,7 +11,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.findings import Finding, in_order
 from vwmm.config.schema import Config
 from vwmm.data.checks import recipe_problems
-from vwmm.data.duplicates import Key, same_contents, split_leaks
+from vwmm.data.duplicates import Key, alike_names, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.near_duplicates import MANY
@@ -24,6 +24,8 @@ from vwmm.engine.surveying import survey_images
 MAX_PICTURED = 400
 """Cases that the contact sheets show; of more, as many are drawn."""
 _PICTURED = 1
+FEW_PATIENTS = 30
+"""With fewer, even a site that gives each label away may have a probability above the level of the tables."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
     findings += copies
     findings += near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
-    findings += [*acquisition.findings, *_privacy(cases, modalities, survey.facts)]
+    findings += [*acquisition.findings, *alike_names(cases), *_privacy(cases, modalities, survey.facts)]
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
-        _remarks(cases, modalities, survey.facts),
+        _remarks(cases, modalities, survey.facts, config.data.columns.site),
     )  # fmt: skip
 
 
@@ -147,7 +149,9 @@ def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Ke
     return findings
 
 
-def _remarks(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[str]:
+def _remarks(
+    cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts], site_column: str
+) -> list[str]:
     remarks = []
     if len(cases) > MAX_PICTURED:
         remarks.append(f"The contact sheets show {MAX_PICTURED} of {len(cases)} cases, drawn by split.seed.")
@@ -156,5 +160,15 @@ def _remarks(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Ke
         remarks.append(
             f"Of {', '.join(large)} there are more than {MANY} images: near-duplicates were looked for among images as "
             "they lie, not turned or mirrored."
+        )
+    if not any(case.extra.get(site_column) for case in cases):
+        remarks.append(
+            f"The cohort has no column {site_column!r}: nothing was tested by site. If another column says it: "
+            "data.columns.site=COLUMN."
+        )
+    if (num_patients := len({case.patient for case in cases})) < FEW_PATIENTS:
+        remarks.append(
+            f"{num_patients} patients are too few for the tables and the shortcut's score: that they find nothing "
+            "says little."
         )
     return remarks
