@@ -24,12 +24,22 @@ def test_the_page_is_the_same_again(trained: Trained, tmp_path: Path) -> None:
     assert "finished" in badge.findall(before)[0]
 
 
-def test_a_run_whose_split_was_drawn_by_site_has_its_examples_too(
-    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"by_site: null": "by_site: hold_out", "val_sites: null": "val_sites: [site_1]"},
+        {"test_fraction: 0.0": "test_fraction: 0.1"},
+    ],
+    ids=["by_site", "test_fraction"],
+)
+def test_a_run_whose_split_was_drawn_has_its_examples_too(
+    drawn: dict[str, str], trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = shutil.copytree(trained.folder, tmp_path / "run")
     config = (run / "config.yaml").read_text()
-    config = config.replace("by_site: null", "by_site: hold_out").replace("val_sites: null", "val_sites: [site_1]")
+    for before, after in drawn.items():
+        assert before in config
+        config = config.replace(before, after)
     (run / "config.yaml").write_text(config)
     assert main(["report", str(run)]) == 0
     assert "without examples" not in capsys.readouterr().err

@@ -234,3 +234,13 @@ def test_a_split_that_is_there_is_not_drawn_over(clinic: Path, capsys: pytest.Ca
     assert "there is nothing to draw" in capsys.readouterr().err
     assert split("split.folds=3", "--out", "folds.csv") == 0
     assert groups(read_rows("folds.csv"), "site", by="split")["test"] == {"Leeds"}
+
+
+@pytest.mark.parametrize("by_site", ["stratify", "hold_out"])
+def test_folds_that_are_there_are_not_drawn_over_by_site(
+    by_site: str, clinic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(clinic, fold=[str(int(row["patient"][1:]) % 3) for row in read_rows(clinic)])
+    for keys in ([], ["split.folds=3"]):
+        assert split(f"split.by_site={by_site}", *keys) == 2
+        assert "in its column of folds; rename the column there" in capsys.readouterr().err

@@ -246,6 +246,34 @@ def test_the_csvs_split_is_used() -> None:
     assert list(split_cohort(cohort, Split()).values()) == ["train", "val", "test"] * 2
 
 
+@pytest.mark.parametrize(
+    "key", [{"val_fraction": 0.3}, {"test_fraction": 0.4}, {"stratified": False}, {"seed": 1}], ids=str
+)
+def test_a_key_of_the_draw_is_refused_where_nothing_is_drawn(key: dict[str, object], tmp_path: Path) -> None:
+    cohort = with_column(cohort_of(a=4, b=4), "split", ["train", "val"] * 4)
+    path = tmp_path / "s.csv"
+    path.write_text("case,split\n" + "".join(f"{case.name},{case.split}\n" for case in cohort.cases))
+    ((name, value),) = key.items()
+
+    assert refusal(cohort, **key) == [
+        f"split.{name}={value}: cohort.csv says who is where already, in its column of splits; rename the column there "
+        f"to draw anew, or leave split.{name} out"
+    ]
+    assert refusal(cohort_of(a=4, b=4), file=str(path), **key) == [
+        f"split.{name}={value}: s.csv says who is where already; leave out split.file to draw anew, or split.{name}"
+    ]
+
+
+def test_a_key_that_still_draws_something_beside_a_column_is_taken() -> None:
+    folds = with_column(cohort_of(a=8, b=8), "fold", [0, 1] * 8)
+    parts = with_column(cohort_of(a=8, b=8), "split", ["train", "train", "train", "test"] * 4)
+
+    assert "test" in split_cohort(folds, Split(fold=0, test_fraction=0.3, seed=1)).values()
+    assert split_cohort(parts, Split(folds=2, fold=0, seed=1)) != split_cohort(parts, Split(folds=2, fold=0))
+    assert refusal(folds, fold=0, seed=1)[0].startswith("split.seed=1: cohort.csv says who is where already, in its")
+    assert refusal(parts, folds=2, fold=0, test_fraction=0.3)[0].startswith("split.test_fraction=0.3: cohort.csv says")
+
+
 def test_a_split_without_a_side_or_without_a_class_to_train_on_is_refused() -> None:
     cohort = cohort_of(a=2, b=2)
 

@@ -25,6 +25,8 @@ from vwmm.data.site_splits import (
 )
 from vwmm.data.split_file import hash_rows, rows_of_cohort
 
+_DRAW_KEYS = ("val_fraction", "test_fraction", "stratified", "seed")
+
 
 @dataclass(frozen=True)
 class Folds:
@@ -51,11 +53,14 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     if split.fold is not None:
         assigned = divide_in_folds(cohort, split).parts(cohort, split.fold)
     elif split.file is not None:
+        _check_file_decides(split, Path(split.file))
         assigned = _from_file(cohort, Path(split.file))
     elif any(case.split for case in cohort.cases):
-        _check_draws(cohort, split, "split")
+        _check_column_decides(cohort, split, "split", *_DRAW_KEYS, "by_site")
         assigned = {case.name: str(case.split) for case in cohort.cases}
     else:
+        if any(case.fold is not None for case in cohort.cases):
+            _check_column_decides(cohort, split, "fold", "by_site")
         assigned = _draw(cohort, split)
     check_parts(cohort, assigned)
     return assigned
@@ -176,28 +181,46 @@ def _draw_patients(
 def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     """The folds of `split.file`, of the CSV's column, or drawn; a `split.fold` that is not among them is an error."""
     if split.file is not None:
+        _check_file_decides(split, Path(split.file))
         return _folds_in_file(cohort, split, Path(split.file))
     sites = _sites(cohort, split)
     aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
     if not any(case.split for case in cohort.cases):
         aside = _draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
-    elif split.test_sites is not None:
-        _check_draws(cohort, split, "split")
+    else:
+        _check_column_decides(cohort, split, "split", "test_fraction", "test_sites")
     cases = [case for case in cohort.cases if case.patient not in aside]
     fold_of = {case.patient: case.fold for case in cases if case.fold is not None}
     if fold_of:
-        _check_draws(cohort, split, "fold")
+        draws = () if split.test_fraction else ("stratified", "seed")
+        _check_column_decides(cohort, split, "fold", "by_site", *draws)
         _check_fold(split, sorted(set(fold_of.values())), "the CSV")
     return Folds(fold_of or _draw_folds(cases, split, sites), frozenset(aside))
 
 
-def _check_draws(cohort: Cohort, split: Split, column: str) -> None:
-    """A draw that is asked for is not passed over because the CSV has a column."""
-    if split.by_site is not None:
+def _check_file_decides(split: Split, path: Path) -> None:
+    """A draw that is asked for is not passed over because there is a file."""
+    if asked := _asked_for(split, _DRAW_KEYS):
         raise UserError(
-            f"split.by_site={split.by_site}: {cohort.csv_path.name} says who is where already, in its column of "
-            f"{column}s; rename the column there to draw anew, or leave split.by_site out"
+            f"{key}={value}: {path.name} says who is where already; leave out split.file to draw anew, or {key}"
+            for key, value in asked.items()
         )
+
+
+def _check_column_decides(cohort: Cohort, split: Split, column: str, *keys: str) -> None:
+    """A draw that is asked for is not passed over because the CSV has a column."""
+    if asked := _asked_for(split, keys):
+        raise UserError(
+            f"{key}={value}: {cohort.csv_path.name} says who is where already, in its column of {column}s; rename the "
+            f"column there to draw anew, or leave {key} out"
+            for key, value in asked.items()
+        )
+
+
+def _asked_for(split: Split, keys: Sequence[str]) -> dict[str, object]:
+    """Those of the keys that are not at their defaults, dotted, with their values."""
+    values = {key: getattr(split, key) for key in keys}
+    return {f"split.{key}": value for key, value in values.items() if value != Split.model_fields[key].default}
 
 
 def _check_fold(split: Split, found: list[int], where: str) -> None:

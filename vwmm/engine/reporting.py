@@ -1,6 +1,5 @@
 """What is said at the end of a run, and the report."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from vwmm.analysis.intervals import accuracy_interval
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.schema import Config
+from vwmm.config.schema import Config, Split
 from vwmm.data.checks import check_cohort
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.readers import ImageError
@@ -72,11 +71,10 @@ def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
 
 def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
     """The examples of a run that has ended, from the cohort's images; none, and why, where these are not there."""
-    drawn = [f"split.{key}=null" for key in ("fold", "folds", "by_site", "val_sites", "test_sites")]
-    config = load_config([run.config], [f"split.file={json.dumps(str(run.split))}", *drawn])
+    config = load_config([run.config])
     store, why, examples = Store(config.cache), None, list[Example]()
     try:
-        cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=False)
+        cohort, assigned = check_cohort(config.data, Split(file=str(run.split)), config.modalities, open_files=False)
         cases = cases_of(cohort, assigned, "val")
         recipes = {name: store.recipe(modality) for name, modality in config.modalities.items()}
         entries = {
