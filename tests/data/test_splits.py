@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.data.making import make_case, make_cohort
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.manifest import SPLITS, Case, Cohort
 from vwmm.data.splits import cases_of, split_cohort, split_hash, split_table
 
 
@@ -395,6 +395,30 @@ def test_a_site_is_left_for_each_part_whatever_its_share() -> None:
     assert refusal(two, by_site="hold_out", test_fraction=0.2) == [
         "split.by_site=hold_out: 2 sites are too few to set one aside as 'test' and keep 2 for the other parts"
     ]
+
+
+@given(
+    cells=st.lists(st.integers(0, 30), min_size=6, max_size=6),
+    test=st.sampled_from([0.0, 0.2, 0.4]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_part_has_each_sites_share_of_a_class_to_within_the_patients_that_are_documented(
+    cells: list[int], test: float, seed: int
+) -> None:
+    kinds = Counter({("ab"[n // 3], "XYZ"[n % 3]): count for n, count in enumerate(cells)})
+    sizes = {label: sum(count for (of, _), count in kinds.items() if of == label) for label in "ab"}
+    assume(min(sizes.values()) >= 4)
+    cohort = with_column(cohort_of(**sizes), "site", [site for _, site in sorted(kinds.elements())])
+
+    assigned = split_cohort(cohort, Split(by_site="stratify", test_fraction=test, seed=seed))
+
+    for part in SPLITS:
+        inside = cases_of(cohort, assigned, part)
+        found, of_label = Counter((case.label, case.site) for case in inside), Counter(case.label for case in inside)
+        bound = 1 if part == "test" or not test else 2
+        for (label, site), count in kinds.items():
+            assert abs(found[label, site] - of_label[label] * count / sizes[label]) < bound
 
 
 # --- folds in a file -----------------------------------------------------------------------------------------------
