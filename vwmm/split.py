@@ -9,13 +9,15 @@ Without --out nothing is written: it only shows what would be. Training with the
 `split.file=split.csv` it is read from the file, and from one of folds by `vwmm cross_validate split.file=folds.csv`.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from vwmm.config.command_line import CommandLine, help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
-from vwmm.config.loading import load_config, read_config
+from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
 from vwmm.data.manifest import SPLITS, Case, Cohort, read_cohort
@@ -25,7 +27,7 @@ from vwmm.data.splits import check_parts, divide_in_folds, split_cohort, split_h
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
     "KEY=VALUE": "sets one key: split.val_fraction=0.2 split.folds=5 split.by_site=stratify split.seed=1",
-    "--out FILE": "writes case,patient,label,split and, where there are any, fold and site",
+    "--out FILE.csv": "writes case,patient,label,split and, where there are any, fold and site",
     "--force": "replaces a file that is there already",
 }
 
@@ -37,8 +39,7 @@ def main(arguments: list[str]) -> int:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     config = _read_config(line)
-    out = Path(line.options["--out"]) if "--out" in line.options else None
-    _check_out(out, config, is_forced="--force" in line.options)
+    out = _find_out(line, config)
     cohort = read_cohort(config.data, config.modalities)
     parts, folds = divide(cohort, config.split)
     place_of = {name: f"fold {folds[name]}" if name in folds else part for name, part in parts.items()}
@@ -53,7 +54,8 @@ def main(arguments: list[str]) -> int:
         print("\nnothing was written; --out FILE writes it")
         return EXIT_DONE
     write_whole(out, split_file_text(cohort, parts, folds))
-    print(f"\n{out}: {len(cohort.cases)} cases; `split.file={out}` uses it")
+    name = line.options["--out"]
+    print(f"\n{name}: {len(cohort.cases)} cases; `split.file={name}` uses it")
     return EXIT_DONE
 
 
@@ -120,22 +122,30 @@ def _cell(cases: Sequence[Case]) -> str:
     return f"{f'{len(cases)} / {len({case.patient for case in cases})}':>14}"
 
 
-def _check_out(out: Path | None, config: Config, *, is_forced: bool) -> None:
-    if out is None:
-        if is_forced:
+def _find_out(line: CommandLine, config: Config) -> Path | None:
+    """The file that --out names, behind a link; None without it. Raises UserError where it cannot or must not be."""
+    if "--out" not in line.options:
+        if "--force" in line.options:
             raise UserError("--force: there is nothing to replace without --out FILE")
-        return
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: expected the name of a file in a folder that exists")
-    if (
-        out.exists()
-        and config.data.csv is not None
-        and Path(config.data.csv).exists()
-        and out.samefile(config.data.csv)
-    ):
-        raise UserError(f"--out {out}: this is the cohort itself; choose another name")
-    if out.exists() and not is_forced:
+        return None
+    out = line.options["--out"]
+    file = Path(os.path.realpath(out))
+    if Path(out).suffix != ".csv":
+        raise UserError(f"--out {out}: expected a name that ends in .csv")
+    try:
+        if file.is_dir() or not file.parent.is_dir():
+            raise UserError(f"--out {out}: expected the name of a file in a folder that exists")
+        with TemporaryFile(dir=file.parent):
+            is_there = file.exists()
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}; choose another name or folder") from error
+    read = {"the cohort itself": config.data.csv} | {f"--config {name}": find_shipped(name) for name in line.files}
+    for what, path in read.items():
+        if is_there and path is not None and os.path.exists(path) and file.samefile(path):
+            raise UserError(f"--out {out}: this is {what}; choose another name")
+    if is_there and "--force" not in line.options:
         raise UserError(f"--out {out}: this file is there already; choose another name, or say --force to replace it")
+    return file
 
 
 if __name__ == "__main__":

@@ -181,6 +181,30 @@ def test_nothing_is_written_or_replaced_without_being_asked(clinic: Path, capsys
     assert Path("split.csv").read_text().startswith("case,")
 
 
+@pytest.mark.parametrize("name", ["my.yaml", "my.csv", "link.csv", "cohort.csv"])
+def test_what_the_command_reads_is_never_replaced(name: str, clinic: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in ("my.yaml", "my.csv"):
+        Path(file).write_text("split: {seed: 1}")
+    Path("link.csv").symlink_to("my.csv")
+    before = {file.name: file.read_bytes() for file in clinic.parent.iterdir()}
+
+    assert split("--config", "my.yaml", "--config", "my.csv", "--out", name, "--force") == 2
+
+    assert f"--out {name}: " in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in clinic.parent.iterdir()} == before
+
+
+def test_a_link_leads_to_the_file_that_is_written(clinic: Path) -> None:
+    folder = clinic.parent / "shared"
+    folder.mkdir()
+    Path("split.csv").symlink_to(folder / "of_all.csv")
+
+    for more in ([], ["--force"]):
+        assert split("--out", "split.csv", *more) == 0
+        assert Path("split.csv").is_symlink()
+        assert (folder / "of_all.csv").read_text().startswith("case,")
+
+
 def test_what_is_missing_in_a_part_is_said(clinic: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = read_rows(clinic)
     change(clinic, site=["Oslo" if row["patient"] == "p07" else row["site"] for row in rows])
@@ -207,6 +231,9 @@ def test_what_is_missing_in_a_part_is_said(clinic: Path, capsys: pytest.CaptureF
         (["split.folds=30"], "split.folds=30: label 'b' has"),
         (["--force"], "--force: there is nothing to replace"),
         (["--out", "nowhere/split.csv"], "expected the name of a file in a folder that exists"),
+        (["--out", "split.txt"], "--out split.txt: expected a name that ends in .csv"),
+        (["--out", "/proc/split.csv"], "--out /proc/split.csv: cannot be written: "),
+        (["--out", "s" * 300 + ".csv"], "cannot be written: File name too long; choose another name or folder"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_said(
