@@ -227,6 +227,8 @@ def test_what_is_missing_in_a_part_is_said(clinic: Path, capsys: pytest.CaptureF
         (["split.by_site=sites"], "split.by_site: expected 'stratify' or 'hold_out'"),
         (["split.by_site=stratify", "split.file=x.csv"], "by_site=stratify draws a split, but file has one"),
         (["split.file=x.csv"], "split.file: is a split already"),
+        (["split.test_fraction=0.99"], "argument split.test_fraction=0.99: split.test_fraction: test_fraction and"),
+        (["split.test_fraction=0.99", "split.folds=3"], "argument split.test_fraction=0.99: split.test_fraction: "),
         (["split.fold=1"], "split.fold: every fold is written here"),
         (["split.folds=30"], "split.folds=30: label 'b' has"),
         (["--force"], "--force: there is nothing to replace"),

@@ -217,7 +217,7 @@ MISTAKES = {
     "modalities.ct.window_hu=[5,5]": "modalities.ct.window_hu: window_hu needs its lower bound first",
     "split.folds=3": "split.folds: folds=3 needs fold, the one to validate on: 0 to 2",
     "split={folds: 3, fold: 3}": "split.fold: fold counts from 0: with folds=3 it is 0 to 2",
-    "split.test_fraction=0.8": "split.val_fraction: val_fraction and test_fraction together must leave cases",
+    "split.test_fraction=0.8": "split.test_fraction: test_fraction and val_fraction together must leave cases",
     "data.labels=[a,a]": "data.labels: labels has a class twice",
     "modalities.ct.size=[16,32]": "modalities.ct.size: densenet121 needs at least 29 voxels on each axis",
 }

@@ -93,7 +93,7 @@ class Split(Record):
     def _fractions_leave_something(self) -> "Split":
         problems = []
         if self.val_fraction + self.test_fraction >= 1:
-            problems.append("val_fraction and test_fraction together must leave cases to train on (below 1)")
+            problems.append("test_fraction and val_fraction together must leave cases to train on (below 1)")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
             problems.append(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
         if self.folds is not None and self.fold is None:
