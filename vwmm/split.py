@@ -81,7 +81,7 @@ def divide(cohort: Cohort, split: Split) -> tuple[dict[str, str], dict[str, int]
         return split_cohort(cohort, split.model_copy(update={"fold": None})), {}
     drawn = divide_in_folds(cohort, split.model_copy(update={"fold": None}))
     for number in sorted(set(drawn.fold_of.values())):
-        check_parts(cohort, drawn.parts(cohort, number))
+        check_parts(cohort, drawn.parts(cohort, number), by_site=split.by_site)
     parts = {case.name: "test" if case.patient in drawn.aside else "train" for case in cohort.cases}
     return parts, {case.name: drawn.fold_of[case.patient] for case in cohort.cases if parts[case.name] != "test"}
 

@@ -273,3 +273,5 @@ def test_folds_that_are_there_are_not_drawn_over_by_site(
     for keys in ([], ["split.folds=3"]):
         assert split(f"split.by_site={by_site}", *keys) == 2
         assert "in its column of folds; rename the column there" in capsys.readouterr().err
+    assert split("split.folds=4") == 2
+    assert "- split.folds=4: the CSV has the folds 0, 1, 2" in capsys.readouterr().err

@@ -289,7 +289,13 @@ def test_patients_that_are_too_few_are_said() -> None:
     assert refusal(cohort_of(a=2, b=1), stratified=True)[0].startswith(
         "split: label 'b' has too few patients for 'val'"
     )
-    assert refusal(cohort_of(a=1), stratified=False) == ["split: 1 patients are too few to set some aside as 'val'"]
+    assert refusal(cohort_of(a=1), stratified=False) == [
+        "split: too few patients are left to set some aside as 'val': 1"
+    ]
+    assert refusal(cohort_of(a=2, b=2), test_fraction=0.2) == [
+        "split: too few patients are left to set some aside as 'val': 2; each part takes one of each of the 2 classes, "
+        "unless split.stratified=false"
+    ]
 
 
 @pytest.fixture
@@ -393,8 +399,24 @@ def test_a_site_is_left_for_each_part_whatever_its_share() -> None:
     assert sorted(map(len, sites_by_part(cohort, test_fraction=0.6).values())) == [1, 1, 1]
     two = with_column(cohort, "site", ["X", "Y"] * 15)
     assert refusal(two, by_site="hold_out", test_fraction=0.2) == [
-        "split.by_site=hold_out: 2 sites are too few to set one aside as 'test' and keep 2 for the other parts"
+        "split.by_site=hold_out: 3 sites are needed to set one aside as 'test' and keep 2 for the other parts; found 2"
     ]
+    assert refusal(two, by_site="hold_out", test_sites=["X"]) == [
+        "split.by_site=hold_out: 2 sites are needed to set one aside as 'val' and keep 1 for the other parts; found 1 "
+        "beside those of split.test_sites"
+    ]
+
+
+def test_a_class_of_one_site_alone_that_is_held_out_is_explained() -> None:
+    cohort = with_column(cohort_of(a=4, b=4), "site", ["X"] * 4 + ["Y"] * 4)
+
+    assert all(
+        problem.endswith(
+            "the model could not learn it; split.by_site=hold_out keeps each site whole: hold out other sites, or "
+            "split.by_site=stratify"
+        )
+        for problem in refusal(cohort, by_site="hold_out")
+    )
 
 
 @given(

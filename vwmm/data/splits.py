@@ -62,7 +62,7 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
         if any(case.fold is not None for case in cohort.cases):
             _check_column_decides(cohort, split, "fold", "by_site")
         assigned = _draw(cohort, split)
-    check_parts(cohort, assigned)
+    check_parts(cohort, assigned, by_site=split.by_site)
     return assigned
 
 
@@ -142,9 +142,10 @@ def _draw_whole_sites(
 ) -> list[str]:
     of_patients = [sites[name] for name in patients]
     if (count := len(set(of_patients))) <= left:
+        named = [f"split.{key}" for key in ("test_sites", "val_sites") if getattr(split, key)]
         raise UserError(
-            f"split.by_site=hold_out: {count} sites are too few to set one aside as {part!r} and keep {left} for the "
-            "other parts"
+            f"split.by_site=hold_out: {left + 1} sites are needed to set one aside as {part!r} and keep {left} for the "
+            f"other parts; found {count}" + "".join(f" beside those of {key}" for key in named)
         )
     strata = labels if split.stratified else [""] * len(labels)
     chosen = draw_sites(strata, of_patients, wanted, _generator(split, part), left=left)
@@ -161,7 +162,10 @@ def _draw_patients(
         # Each class needs a patient on both sides; a small cohort gets a part as large as that takes.
         wanted = min(max(wanted, len(classes)), len(patients) - len(classes))
     if not 0 < wanted < len(patients):
-        raise UserError(f"split: {len(patients)} patients are too few to set some aside as {part!r}")
+        why = f"; each part takes one of each of the {len(classes)} classes, unless split.stratified=false"
+        raise UserError(
+            f"split: too few patients are left to set some aside as {part!r}: {len(patients)}" + why * split.stratified
+        )
     if split.stratified and min(classes.values()) < 2:
         rare = min(classes, key=lambda label: (classes[label], label))
         raise UserError(
@@ -226,7 +230,8 @@ def _asked_for(split: Split, keys: Sequence[str]) -> dict[str, object]:
 def _check_fold(split: Split, found: list[int], where: str) -> None:
     """`split.fold` and `split.folds` fit the folds that a table has."""
     if split.fold not in (None, *found) or (split.folds or len(found)) != len(found):
-        said = f"split.fold={split.fold}" + ("" if split.folds is None else f" of split.folds={split.folds}")
+        keys = {"split.fold": split.fold, "split.folds": split.folds}
+        said = " of ".join(f"{key}={value}" for key, value in keys.items() if value is not None)
         raise UserError(f"{said}: {where} has the folds {', '.join(map(str, found))}")
 
 
@@ -277,8 +282,10 @@ def _folds_in_file(cohort: Cohort, split: Split, path: Path) -> Folds:
     return Folds(fold_of, frozenset(case.patient for case in cohort.cases if rows[case.name].part == "test"))
 
 
-def check_parts(cohort: Cohort, assigned: Mapping[str, str]) -> None:
-    """Raises UserError where nothing can be learned or validated."""
+def check_parts(cohort: Cohort, assigned: Mapping[str, str], *, by_site: str | None) -> None:
+    """Raises UserError where nothing can be learned or validated; by_site: how the parts were drawn."""
+    why = "; split.by_site=hold_out keeps each site whole: hold out other sites, or split.by_site=stratify"
+    why = why if by_site == "hold_out" else ""
     problems = [
         f"split: no case is in {part!r}; training needs some to train on and some to validate on"
         for part in ("train", "val")
@@ -287,7 +294,7 @@ def check_parts(cohort: Cohort, assigned: Mapping[str, str]) -> None:
     if not problems:
         trained = {case.label for case in cases_of(cohort, assigned, "train")}
         problems = [
-            f"split: no case with label {label!r} is in 'train': the model could not learn it"
+            f"split: no case with label {label!r} is in 'train': the model could not learn it{why}"
             for label in cohort.classes
             if label not in trained
         ]
