@@ -106,8 +106,13 @@ def describe(cohort: Cohort, place_of: Mapping[str, str], places: Sequence[str])
 
 
 def warnings_of(cohort: Cohort, place_of: Mapping[str, str], places: Sequence[str], *, is_held_out: bool) -> list[str]:
-    """What is missing in a part: a class; a site too, unless whole sites are held out."""
-    found = []
+    """What is missing in a part: a class; a site too, unless whole sites are held out; and an image in all training."""
+    trained = [case for case in cohort.cases if place_of[case.name] not in ("val", "test")]
+    found = [
+        f"no case that is trained on has {name}, which training refuses; modalities.{name}=null leaves it out"
+        for name in cohort.cases[0].images
+        if not any(case.images[name] for case in trained)
+    ]
     for place in places:
         inside = [case for case in cohort.cases if place_of[case.name] == place]
         labels, sites = {case.label for case in inside}, {case.site for case in inside}

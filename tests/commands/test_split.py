@@ -275,3 +275,14 @@ def test_folds_that_are_there_are_not_drawn_over_by_site(
         assert "in its column of folds; rename the column there" in capsys.readouterr().err
     assert split("split.folds=4") == 2
     assert "- split.folds=4: the CSV has the folds 0, 1, 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keys", [[], ["split.folds=3"]])
+def test_a_modality_that_nobody_is_trained_on_with_is_said(
+    keys: list[str], clinic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(clinic, mri=[""] * 100)
+    assert split("modalities.mri={dims: 2, size: [32, 32]}", *keys) == 0
+    assert (
+        "warning: no case that is trained on has mri, which training refuses; modalities.mri=null leaves it out"
+    ) in capsys.readouterr().err
