@@ -196,8 +196,7 @@ def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     cases = [case for case in cohort.cases if case.patient not in aside]
     fold_of = {case.patient: case.fold for case in cases if case.fold is not None}
     if fold_of:
-        draws = () if split.test_fraction else ("stratified", "seed")
-        _check_column_decides(cohort, split, "fold", "by_site", *draws)
+        _check_column_decides(cohort, split, "fold", "by_site")
         _check_fold(split, sorted(set(fold_of.values())), "the CSV")
     return Folds(fold_of or _draw_folds(cases, split, sites), frozenset(aside))
 
