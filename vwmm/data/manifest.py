@@ -307,7 +307,7 @@ class _Reader:
         for label, lines in sorted(patients.items()):
             if len(lines) == 1 and len(patients) > 1:
                 line = next(iter(lines.values()))
-                self.note(line, f"label {label!r} occurs in one patient only; each needs 2 or more, or is merged")
+                self.note(line, f"label {label!r} occurs in one patient only; add others, or give it another label")
         for label in self.data.labels or ():
             if label not in patients:
                 self.note(None, f"data.labels: no case has label {label!r}")
