@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from vwmm.config.command_line import CommandLine, help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
 from vwmm.data.dicom_series import Series, match_series, scan_series
-from vwmm.data.drafting import Row, draft_rows, fill_in, give_numbers, placed_from, read_lookup, table_text
+from vwmm.data.drafting import Row, draft_rows, fill_in, find_lookup, give_numbers, placed_from, read_lookup, table_text
 from vwmm.data.patterns import Found, match_tree, parse_named, parse_patterns
 from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.tree import Tree, walk_tree
@@ -36,7 +37,7 @@ OPTIONS = {
     "--sites FILE:KEY:COLUMN": "the same for the site",
     "--keep-ids": "with --series: writes PatientID instead of a number",
     "--out FILE": "writes the table; without it nothing is written",
-    "--force": "replaces a file that is there already",
+    "--force": "replaces a table that is there already",
 }
 _NUM_SHOWN = 5
 _MAX_FOLDERS_LOOKED_INTO = 100
@@ -80,7 +81,10 @@ def main(arguments: list[str]) -> int:
         print("\nnothing was written; --out cohort.csv writes it")
         return EXIT_DONE
     place = placed_from(tree.root, out)
-    write_whole(out, table_text(draft.rows, draft.modalities, place))
+    try:
+        write_whole(out, table_text(draft.rows, draft.modalities, place))
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
     print(f"\n{out}: {len(draft.rows)} cases\n{_next(draft, out, is_outside=place('.').startswith('..'))}")
     return EXIT_DONE
 
@@ -210,12 +214,30 @@ def _check_options(line: CommandLine, out: Path | None) -> None:
     for option in ("--labels", "--sites", "--out"):
         if option in line.options and not line.lists:
             problems.append(f"{option}: needs --pattern or --series; without them patterns are proposed")
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        problems.append(f"--out {out}: expected the name of a file in a folder that exists")
-    elif out is not None and out.exists() and "--force" not in line.options:
-        problems.append(f"--out {out}: this file is there already; choose another name, or say --force to replace it")
+    if out is not None and (why := _against_writing(out, line)):
+        problems.append(f"--out {out}: {why}")
     if problems:
         raise UserError(problems)
+
+
+def _against_writing(out: Path, line: CommandLine) -> str:
+    """Why the table is not written there; empty where it can be."""
+    try:
+        if out.is_dir() or not out.absolute().parent.is_dir() or out.suffix.lower() != ".csv":
+            return "expected the name of a .csv file in a folder that exists"
+        if out.is_symlink():
+            return f"this is a link to {out.readlink()}; name that file, since a table is relative to its own folder"
+        if out.exists():
+            options = [option for option in ("--labels", "--sites") if option in line.options]
+            tables = [(option, find_lookup(line.options[option], Path(line.words[0]))) for option in options]
+            if read := [option for option, path in tables if path.exists() and out.samefile(path)]:
+                return f"{read[0]} reads this file; choose another name"
+            if "--force" not in line.options:
+                return "this file is there already; choose another name, or say --force to replace it"
+        with TemporaryFile(dir=out.absolute().parent):
+            return ""
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
 
 
 if __name__ == "__main__":

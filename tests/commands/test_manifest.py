@@ -104,6 +104,41 @@ def test_a_file_is_replaced_only_by_force(capsys: Capture) -> None:
     assert read_rows("mine.csv") == [{"patient": "a", "ct": "d/a/ct.nii"}]
 
 
+@pytest.mark.parametrize("out", ["labels.csv", "d/../labels.csv", "d/sites.csv", "d/a/ct.nii", "link.csv"])
+def test_what_the_table_is_made_of_is_not_replaced_even_by_force(out: str, capsys: Capture) -> None:
+    touch("d/a/ct.nii", "other.csv")
+    os.symlink("other.csv", "link.csv")
+    for name in ("labels.csv", "d/sites.csv"):
+        Path(name).write_text("id,what\na,x\n")
+    before = Path(out).read_bytes()
+    command = ["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--labels", "labels.csv:id:what"]
+
+    assert main([*command, "--sites", "sites.csv:id:what", "--out", out, "--force"]) == 2
+
+    assert f"--out {out}: " in capsys.readouterr().err
+    assert Path(out).read_bytes() == before
+    assert Path("link.csv").is_symlink()
+
+
+def test_a_table_that_cannot_be_written_is_said_before_the_work(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("d/a/ct.nii")
+    command = ["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--out"]
+    for out in ("/proc/c.csv", "n" * 300 + ".csv"):
+        assert main([*command, out]) == 2
+        said = capsys.readouterr()
+        assert f"--out {out}: cannot be written: " in said.err
+        assert said.out == ""
+
+    def full(path: Path, content: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vwmm.manifest.write_whole", full)
+    assert main([*command, "c.csv"]) == 2
+    assert "--out c.csv: cannot be written: No space left on device" in capsys.readouterr().err
+
+
 def test_all_that_stands_against_a_table_is_said_at_once(here: Path, capsys: Capture) -> None:
     touch("d/a/ct_1.nii", "d/a/ct_2.nii", "d/b /ct_1.nii", "d/c_1/x/ct_1.nii", "d/c/1/ct_1.nii")
     Path("labels.csv").write_text("who,what\na,ill\na,well\n")
@@ -301,6 +336,7 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
     [
         ([], "missing: DIR"),
         (["nowhere"], "DIR nowhere: folder not found"),
+        (["n" * 300], "cannot be read: File name too long"),
         (["empty"], "DIR empty: no image was found in 1 files"),
         (["empty", "--pattern", "ct"], "--pattern ct: expected MODALITY=..."),
         (["empty", "--pattern", "ct=*/ct.nii"], "--pattern ct=*/ct.nii: needs {patient} or {case}"),
@@ -309,11 +345,13 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
         (["empty", "--pattern", "ct=../{patient}.nii"], "expected a path below DIR"),
         (["empty", "--pattern", "ct={patient}/{ct}.nii"], "--pattern: {ct} and a modality have one name"),
         (["empty", "--pattern", "ct={patient}", "--labels", "labels.csv"], "expected FILE:KEY_COLUMN:VALUE_COLUMN"),
+        (["empty", "--pattern", "ct={patient}", "--labels", "n" * 300 + ":a:b"], "cannot be read: File name too long"),
         (["empty", "--labels", "labels.csv:a:b"], "--labels: needs --pattern or --series"),
         (["empty", "--pattern", "ct={patient}", "--keep-ids"], "--keep-ids: belongs to --series"),
         (["empty", "--force"], "--force: there is nothing to replace"),
         (["empty", "data.csv=x"], "argument data.csv=x: there is no configuration here"),
-        (["empty", "--pattern", "ct={patient}", "--out", "no/c.csv"], "expected the name of a file in a folder"),
+        (["empty", "--pattern", "ct={patient}", "--out", "no/c.csv"], "expected the name of a .csv file in a folder"),
+        (["empty", "--pattern", "ct={patient}", "--out", "c.tsv"], "--out c.tsv: expected the name of a .csv file"),
     ],
 )
 def test_a_mistake_is_said(arguments: list[str], message: str, capsys: Capture) -> None:

@@ -68,12 +68,18 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
     return sorted(rows, key=lambda row: row.case), problems + _repeated(rows)
 
 
+def find_lookup(text: str, beside: Path) -> Path:
+    """The file of `FILE:KEY_COLUMN:VALUE_COLUMN`, in the working directory or in DIR."""
+    name = text.rsplit(":", 2)[0]
+    return Path(name) if os.path.exists(name) else beside / name
+
+
 def read_lookup(option: str, column: str, text: str, beside: Path) -> Lookup:
-    """The table of `FILE:KEY_COLUMN:VALUE_COLUMN`, in the working directory or in DIR. Raises UserError."""
+    """The table of `FILE:KEY_COLUMN:VALUE_COLUMN`. Raises UserError."""
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not all(parts):
         raise UserError(f"{option} {text}: expected FILE:KEY_COLUMN:VALUE_COLUMN, such as labels.csv:patient:{column}")
-    path = Path(parts[0]) if Path(parts[0]).exists() else beside / parts[0]
+    path = find_lookup(text, beside)
     table = read_table(path, example=f"{parts[1]},{parts[2]}", key=option)
     problems = [f"{option}: {problem}" for problem in table.problems]
     for name in parts[1:]:

@@ -32,8 +32,11 @@ class Tree:
 
 def walk_tree(root: Path) -> Tree:
     """Everything below a folder. Raises UserError where it is none, or where links never come to an end."""
-    if not root.is_dir():
-        raise UserError(f"DIR {root}: {'not a folder' if root.exists() else 'folder not found'}")
+    try:
+        if not root.is_dir():
+            raise UserError(f"DIR {root}: {'not a folder' if root.exists() else 'folder not found'}")
+    except OSError as error:
+        raise UserError(f"DIR {root}: cannot be read: {error.strerror}") from error
     tree = Tree(root)
     stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while stack:
