@@ -20,11 +20,22 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from vwmm.config.command_line import CommandLine, help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.config.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
 from vwmm.data.dicom_series import Series, match_series, scan_series
-from vwmm.data.drafting import Row, draft_rows, fill_in, find_lookup, give_numbers, placed_from, read_lookup, table_text
+from vwmm.data.drafting import (
+    Row,
+    csv_text,
+    draft_rows,
+    fill_in,
+    find_lookup,
+    give_numbers,
+    mixed_sessions,
+    placed_from,
+    read_lookup,
+    table_cells,
+)
 from vwmm.data.patterns import Found, match_tree, parse_named, parse_patterns
 from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.tree import Tree, walk_tree
@@ -40,7 +51,6 @@ OPTIONS = {
     "--force": "replaces a table that is there already",
 }
 _NUM_SHOWN = 5
-_MAX_FOLDERS_LOOKED_INTO = 100
 
 
 @dataclass
@@ -76,16 +86,18 @@ def main(arguments: list[str]) -> int:
     draft = make_draft(tree, line)
     print(describe(tree, draft, out))
     for warning in draft.warnings:
-        say(f"warning: {warning}")
+        say(f"warning: {printable(warning)}")
     if out is None:
         print("\nnothing was written; --out cohort.csv writes it")
         return EXIT_DONE
     place = placed_from(tree.root, out)
     try:
-        write_whole(out, table_text(draft.rows, draft.modalities, place))
+        write_whole(out, csv_text(table_cells(draft.rows, draft.modalities, place)))
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
-    print(f"\n{out}: {len(draft.rows)} cases\n{_next(draft, out, is_outside=place('.').startswith('..'))}")
+    print(
+        f"\n{printable(str(out))}: {len(draft.rows)} cases\n{_next(draft, out, is_outside=place('.').startswith('..'))}"
+    )
     return EXIT_DONE
 
 
@@ -115,6 +127,11 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
         draft.warnings += warnings
     if problems:
         raise UserError(list(dict.fromkeys(problems)))
+    if mixed := mixed_sessions([*found, *by_header]):
+        draft.warnings.append(
+            "patients with images in and outside of a session, which are cases apart: "
+            f"{len(mixed)} of {len({row.patient for row in rows})}; give every pattern {{session}}, or none"
+        )
     draft.warnings += _left_over(tree, [*found, *by_header], others)
     if named and "--keep-ids" not in line.options:
         if count := sum(any(row.patient in path for path in row.images.values()) for row in rows):
@@ -123,6 +140,10 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
             )
         give_numbers(rows)
         rows.sort(key=lambda row: row.case)
+    if count := sum(not "".join([row.case, row.patient, *row.images.values()]).isprintable() for row in rows):
+        draft.warnings.append(
+            f"cases whose name or path has characters that cannot be seen, such as a line break: {count} of {len(rows)}"
+        )
     return draft
 
 
@@ -138,14 +159,15 @@ def describe(tree: Tree, draft: Draft, out: Path | None) -> str:
             counts = Counter(row.values.get(column) or "none" for row in rows)
             lines.append(f"  {column}: " + ", ".join(f"{value} {count}" for value, count in sorted(counts.items())))
     place = placed_from(tree.root, out or tree.root / "cohort.csv")
-    lines += ["", *table_text(rows[:_NUM_SHOWN], draft.modalities, place).splitlines()]
-    return "\n".join([*lines, f"... and {len(rows) - _NUM_SHOWN} more"] if len(rows) > _NUM_SHOWN else lines)
+    shown = [[printable(cell) for cell in row] for row in table_cells(rows[:_NUM_SHOWN], draft.modalities, place)]
+    lines += ["", *csv_text(shown).splitlines()]
+    lines += [f"... and {len(rows) - _NUM_SHOWN} more"] if len(rows) > _NUM_SHOWN else []
+    return "\n".join(map(printable, lines))
 
 
 def propose(tree: Tree) -> str:
     """Patterns that would fit, as a command to change and run. Raises UserError where there is no image."""
-    folders = list(tree.files_in().items())[:_MAX_FOLDERS_LOOKED_INTO]
-    found = scan_series(Tree(tree.root, [file for _, files in folders for file in files]))
+    found = scan_series(tree)
     patterns, series = propose_patterns(tree, found), propose_series(found)
     if not patterns and not series:
         raise UserError(f"DIR {tree.root}: no image was found in {len(tree.files)} files")
@@ -163,10 +185,9 @@ def propose(tree: Tree) -> str:
         columns = (tree.root / "participants.tsv").read_text(encoding="utf-8-sig", errors="replace").split("\n")[0]
         lines += ["", f"participants.tsv has the columns {', '.join(columns.strip().split(chr(9)))}"]
         chosen.append("--labels participants.tsv:participant_id:COLUMN")
-    command = " \\\n    ".join([f"vwmm manifest {shlex.quote(str(tree.root))}", *chosen])
-    return "\n".join(
-        [*lines, "", "Rename the modalities, leave out what is none, and look at what it matches:", "", command]
-    )
+    command = " \\\n    ".join([f"vwmm manifest {shlex.quote(str(tree.root))}", *chosen]).split("\n")
+    lines += ["", "Rename the modalities, leave out what is none, and look at what it matches:", ""]
+    return "\n".join([*map(printable, lines), *map(printable, command)])
 
 
 def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> list[str]:
@@ -202,7 +223,7 @@ def _next(draft: Draft, out: Path, *, is_outside: bool) -> str:
         lines.append("the images lie outside the CSV's folder: data.allow_outside_root=true, or write it above them")
     if unknown := [name for name in draft.modalities if name not in DEFAULT_MODALITIES]:
         lines.append(f"describe {', '.join(unknown)} in a configuration first: modalities.{unknown[0]}.dims and .size")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _check_options(line: CommandLine, out: Path | None) -> None:

@@ -315,6 +315,62 @@ def test_series_are_proposed(pacs: None, capsys: Capture) -> None:
     assert "SECRET" not in said
 
 
+def test_a_proposal_counts_every_folder(capsys: Capture) -> None:
+    dicom("d/p000/S2/0.dcm", "p", "t1", series="a")
+    touch(*(f"flat/p{n:03}/ct.nii" for n in range(130)))
+    for n in range(1, 130):
+        touch(f"d/p{n:03}/S2/0.dcm")
+        Path(f"d/p{n:03}/S2/0.dcm").write_bytes(Path("d/p000/S2/0.dcm").read_bytes())
+    assert main(["manifest", "d"]) == 0
+    said = capsys.readouterr().out
+    assert "     130  --pattern 's2={patient}/S2/'" in said
+    assert "0.dcm" not in said
+    assert main(["manifest", "flat"]) == 0
+    assert "     130  --pattern 'ct={patient}/ct.nii'" in capsys.readouterr().out
+
+
+def test_a_series_of_two_patients_is_refused(capsys: Capture) -> None:
+    for number, patient in enumerate(("SECRET-1", "SECRET-2")):
+        dicom(f"d/x/{number}.dcm", patient, "ct", series="a")
+    assert main(["manifest", "d", "--series", "ct=ct"]) == 2
+    said = capsys.readouterr().err
+    assert "x: the files of this series have 2 PatientIDs; give each patient a folder" in said
+    assert "SECRET" not in said
+
+
+# --- what is said --------------------------------------------------------------------------------------------------
+
+
+def test_names_reach_the_terminal_written_out(capsys: Capture) -> None:
+    odd = "a\x1b[31m\u202eb\nc"
+    touch(f"d/{odd}/ct.nii", "d/plain/ct.nii", f"d/{odd}/x{odd}.nii")
+    dicom(f"dicom/{odd}/1.dcm", "a\x1b[31m", "t1\x1b[31m", series="a")
+    Path("t.csv").write_text("id,what\nplain,x\n")
+    for command in (["d"], ["d", "--pattern", "ct={patient}/ct.nii"], ["dicom"]):
+        assert main(["manifest", *command]) == 0
+        said = capsys.readouterr()
+        assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+        if "--pattern" in command:
+            assert r"a\x1b[31m\u202eb\nc,a\x1b[31m\u202eb\nc/ct.nii" in said.out
+            assert "characters that cannot be seen, such as a line break: 1 of 2" in said.err
+    assert main(["manifest", "dicom", "--series", "t1=t1*", "--keep-ids"]) == 0
+    said = capsys.readouterr()
+    assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
+def test_visits_of_some_patterns_only_are_warned_of(capsys: Capture) -> None:
+    touch("d/01/1/mri.nii", "d/01/2/mri.nii", "d/01/ct.nii", "d/02/ct.nii")
+    command = ["manifest", "d", "--pattern", "mri={patient}/{session}/mri.nii", "--pattern", "ct={patient}/ct.nii"]
+    assert main(command) == 0
+    assert "patients with images in and outside of a session, which are cases apart: 1 of 2" in capsys.readouterr().err
+
+
+def test_one_image_is_not_two_modalities(capsys: Capture) -> None:
+    touch("d/a/ct.nii", "d/b/ct.nii")
+    assert main(["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--pattern", "mri={patient}/*.nii"]) == 2
+    assert "ct and mri: 2 images would be both, such as a/ct.nii; make a pattern narrower" in capsys.readouterr().err
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 

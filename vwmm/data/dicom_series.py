@@ -28,6 +28,8 @@ class Series:
     """PatientID; empty where there is none."""
     num_others: int = 0
     """Other series in the same folder, from which a path cannot tell it."""
+    num_patients: int = 1
+    """How many PatientIDs its files have."""
 
 
 def scan_series(tree: Tree) -> list[Series]:
@@ -44,8 +46,9 @@ def scan_series(tree: Tree) -> list[Series]:
             for members in of_series.values():
                 file, header = members[0]
                 path = file if others and len(members) == 1 else folder or "."
+                patients = len({header["PatientID"] for _, header in members})
                 shared = others if len(members) > 1 else 0
-                found.append(Series(path, header["SeriesDescription"], header["PatientID"], shared))
+                found.append(Series(path, header["SeriesDescription"], header["PatientID"], shared, patients))
     return sorted(found, key=lambda series: (series.path, series.description))
 
 
@@ -61,6 +64,11 @@ def match_series(
         matches = [s for s in series if fnmatch.fnmatchcase(s.description.lower(), text.lower())]
         used |= {match.path for match in matches}
         problems += [f"{match.path}: the series has no PatientID" for match in matches if not match.patient_id]
+        problems += [
+            f"{match.path}: the files of this series have {match.num_patients} PatientIDs; give each patient a folder"
+            for match in matches
+            if match.num_patients > 1
+        ]
         problems += [
             f"{match.path}: series {match.description!r} shares the folder with others: give each a folder of its own; "
             f"or, if all cases call it that, take the folders by --pattern, and modalities.{modality}.series chooses it"

@@ -65,7 +65,7 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
             for image in candidates:
                 problems += _add_words(row, image)
         rows.append(row)
-    return sorted(rows, key=lambda row: row.case), problems + _repeated(rows)
+    return sorted(rows, key=lambda row: row.case), problems + _repeated(rows) + _shared(found)
 
 
 def find_lookup(text: str, beside: Path) -> Path:
@@ -130,17 +130,31 @@ def give_numbers(rows: Sequence[Row]) -> None:
         row.patient = numbers[row.patient]
 
 
-def table_text(rows: Sequence[Row], modalities: Sequence[str], place: Callable[[str], str]) -> str:
-    """The cohort's CSV; place: turns a path below the tree's root into what is written."""
+def mixed_sessions(found: Sequence[Found]) -> set[str]:
+    """The patients of whom some images belong to a session and some to none."""
+    sessions: dict[str, set[bool]] = {}
+    for image in found:
+        if patient := image.words.get("patient"):
+            sessions.setdefault(patient, set()).add("session" in image.words)
+    return {patient for patient, kinds in sessions.items() if len(kinds) > 1}
+
+
+def table_cells(rows: Sequence[Row], modalities: Sequence[str], place: Callable[[str], str]) -> list[list[str]]:
+    """The cohort's header and rows; place: turns a path below the tree's root into what is written."""
     further = [name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in KEYS]
     has_cases = any(row.case != row.patient for row in rows)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*["case"] * has_cases, "patient", *further, *modalities])
+    table = [[*["case"] * has_cases, "patient", *further, *modalities]]
     for row in rows:
         cells = [place(row.images[name]) if name in row.images else "" for name in modalities]
         names = [row.case] * has_cases
-        writer.writerow([*names, row.patient, *(row.values.get(name, "") for name in further), *cells])
+        table.append([*names, row.patient, *(row.values.get(name, "") for name in further), *cells])
+    return table
+
+
+def csv_text(cells: Sequence[Sequence[str]]) -> str:
+    """A table as it is written."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(cells)
     return stream.getvalue()
 
 
@@ -173,6 +187,21 @@ def _repeated(rows: Sequence[Row]) -> list[str]:
             paths = [next(iter(found.images.values())) for found in (before, row)]
             problems.append(f"two cases would have one name: {paths[0]} and {paths[1]}")
     return problems
+
+
+def _shared(found: Sequence[Found]) -> list[str]:
+    """Images that are of two modalities at once."""
+    modalities: dict[str, dict[str, None]] = {}
+    for image in found:
+        modalities.setdefault(image.path, {})[image.modality] = None
+    paths: dict[tuple[str, ...], list[str]] = {}
+    for path, names in modalities.items():
+        paths.setdefault(tuple(names), []).append(path)
+    return [
+        f"{' and '.join(names)}: {len(of)} images would be both, such as {of[0]}; make a pattern narrower"
+        for names, of in paths.items()
+        if len(names) > 1
+    ]
 
 
 def _unwritable(image: Found) -> list[str]:

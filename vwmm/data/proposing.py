@@ -83,7 +83,7 @@ def _ranked(counts: "Counter[str]") -> list[tuple[str, int]]:
 
 def _literal(text: str) -> str:
     """A name as a pattern: what has a meaning there stands for any character."""
-    return re.sub(r"[{}?\[\]]", "?", text)
+    return "".join("?" if c in "{}?[]" or not c.isprintable() else c for c in text)
 
 
 def _word(text: str) -> str:
