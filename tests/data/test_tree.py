@@ -22,16 +22,34 @@ def test_files_and_folders_are_sorted_and_hidden_ones_left_out(tmp_path: Path) -
 
 
 def test_links_from_folder_to_folder_do_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = "abcdef"
+    names = "abcdefgh"
     for name in names:
         (tmp_path / name).mkdir()
-    for name in names:
+        (tmp_path / name / "ct").touch()
         for other in names:
-            os.symlink(f"../{other}", tmp_path / name / other)
-    monkeypatch.setattr(tree, "MAX_FOLDERS", 500)
+            os.symlink(f"../{other}", tmp_path / name / f"to_{other}")
 
-    with pytest.raises(UserError, match="more than 500 folders: links lead to one another"):
+    found = walk_tree(tmp_path)
+
+    linked = [f"{name}/to_{other}" for name in names for other in names if name != other]
+    assert found.folders == sorted([*names, *linked])
+    assert found.files == sorted(f"{folder}/ct" for folder in found.folders)
+    monkeypatch.setattr(tree, "MAX_FOLDERS", 50)
+    with pytest.raises(UserError, match="more than 50 folders: links lead to one another"):
         walk_tree(tmp_path)
+
+
+def test_a_folder_is_found_under_every_link_and_behind_links_in_links(tmp_path: Path) -> None:
+    (tmp_path / "store/scan").mkdir(parents=True)
+    (tmp_path / "store/scan/1").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "patients").mkdir()
+    for name in "ab":
+        (tmp_path / "patients" / name).mkdir()
+        os.symlink("../../store/scan", tmp_path / "patients" / name / "ct")
+        os.symlink(f"../patients/{name}", tmp_path / "root" / name)
+
+    assert walk_tree(tmp_path / "root").files == ["a/ct/1", "b/ct/1"]
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""What is below a folder, links followed; a link that leads back into itself ends there."""
+"""What is below a folder, links followed; a link that leads back into itself ends there.
+
+Folders that link to one another are not followed for ever: of the ways to a folder, those are taken that go through the
+fewest links, and through one more.
+"""
 
 import os
 from dataclasses import dataclass, field
@@ -39,27 +43,34 @@ def walk_tree(root: Path) -> Tree:
         raise UserError(f"DIR {root}: cannot be read: {error.strerror}") from error
     tree = Tree(root)
     stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
-    while stack:
+    behind_links, num_links = list[tuple[str, frozenset[tuple[int, int]]]](), 0
+    fewest_links: dict[tuple[int, int], int] = {}
+    while stack or behind_links:
+        if not stack:
+            stack, behind_links, num_links = behind_links, [], num_links + 1
         prefix, above = stack.pop()
         folder = root / prefix
         try:
             facts = folder.stat()
+            identity = (facts.st_dev, facts.st_ino)
+            if identity in above or num_links > fewest_links.setdefault(identity, num_links) + 1:
+                continue  # a link to a folder that this one is in, or one of the ever longer ways to a folder
             entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_name)
         except OSError as error:
             tree.problems.append(f"{folder}: cannot be read: {error.strerror}")
             continue
-        identity = (facts.st_dev, facts.st_ino)
-        if identity in above:
-            continue  # a link to a folder that this one is in
         if prefix:
             tree.folders.append(prefix.rstrip("/"))
         if len(tree.folders) > MAX_FOLDERS:
             raise UserError(f"DIR {root}: more than {MAX_FOLDERS:,} folders: links lead to one another; name one below")
         kinds = [_kind(entry) for entry in entries]
-        below = [f"{prefix}{entry.name}/" for entry, kind in zip(entries, kinds, strict=True) if kind == "folder"]
-        stack += [(name, above | {identity}) for name in reversed(below)]
+        for entry, kind in zip(entries, kinds, strict=True):
+            if kind == "folder":
+                way = behind_links if entry.is_symlink() else stack
+                way.append((f"{prefix}{entry.name}/", above | {identity}))
         tree.files += [f"{prefix}{entry.name}" for entry, kind in zip(entries, kinds, strict=True) if kind == "file"]
     tree.files.sort()
+    tree.folders.sort()
     return tree
 
 
