@@ -73,6 +73,7 @@ def main(arguments: list[str]) -> int:
         repeated=["--pattern", "--series"],
         flags=["--keep-ids", "--force"],
         words=["DIR"],
+        optional=["ANOTHER"] * len(arguments),
     )
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
@@ -171,11 +172,11 @@ def propose(tree: Tree) -> str:
     patterns, series = propose_patterns(tree, found), propose_series(found)
     if not patterns and not series:
         raise UserError(f"DIR {tree.root}: no image was found in {len(tree.files)} files")
-    kind = "a BIDS data set" if DESCRIPTION in tree.files else "found"
-    lines = [
-        f"{tree.root}: {kind}; patterns that would fit, with the number of images (what is the patient is a guess):"
-    ]
-    lines += ["", *(f"{count:8}  --pattern {shlex.quote(text)}" for text, count in patterns)]
+    kind = "a BIDS data set" if DESCRIPTION in tree.files else f"{len(tree.files)} files"
+    lines = [f"{tree.root}: {kind}"]
+    if patterns:
+        lines += ["", "Patterns that would fit, with the number of images (what is the patient is a guess):", ""]
+        lines += [f"{count:8}  --pattern {shlex.quote(text)}" for text, count in patterns]
     if series:
         lines += ["", "DICOM series, with the number of patients:", ""]
         lines += [f"{count:8}  --series {shlex.quote(text)}" for text, count in series]
@@ -201,6 +202,7 @@ def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> 
     if left:
         shown = ", ".join(left[:_NUM_SHOWN]) + (", ..." if len(left) > _NUM_SHOWN else "")
         warnings.append(f"image files left over: {len(left)} ({shown})")
+    others = [series for series in others if not used & {series.path, *_above(series.path)}]
     if others:
         counts = Counter(series.description or "(no description)" for series in others)
         shown = ", ".join(f"{name!r} {count}" for name, count in counts.most_common(_NUM_SHOWN))
@@ -228,6 +230,7 @@ def _next(draft: Draft, out: Path, *, is_outside: bool) -> str:
 
 def _check_options(line: CommandLine, out: Path | None) -> None:
     problems = [f"argument {word}: there is no configuration here" for word in line.overrides + line.files]
+    problems += [f"argument {word}: there is one DIR only; it is {line.words[0]}" for word in line.words[1:]]
     if out is None and "--force" in line.options:
         problems.append("--force: there is nothing to replace without --out FILE")
     if "--keep-ids" in line.options and "--series" not in line.lists:

@@ -146,8 +146,9 @@ def test_all_that_stands_against_a_table_is_said_at_once(here: Path, capsys: Cap
     assert main(["manifest", "d", *command, "--labels", "labels.csv:who:what", "--out", "c.csv"]) == 2
     said = capsys.readouterr().err
     assert "labels.csv line 3: another what than in line 2" in said
-    assert "ct: 2 images for one case: a/ct_1.nii, a/ct_2.nii; make the pattern narrower" in said
-    assert "'b /ct_1.nii': {patient} begins or ends with a space" in said
+    narrower = "ct: 2 images for one case: a/ct_1.nii, a/ct_2.nii; make the pattern or description narrower; "
+    assert f"{narrower}visits of one patient need a pattern with {{session}}" in said
+    assert "'b /ct_1.nii': {patient} begins or ends with a space or a line break" in said
     assert "--pattern mri={patient}/mri.nii: no file is named so in d; there are a/ct_1.nii" in said
     assert not Path("c.csv").exists()
 
@@ -242,6 +243,21 @@ def test_what_is_proposed_fits(paths: list[str], patterns: list[str], capsys: Ca
     said_now = capsys.readouterr()
     assert "4 cases of 4 patients" in said_now.out
     assert "left over" not in said_now.err
+
+
+def test_a_folder_of_two_series_is_proposed_by_their_descriptions_alone(capsys: Capture) -> None:
+    for number in range(2):
+        for series in ("ct", "bone"):
+            dicom(f"d/x/{series}{number}.dcm", "SECRET-1", series, series=series)
+    assert main(["manifest", "d"]) == 0
+    said = capsys.readouterr().out
+    assert "1  --series bone=bone" in said
+    assert "patterns that would fit" not in said
+
+
+def test_a_series_that_a_pattern_takes_is_not_left_over(pacs: None, capsys: Capture) -> None:
+    assert main(["manifest", "d", "--series", "ct=*angio*", "--pattern", "mri={patient}/mr/"]) == 0
+    assert "DICOM series left over: 1 ('scout' 1)" in capsys.readouterr().err
 
 
 # --- DICOM ---------------------------------------------------------------------------------------------------------
@@ -396,6 +412,7 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
         (["empty"], "DIR empty: no image was found in 1 files"),
         (["empty", "--pattern", "ct"], "--pattern ct: expected MODALITY=..."),
         (["empty", "--pattern", "ct=*/ct.nii"], "--pattern ct=*/ct.nii: needs {patient} or {case}"),
+        (["empty", "--pattern", "ct={patient/ct.nii"], "a brace without its other; write ? for a brace in a name"),
         (["empty", "--pattern", "label={patient}.nii"], "'label' is a column of its own"),
         (["empty", "--pattern", "ct={patient}/{a b}.nii"], "{a b}: expected a word in the braces"),
         (["empty", "--pattern", "ct=../{patient}.nii"], "expected a path below DIR"),
@@ -404,6 +421,10 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
         (["empty", "--pattern", "ct={patient}", "--labels", "n" * 300 + ":a:b"], "cannot be read: File name too long"),
         (["empty", "--labels", "labels.csv:a:b"], "--labels: needs --pattern or --series"),
         (["empty", "--pattern", "ct={patient}", "--keep-ids"], "--keep-ids: belongs to --series"),
+        (["empty", "other"], "argument other: there is one DIR only; it is empty"),
+        (["empty", "--config", "a.yaml"], "argument a.yaml: there is no configuration here"),
+        (["empty", "--pattern", "ct={patient}", "--labels", "latin.csv:a:b"], "--labels: latin.csv line 1: not UTF-8"),
+        (["empty", "--pattern", "ct={patient}", "--sites", "twice.csv:a:b"], "--sites: twice.csv line 1: column 'a'"),
         (["empty", "--force"], "--force: there is nothing to replace"),
         (["empty", "data.csv=x"], "argument data.csv=x: there is no configuration here"),
         (["empty", "--pattern", "ct={patient}", "--out", "no/c.csv"], "expected the name of a .csv file in a folder"),
@@ -412,5 +433,7 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
 )
 def test_a_mistake_is_said(arguments: list[str], message: str, capsys: Capture) -> None:
     touch("empty/notes.txt")
+    Path("latin.csv").write_bytes("a,ö\n".encode("latin-1"))
+    Path("twice.csv").write_text("a,a\n")
     assert main(["manifest", *arguments]) == 2
     assert message in capsys.readouterr().err

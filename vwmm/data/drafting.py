@@ -14,6 +14,7 @@ from vwmm.data.table import read_table
 NOTHING = ("", "n/a", "N/A")
 """What BIDS and people write into a cell that has no value."""
 _SHOWN = 3
+_NARROWER = "make the pattern or description narrower; visits of one patient need a pattern with {session}"
 
 
 @dataclass
@@ -61,7 +62,7 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
             row.images[modality] = paths[0]
             if len(paths) > 1:
                 shown = ", ".join(paths[:_SHOWN]) + (", ..." if len(paths) > _SHOWN else "")
-                problems.append(f"{modality}: {len(paths)} images for one case: {shown}; make the pattern narrower")
+                problems.append(f"{modality}: {len(paths)} images for one case: {shown}; {_NARROWER}")
             for image in candidates:
                 problems += _add_words(row, image)
         rows.append(row)
@@ -80,7 +81,10 @@ def read_lookup(option: str, column: str, text: str, beside: Path) -> Lookup:
     if len(parts) != 3 or not all(parts):
         raise UserError(f"{option} {text}: expected FILE:KEY_COLUMN:VALUE_COLUMN, such as labels.csv:patient:{column}")
     path = find_lookup(text, beside)
-    table = read_table(path, example=f"{parts[1]},{parts[2]}", key=option)
+    try:
+        table = read_table(path, example=f"{parts[1]},{parts[2]}", key=option)
+    except UserError as error:
+        raise UserError([f"{option}: {problem.removeprefix(f'{option}: ')}" for problem in error.problems]) from error
     problems = [f"{option}: {problem}" for problem in table.problems]
     for name in parts[1:]:
         if name not in table.header:
@@ -209,7 +213,7 @@ def _unwritable(image: Found) -> list[str]:
     problems = []
     for what, text in (("its path", image.path), *((f"{{{word}}}", value) for word, value in image.words.items())):
         if text != text.strip():
-            problems.append(f"{what} begins or ends with a space, which a table does not keep; rename it")
+            problems.append(f"{what} begins or ends with a space or a line break, which no table keeps; rename it")
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -71,6 +71,8 @@ def parse_patterns(values: Sequence[str]) -> list[Pattern]:
         words = re.findall(r"\{([^{}]*)\}", text)
         if wrong := [word for word in words if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", word)]:
             problems.append(f"--pattern {modality}={text}: {{{wrong[0]}}}: expected a word in the braces")
+        elif re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", text)):
+            problems.append(f"--pattern {modality}={text}: a brace without its other; write ? for a brace in a name")
         elif not {"patient", "case"} & set(words):
             problems.append(f"--pattern {modality}={text}: needs {{patient}} or {{case}} where their name stands")
         elif text.startswith("/") or ".." in text.split("/"):
