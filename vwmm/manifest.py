@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> int:
         flags=["--keep-ids", "--force"],
         words=["DIR"],
         optional=["ANOTHER"] * len(arguments),
+        configs=[],
     )
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
@@ -229,7 +230,7 @@ def _next(draft: Draft, out: Path, *, is_outside: bool) -> str:
 
 
 def _check_options(line: CommandLine, out: Path | None) -> None:
-    problems = [f"argument {word}: there is no configuration here" for word in line.overrides + line.files]
+    problems = [f"argument {word}: there is no configuration here" for word in line.overrides]
     problems += [f"argument {word}: there is one DIR only; it is {line.words[0]}" for word in line.words[1:]]
     if out is None and "--force" in line.options:
         problems.append("--force: there is nothing to replace without --out FILE")

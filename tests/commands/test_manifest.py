@@ -422,7 +422,7 @@ def test_links_that_lead_back_end(capsys: Capture) -> None:
         (["empty", "--labels", "labels.csv:a:b"], "--labels: needs --pattern or --series"),
         (["empty", "--pattern", "ct={patient}", "--keep-ids"], "--keep-ids: belongs to --series"),
         (["empty", "other"], "argument other: there is one DIR only; it is empty"),
-        (["empty", "--config", "a.yaml"], "argument a.yaml: there is no configuration here"),
+        (["empty", "--config", "a.yaml"], "argument --config: no such option; known are --labels, --sites,"),
         (["empty", "--pattern", "ct={patient}", "--labels", "latin.csv:a:b"], "--labels: latin.csv line 1: not UTF-8"),
         (["empty", "--pattern", "ct={patient}", "--sites", "twice.csv:a:b"], "--sites: twice.csv line 1: column 'a'"),
         (["empty", "--force"], "--force: there is nothing to replace"),

@@ -34,19 +34,21 @@ def parse_command_line(
     flags: Sequence[str] = (),
     words: Sequence[str] = (),
     optional: Sequence[str] = (),
+    configs: Sequence[str] = ("--config",),
 ) -> CommandLine:
     """Takes the arguments apart. options: those with a value; repeated: those that may be given several times; flags:
-    without a value; words, optional: names of the words that must, and of those that may, be there.
+    without a value; words, optional: names of the words that must, and of those that may, be there; configs: empty for
+    a command without a configuration.
 
     A path with "=" in it is not mistaken for a KEY=VALUE as long as it has a "/" before the "=". Raises UserError with
     everything that does not belong there. `--help` needs no words.
     """
     line, problems = CommandLine(), list[str]()
-    rest = list(arguments)
+    rest, with_value = list(arguments), [*configs, *options, *repeated]
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.partition("=")
-        if name in ("--config", *options, *repeated):
+        if name in with_value:
             if not equals and rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
             if not value:
@@ -62,7 +64,7 @@ def parse_command_line(
         elif argument in ("-h", "--help", *flags):
             line.options["--help" if argument == "-h" else argument] = ""
         elif argument.startswith("-"):
-            known = ", ".join(["--config", *options, *repeated, *flags, "--help"])
+            known = ", ".join([*with_value, *flags, "--help"])
             problems.append(f"argument {argument}: no such option; known are {known}")
         elif equals and "/" not in name:
             line.overrides.append(argument)
