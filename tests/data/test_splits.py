@@ -246,31 +246,32 @@ def test_the_csvs_split_is_used() -> None:
     assert list(split_cohort(cohort, Split()).values()) == ["train", "val", "test"] * 2
 
 
-@pytest.mark.parametrize(
-    "key", [{"val_fraction": 0.3}, {"test_fraction": 0.4}, {"stratified": False}, {"seed": 1}], ids=str
-)
-def test_a_key_of_the_draw_is_refused_where_nothing_is_drawn(key: dict[str, object], tmp_path: Path) -> None:
-    cohort = with_column(cohort_of(a=4, b=4), "split", ["train", "val"] * 4)
-    path = tmp_path / "s.csv"
+def test_test_cases_that_are_asked_for_are_not_passed_over_because_a_table_has_none(tmp_path: Path) -> None:
+    bare, path = cohort_of(a=4, b=4), tmp_path / "s.csv"
+    parts, folds = with_column(bare, "split", ["train", "val"] * 4), with_column(bare, "fold", [0, 1] * 4)
+    path.write_text("case,split\n" + "".join(f"{case.name},{case.split}\n" for case in parts.cases))
+    tail = (
+        "says who is where already, and sets nobody aside; set test cases aside there, draw anew without it, or leave"
+    )
+
+    for found, where in (
+        (refusal(parts, test_fraction=0.4), "cohort.csv's column of splits"),
+        (refusal(parts, test_fraction=0.4, folds=2, fold=0), "cohort.csv's column of splits"),
+        (refusal(bare, test_fraction=0.4, file=str(path)), "s.csv"),
+    ):
+        assert found == [f"split.test_fraction=0.4: {where} {tail} split.test_fraction out"]
+    assert "test" in split_cohort(folds, Split(fold=0, test_fraction=0.3)).values()
+
+
+def test_a_table_that_says_who_is_where_goes_over_the_keys_of_a_draw(tmp_path: Path) -> None:
+    cohort, path = with_column(cohort_of(a=4, b=4), "split", ["train", "val", "test", "train"] * 2), tmp_path / "s.csv"
     path.write_text("case,split\n" + "".join(f"{case.name},{case.split}\n" for case in cohort.cases))
-    ((name, value),) = key.items()
+    draw = {"val_fraction": 0.3, "test_fraction": 0.3, "stratified": False, "seed": 1}
 
-    assert refusal(cohort, **key) == [
-        f"split.{name}={value}: cohort.csv says who is where already, in its column of splits; rename the column there "
-        f"to draw anew, or leave split.{name} out"
-    ]
-    assert refusal(cohort_of(a=4, b=4), file=str(path), **key) == [
-        f"split.{name}={value}: s.csv says who is where already; leave out split.file to draw anew, or split.{name}"
-    ]
-
-
-def test_a_key_that_still_draws_something_beside_a_column_is_taken() -> None:
-    folds = with_column(cohort_of(a=8, b=8), "fold", [0, 1] * 8)
-    parts = with_column(cohort_of(a=8, b=8), "split", ["train", "train", "train", "test"] * 4)
-
-    assert "test" in split_cohort(folds, Split(fold=0, test_fraction=0.3, seed=1)).values()
-    assert split_cohort(parts, Split(folds=2, fold=0, seed=1)) != split_cohort(parts, Split(folds=2, fold=0))
-    assert refusal(parts, folds=2, fold=0, test_fraction=0.3)[0].startswith("split.test_fraction=0.3: cohort.csv says")
+    assert split_cohort(cohort, Split.model_validate(draw)) == split_cohort(cohort, Split())
+    assert split_cohort(cohort_of(a=4, b=4), Split.model_validate({**draw, "file": str(path)})) == split_cohort(
+        cohort, Split()
+    )
 
 
 def test_a_split_without_a_side_or_without_a_class_to_train_on_is_refused() -> None:

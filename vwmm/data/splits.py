@@ -25,8 +25,6 @@ from vwmm.data.site_splits import (
 )
 from vwmm.data.split_file import hash_rows, rows_of_cohort
 
-_DRAW_KEYS = ("val_fraction", "test_fraction", "stratified", "seed")
-
 
 @dataclass(frozen=True)
 class Folds:
@@ -53,11 +51,12 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     if split.fold is not None:
         assigned = divide_in_folds(cohort, split).parts(cohort, split.fold)
     elif split.file is not None:
-        _check_file_decides(split, Path(split.file))
         assigned = _from_file(cohort, Path(split.file))
+        _check_set_aside(split, "test" in assigned.values(), Path(split.file).name)
     elif any(case.split for case in cohort.cases):
-        _check_column_decides(cohort, split, "split", *_DRAW_KEYS, "by_site")
+        _check_column_decides(cohort, split, "split", "by_site")
         assigned = {case.name: str(case.split) for case in cohort.cases}
+        _check_set_aside(split, "test" in assigned.values(), f"{cohort.csv_path.name}'s column of splits")
     else:
         if any(case.fold is not None for case in cohort.cases):
             _check_column_decides(cohort, split, "fold", "by_site")
@@ -185,14 +184,16 @@ def _draw_patients(
 def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     """The folds of `split.file`, of the CSV's column, or drawn; a `split.fold` that is not among them is an error."""
     if split.file is not None:
-        _check_file_decides(split, Path(split.file))
-        return _folds_in_file(cohort, split, Path(split.file))
+        folds = _folds_in_file(cohort, split, Path(split.file))
+        _check_set_aside(split, bool(folds.aside), Path(split.file).name)
+        return folds
     sites = _sites(cohort, split)
     aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
     if not any(case.split for case in cohort.cases):
         aside = _draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
     else:
-        _check_column_decides(cohort, split, "split", "test_fraction", "test_sites")
+        _check_column_decides(cohort, split, "split", "test_sites")
+        _check_set_aside(split, bool(aside), f"{cohort.csv_path.name}'s column of splits")
     cases = [case for case in cohort.cases if case.patient not in aside]
     fold_of = {case.patient: case.fold for case in cases if case.fold is not None}
     if fold_of:
@@ -201,12 +202,12 @@ def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     return Folds(fold_of or _draw_folds(cases, split, sites), frozenset(aside))
 
 
-def _check_file_decides(split: Split, path: Path) -> None:
-    """A draw that is asked for is not passed over because there is a file."""
-    if asked := _asked_for(split, _DRAW_KEYS):
+def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
+    """Test cases that are asked for are not passed over because a table says who is where, and has none."""
+    if split.test_fraction and not has_test:
         raise UserError(
-            f"{key}={value}: {path.name} says who is where already; leave out split.file to draw anew, or {key}"
-            for key, value in asked.items()
+            f"split.test_fraction={split.test_fraction:g}: {where} says who is where already, and sets nobody aside; "
+            "set test cases aside there, draw anew without it, or leave split.test_fraction out"
         )
 
 
