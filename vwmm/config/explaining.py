@@ -46,7 +46,8 @@ def explain(key: Key, details: list[Any], origins: Mapping[str, str], root: Any 
         return [f"{where}: {dotted}: this key is required{nearest_key(key[:-1], root)}"]
     if "[key]" in detail["loc"]:
         return [f"{where}: {dotted}: {_message(detail) if detail['type'] == 'value_error' else _NAME}"]
-    expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
+    first, *others = dict.fromkeys(_expectation(detail) for detail in details)
+    expected = " or ".join([first, *(other.removeprefix("expected ") for other in others)])
     return [f"{where}: {dotted}: {expected}, found {shorten(detail['input'])}"]
 
 

@@ -202,6 +202,8 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str], reading: Confi
         for key, details in grouped.items():
             if is_rule(details[0]) and _was_touched(key, wrong):
                 continue  # what it says is about the default in the place of the wrong value
+            if details[0]["type"] == "missing" and key in wrong:
+                continue  # it was there, and was taken out
             reading.problems += explain(key, details, origins)
             reading.wrong_keys.append(".".join(key))
         wrong += grouped
