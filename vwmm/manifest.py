@@ -39,6 +39,7 @@ from vwmm.data.drafting import (
 from vwmm.data.patterns import Found, match_tree, parse_named, parse_patterns
 from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.tree import Tree, walk_tree
+from vwmm.engine.progress import Progress, start_log
 
 OPTIONS = {
     "DIR": "the folder with the images",
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     out = Path(line.options["--out"]) if "--out" in line.options else None
     _check_options(line, out)
+    start_log(is_speaker=True)
     tree = walk_tree(Path(line.words[0]))
     if not line.lists:
         print(propose(tree))
@@ -119,7 +121,7 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
         except UserError as error:
             problems += error.problems
     found, absent = match_tree(tree, patterns)
-    by_header, others, strange = match_series(scan_series(tree), named, tree.root) if named else ([], [], [])
+    by_header, others, strange = match_series(_series(tree), named, tree.root) if named else ([], [], [])
     rows, against = draft_rows([*found, *by_header])
     problems += [*absent, *strange, *against]
     draft = Draft(rows, list(dict.fromkeys([p.modality for p in patterns] + [name for name, _ in named])))
@@ -169,7 +171,7 @@ def describe(tree: Tree, draft: Draft, out: Path | None) -> str:
 
 def propose(tree: Tree) -> str:
     """Patterns that would fit, as a command to change and run. Raises UserError where there is no image."""
-    found = scan_series(tree)
+    found = _series(tree)
     patterns, series = propose_patterns(tree, found), propose_series(found)
     if not patterns and not series:
         raise UserError(f"DIR {tree.root}: no image was found in {len(tree.files)} files")
@@ -190,6 +192,12 @@ def propose(tree: Tree) -> str:
     command = " \\\n    ".join([f"vwmm manifest {shlex.quote(str(tree.root))}", *chosen]).split("\n")
     lines += ["", "Rename the modalities, leave out what is none, and look at what it matches:", ""]
     return "\n".join([*map(printable, lines), *map(printable, command)])
+
+
+def _series(tree: Tree) -> list[Series]:
+    """The DICOM series of the tree; of half a million files, a header each is minutes."""
+    with Progress("looking for DICOM", len(tree.files), "file") as progress:
+        return scan_series(tree, each=progress.advance)
 
 
 def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> list[str]:

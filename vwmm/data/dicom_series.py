@@ -1,7 +1,7 @@
 """DICOM series below a folder, from their headers alone: whose they are and what they are called."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,15 @@ class Series:
     """How many PatientIDs its files have."""
 
 
-def scan_series(tree: Tree) -> list[Series]:
-    """Every series below a folder, sorted by path."""
+def scan_series(tree: Tree, *, each: Callable[[int], None] = lambda count: None) -> list[Series]:
+    """Every series below a folder, sorted by path; `each` is told how many more files were looked into."""
     found = list[Series]()
     with ThreadPoolExecutor(_THREADS) as pool:
         for folder, files in sorted(tree.files_in().items()):
             of_series: dict[str, list[tuple[str, dict[str, str]]]] = {}
             headers = pool.map(_header, [tree.root / file for file in files])
             for file, header in zip(files, headers, strict=True):
+                each(1)
                 if header is not None:
                     of_series.setdefault(header["SeriesInstanceUID"], []).append((file, header))
             others = len(of_series) - 1
