@@ -19,6 +19,7 @@ from scipy.ndimage import zoom
 
 from tests.conftest import TINY, run_command
 from tests.data.making import write_csv
+from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 from vwmm.data.phantom import make_cohort
 from vwmm.data.readers import read_image
@@ -112,7 +113,7 @@ def test_each_planted_fault_is_found(planted: Any, tmp_path: Path, capsys: pytes
     assert "line 22: case case_0021: ct mri/case_0021.nii.gz: column ct has an MR" in shown
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("missing", [pytest.param(0.0, marks=in_long_form), 0.3])
 def test_a_clean_cohort_raises_nothing(missing: float, tmp_path: Path) -> None:
     table = make_cohort(tmp_path / "demo", cases=40, sites=4, missing=missing, seed=21)
 
@@ -325,7 +326,7 @@ def test_training_refuses_a_file_that_is_in_two_parts(planted: Any, tmp_path: Pa
     [
         ("kill", (), "crash", "the process that read it was ended by SIGKILL, perhaps for want of memory"),
         ("hang", ("--timeout-s", "8"), "timeout", "reading it did not end within 8 s"),
-        ("stop", ("--timeout-s", "8"), "timeout", "reading it did not end within 8 s"),
+        pytest.param("stop", ("--timeout-s", "8"), "timeout", "reading it did not end within 8 s", marks=in_long_form),
     ],
 )
 def test_a_process_that_dies_or_hangs_costs_the_images_that_it_had_in_hand(

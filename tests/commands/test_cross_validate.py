@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import TINY, run_command
-from tests.faults.rehearsing import bits
+from tests.faults.rehearsing import bits, in_long_form
 from vwmm.analysis.intervals import accuracy_interval
 
 FOLDS = 3
@@ -171,6 +171,7 @@ def test_a_cohort_that_has_changed_since_is_noticed(crossed: Path, cohort: Path)
     assert "of its cases have changed in label or split" in text
 
 
+@in_long_form
 def test_a_damaged_table_of_a_fold_is_not_pooled(crossed: Path, cohort: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "cv"
     shutil.copytree(crossed / "runs" / "cv", folder)

@@ -109,6 +109,7 @@ def test_predict_needs_a_run_and_a_cohort(tmp_path: Path) -> None:
     assert "missing: RUN COHORT.csv" in done.stderr
 
 
+@in_long_form
 def test_any_part_of_the_cohort_is_predicted_as_the_whole_is(trained: Trained, cohort: Path, tmp_path: Path) -> None:
     """Bit for bit, whichever cases stand beside a case and whatever these lack."""
     rows = pd.read_csv(cohort, dtype=str, keep_default_na=False)

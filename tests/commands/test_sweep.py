@@ -128,6 +128,7 @@ def test_the_table_has_what_the_runs_have(swept: Path) -> None:
 
 
 @pytest.mark.slow
+@in_long_form
 def test_best_yaml_repeats_the_best_trial(swept: Path, tmp_path: Path) -> None:
     folder = swept / "runs" / "s"
     best = max(rows(folder), key=lambda row: (float(row["value"]), -int(row["number"])))

@@ -101,6 +101,7 @@ def test_a_run_of_two_processes_is_verified_by_two(reference: Path, tmp_path: Pa
     assert "note:" not in done.stdout  # as many processes, the same machine
 
 
+@in_long_form
 def test_a_step_that_was_passed_over_is_verified_like_any_other(cohort: Path, cache: str, tmp_path: Path) -> None:
     fault = "step=6,phase=backward,do=nan"
     first = start(cohort, tmp_path, "train.max_skipped_steps=1", cache, launch=ONE, fault=fault)

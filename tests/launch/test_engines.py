@@ -30,7 +30,7 @@ def data_parallel(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return cwd
 
 
-@pytest.mark.parametrize("engine", ENGINES if IS_LONG else ["deepspeed_zero3", "fsdp2"])
+@pytest.mark.parametrize("engine", ENGINES if IS_LONG else ["deepspeed_zero3"])
 def test_all_steps_have_the_losses_of_data_parallel_training(
     engine: str, data_parallel: Path, cohort: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.faults.rehearsing import IS_LONG
 from vwmm.engine.submission import read_request
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -73,7 +74,7 @@ def allocate(
     return told, words
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", TEMPLATES if IS_LONG else ["train"])
 def test_what_each_allocation_starts_is_what_was_read_and_approved(template: str, tmp_path: Path) -> None:
     """golden/TEMPLATE.txt; to write it again: python -m tests.slurm.test_templates."""
     assert golden(template, tmp_path) == (GOLDEN / f"{template}.txt").read_text()
