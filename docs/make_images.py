@@ -114,4 +114,4 @@ if __name__ == "__main__":
     draw_cohort(cohort, TARGET / "cohort.png")
     draw_case(cohort, TARGET / "case_sheet.png")
     draw_recipes(cohort, TARGET / "recipes.png")
-    photograph(run / "report.html", TARGET / "report.png", width=1100, height=2000)
+    photograph(run / "report.html", TARGET / "report.png", width=1100, height=1825)
