@@ -111,7 +111,7 @@ def test_a_report_or_a_hidden_file_among_the_slices_does_not_speak_for_the_serie
         delattr(report, keyword)
     report.Modality = "SR"
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.22"
-    report.save_as(folder / "00_report.dcm")
+    report.save_as(folder / "!report.dcm")
     rewrite(write_dicom(folder / ".hidden.dcm", numbers(6, 5).clip(0)), Modality="US")
 
     assert read_header(folder, known_as=("nobody",)).modality == "CT"
