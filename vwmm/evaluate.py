@@ -152,7 +152,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
     from vwmm.data.checks import check_images
     from vwmm.data.manifest import survey_cohort
-    from vwmm.data.seen import gone, label_problems, patient_problems, set_aside_problems, unlabelled_problems
+    from vwmm.data.seen import label_problems, num_gone, patient_problems, set_aside_problems, unlabelled_problems
 
     tested = {name: row for name, row in rows.items() if row.part == "test"}
     if job.is_test and not tested:
@@ -167,8 +167,8 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     if job.is_test:
         has_parts = config.split.file is None and config.split.fold is None
         problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
-        if is_speaker() and (num_gone := gone(cohort, rows)):
-            say(f"note: {num_gone} cases that the run has learned from are not in {cohort.csv_path.name} any more")
+        if is_speaker() and (count := num_gone(cohort, rows)):
+            say(f"note: {count} cases that the run has learned from are not in {cohort.csv_path.name} any more")
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
     elif not cohort.cases:
         problems = [*problems, f"{cohort.csv_path.name}: no cases: the header is not followed by any row"]

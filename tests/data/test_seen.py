@@ -7,9 +7,9 @@ from tests.data.making import make_case, make_cohort
 from vwmm.data.manifest import Cohort
 from vwmm.data.seen import (
     cases_hash,
-    gone,
     image_problems,
     label_problems,
+    num_gone,
     num_learned_from,
     num_test_cases,
     patient_problems,
@@ -89,7 +89,7 @@ def test_whom_the_run_has_learned_from_must_be_the_same_people_too() -> None:
     assert set_aside_problems(moved, ROWS, has_parts=True) == [
         "cohort.csv line 2: case v1 is in 'test', but was in 'train' in the run"
     ]
-    assert gone(cohort, ROWS) == 1
+    assert num_gone(cohort, ROWS) == 1
 
 
 def test_a_label_that_is_missing_or_another_is_found() -> None:

@@ -62,7 +62,7 @@ def pair_jobs(
     many others, less those that were `judged` already, are given instead.
     """
     owners = np.unique(patients, return_inverse=True)[1]
-    pairs = [one for one in sorted(_candidates(miniatures, owners, copied)) if _pair(*one[:2]) not in judged]
+    pairs = [one for one in sorted(_candidates(miniatures, owners, copied)) if as_pair(*one[:2]) not in judged]
     jobs = []
     for start in range(0, len(pairs), _PAIRS_PER_JOB):
         part = pairs[start : start + _PAIRS_PER_JOB]
@@ -78,12 +78,13 @@ def near_pairs(judged: Iterable[tuple[PairJob, np.ndarray]]) -> dict[Pair, float
     for job, values in judged:
         for (first, second), value in zip(job.numbers, values.tolist(), strict=True):
             if value >= THRESHOLD:
-                pair = _pair(first, second)
+                pair = as_pair(first, second)
                 best[pair] = max(value, best.get(pair, 0.0))
     return dict(sorted(best.items()))
 
 
-def _pair(first: int, second: int) -> Pair:
+def as_pair(first: int, second: int) -> Pair:
+    """Two images as their pair."""
     return min(first, second), max(first, second)
 
 

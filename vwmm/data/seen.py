@@ -55,7 +55,7 @@ def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[str]:
     ]
 
 
-def gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
+def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
     """How many cases that the run has learned from are not in the CSV any more."""
     named = {case.name for case in cohort.cases}
     return sum(row.part in SEEN and name not in named for name, row in rows.items())

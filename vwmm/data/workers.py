@@ -67,7 +67,7 @@ def for_each(
             worker.since_s = time.monotonic()
             worker.pipe.send(jobs[worker.number])
 
-    def replaced(worker: _Worker[Job]) -> None:
+    def replace(worker: _Worker[Job]) -> None:
         worker.pipe.close()
         worker.process.join()
         workers[workers.index(worker)] = new = _start(context, function)
@@ -88,7 +88,7 @@ def for_each(
                 try:
                     result, error = worker.pipe.recv()
                 except (EOFError, OSError):
-                    replaced(worker)
+                    replace(worker)
                     yield number, Died(_in_words(worker.process.exitcode))
                     continue
                 if error is not None:
@@ -100,7 +100,7 @@ def for_each(
                     number = worker.number
                     assert number is not None
                     worker.process.kill()
-                    replaced(worker)
+                    replace(worker)
                     yield number, Died(f"reading it did not end within {timeout_s:g} s", is_late=True)
     finally:
         for worker in workers:

@@ -13,7 +13,7 @@ from vwmm.config.findings import Finding
 from vwmm.data.duplicates import Key
 from vwmm.data.facts import ImageFacts
 from vwmm.data.manifest import Case
-from vwmm.data.near_duplicates import Pair, PairJob, judge, near_pairs, pair_jobs
+from vwmm.data.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
 from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
@@ -45,7 +45,7 @@ class _Group:
 
     def learn(self, job: PairJob, values: np.ndarray) -> None:
         """Takes in how alike the pairs of a job are."""
-        self.judged |= {(min(pair), max(pair)) for pair in job.numbers}
+        self.judged |= {as_pair(*pair) for pair in job.numbers}
         self.alike |= near_pairs([(job, values)])
 
 
