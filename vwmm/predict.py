@@ -103,10 +103,11 @@ def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int
     from vwmm.data.split_file import read_split_file
     from vwmm.engine.evaluating import count_evaluation
 
-    if not run.split.is_file():
-        return ["the run has no split.csv: whether it was trained on these cases is not known"]
+    try:
+        rows, warnings = read_split_file(run.split, key="RUN"), list[str]()
+    except UserError as error:
+        return [f"whether the run was trained on these cases is not known: {error.problems[0]}"]
     labelled = {case.name: hashes[case.name] for case in cohort.cases if case.label is not None}
-    rows, warnings = read_split_file(run.split, key="RUN"), []
     if learned := num_learned_from(labelled, rows):
         warnings.append(f"{learned} of the labelled cases have images that the run was trained or validated on")
     if tested := num_test_cases(labelled, rows):
