@@ -1,5 +1,6 @@
 """Filling the cache by several workers and processes, some of them killed: nothing is wrong, lost or done twice."""
 
+import hashlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -18,13 +19,16 @@ import pytest
 from tests.conftest import ROOT
 from tests.data.making import FLAT, SOLID, make_store, numbers, write_nifti
 from vwmm.config.errors import RunError
-from vwmm.config.schema import Cache
+from vwmm.config.presets import PRESETS, cut_to_dims, with_preset
+from vwmm.config.schema import Cache, Modality
 from vwmm.data import building
 from vwmm.data.building import Failure, Job, build
 from vwmm.data.store import Entry
 from vwmm.data.transforms import load_input
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
+# How often each preset is tried with several threads: VWMM_REHEARSALS=20 is the long form.
+REHEARSALS = int(os.environ.get("VWMM_REHEARSALS", "1"))
 
 
 @pytest.fixture
@@ -203,3 +207,47 @@ def test_a_worker_that_dies_names_the_images_in_hand(
     named = [Job(job.image, job.modality, "bad" if number == 5 else f"c{number}") for number, job in enumerate(jobs)]
     with pytest.raises(RunError, match=r"a worker process died.*case bad: flat .*2\.nii\.gz"):
         build(Cache(dir=str(tmp_path / "cache"), mode="exact"), MODALITIES, named, num_workers=2)
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("exact", (4,)), ("fast", (2,))])
+def test_every_preset_gives_the_same_bytes_for_any_number_of_threads(
+    mode: str, workers: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Each in a process of its own, since the libraries are imported once in each."""
+    script = """
+import sys
+from pathlib import Path
+from tests.data.test_building import entries_of_presets
+print(entries_of_presets(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+"""
+    expected = entries_of_presets(tmp_path / "1", mode, 1)
+    for number in range(REHEARSALS):
+        for count in workers if REHEARSALS == 1 else (1, 2, 4):
+            arguments = [str(tmp_path / f"{number}-{count}"), mode, str(count)]
+            done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT)
+            assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
+
+
+def entries_of_presets(folder: Path, mode: str, num_workers: int) -> str:
+    """A digest of what all presets make of twelve images, in fast mode by crop_pad as well."""
+    generator = np.random.default_rng(0)
+    jobs, modalities = [], {}
+    for preset in PRESETS:
+        for fit in ("resize", "crop_pad") if mode == "fast" else ("resize",):
+            fields = {"dims": 3, "size": [12, 12, 8], "preset": preset, "fit": fit}
+            modalities[f"{preset}_{fit}"] = Modality.model_validate(cut_to_dims(with_preset(fields)))
+    for number in range(12):
+        voxels = generator.normal(20, 5, (24, 24, 12))
+        voxels[6:18, 6:18, 3:9] += 600
+        path = folder / "images" / f"{number}.nii.gz"
+        write_nifti(path, voxels.clip(0).astype(np.int16), np.diag([0.8, 0.8, 2.0, 1.0]))
+        jobs += [Job(path, name) for name in modalities]
+    cache = Cache.model_validate({"dir": str(folder / "cache"), "mode": mode})
+    results = build(cache, modalities, jobs, num_workers=num_workers)
+    failures = [result.reason for result in results if isinstance(result, Failure)]
+    assert not failures, failures
+    digest = hashlib.sha256()
+    for entry in results:
+        assert isinstance(entry, Entry)
+        digest.update(np.load(entry.path).tobytes())
+    return digest.hexdigest()

@@ -21,6 +21,7 @@ from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Cache, Modality
 from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.image import ImageError
+from vwmm.data.imports import import_readers, import_transforms
 from vwmm.data.store import WAIT_S, Busy, Entry, Store, StoreError
 
 # Unpacking, the compiled loops and hashing let go of the interpreter: two threads took 0.53 of one's time,
@@ -75,6 +76,9 @@ def build(
     is_worth_it = len(jobs) >= num_workers * MIN_IMAGES_PER_PROCESS
     if num_workers == 1 or not is_worth_it or not (holds_interpreter or num_workers > MAX_THREADS):
         work = _Work(cache, modalities)
+        if num_workers > 1:
+            import_readers(job.image for job in jobs)
+            import_transforms(modalities.values(), mode=cache.mode)
         with ThreadPoolExecutor(num_workers) as pool:
             return _run(pool, work, jobs, num_workers, each)
     context = multiprocessing.get_context("forkserver")

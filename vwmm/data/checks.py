@@ -7,6 +7,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
+from vwmm.data.imports import import_readers
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.order import num_steps
 from vwmm.data.readers import ImageError, check_header
@@ -25,6 +26,7 @@ def check_images(
     """Opens the header of every image; returns one problem a line, in the order of the cases."""
     images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
     problems: list[str] = []
+    import_readers(path for case, name in images if (path := case.images[name]) is not None)
     with ThreadPoolExecutor(num_threads) as pool:
         checks = pool.map(lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images)
         for number, problem in enumerate(checks, 1):

@@ -34,6 +34,8 @@ class Series:
 
 def scan_series(tree: Tree, *, each: Callable[[int], None] = lambda count: None) -> list[Series]:
     """Every series below a folder, sorted by path; `each` is told how many more files were looked into."""
+    import pydicom  # noqa: F401  # before the threads that use it
+
     found = list[Series]()
     with ThreadPoolExecutor(_THREADS) as pool:
         for folder, files in sorted(tree.files_in().items()):

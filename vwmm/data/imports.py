@@ -1,0 +1,47 @@
+"""Imports the libraries that images need before several threads read or transform them.
+
+They are imported where they are used, since a start should not wait for a library that it does not need. But two
+threads that import one library at once may see it half made: so whoever starts threads imports first.
+"""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from vwmm.config.lean_import import import_monai
+from vwmm.config.schema import Modality
+from vwmm.data.image import ImageError
+from vwmm.data.readers import Format, format_of
+
+_READERS: dict[Format, tuple[str, ...]] = {
+    "nifti": ("nibabel",),
+    "dicom": ("pydicom", "pydicom.pixels", "pydicom.encaps", "pydicom.pixels.decoders"),
+    "dicom_series": ("pydicom", "pydicom.pixels", "pydicom.encaps", "pydicom.pixels.decoders"),
+    "picture": ("PIL.Image", "PIL.ImageOps", "PIL.features", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
+                "PIL.TiffImagePlugin", "tifffile", "imagecodecs"),
+}  # fmt: skip
+
+
+def import_readers(paths: Iterable[Path]) -> None:
+    """What reading these images needs; a path that no reader takes needs nothing."""
+    formats = set[Format]()
+    for path in paths:
+        try:
+            formats.add(format_of(path))
+        except (ImageError, OSError):
+            continue
+    for kind in sorted(formats):
+        for name in _READERS.get(kind, ()):
+            importlib.import_module(name)
+
+
+def import_transforms(modalities: Iterable[Modality], *, mode: str) -> None:
+    """What the fixed transforms of these modalities need."""
+    for modality in modalities:
+        importlib.import_module("nibabel.orientations")
+        if modality.needs_foreground:
+            importlib.import_module("SimpleITK")
+        if modality.spacing_mm is not None and (mode == "exact" or modality.fit == "crop_pad"):
+            import_monai()
+        if modality.spacing_mm is not None or modality.intensity == "z_score":
+            importlib.import_module("torch")
