@@ -1,24 +1,19 @@
 """Image files of every format, read by one function.
 
-NIfTI is read by nibabel, DICOM by pydicom, NRRD, MetaImage and arrays by numpy, pictures by Pillow.
+NIfTI is read by nibabel, DICOM by pydicom, NRRD, MetaImage and arrays by numpy, pictures by Pillow and tifffile.
 Whatever fails is an `ImageError` in words; the caller adds the case, the modality and the line.
 """
 
-import ctypes
-import functools
-import logging
 import math
 import stat
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.data import dicom, dicom_stream, metaimage, nifti, nrrd
+from vwmm.data import dicom, dicom_stream, metaimage, nifti, nrrd, pictures
 from vwmm.data.image import (
     Image,
     ImageError,
@@ -29,14 +24,11 @@ from vwmm.data.image import (
     check_voxels,
     in_words,
 )
-from vwmm.data.packed import check_ratio, check_truncated
+from vwmm.data.packed import check_truncated
 
 __all__ = ["Image", "ImageError", "check_header", "format_of", "read_image"]
 
 DICOM_SUFFIXES = (".dcm", ".ima", "")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-# Of a picture, which is unpacked in up to 12 bytes a pixel: 11,585 x 11,585; a mammogram has a quarter of them.
-MAX_PIXELS = 2**27
 MAX_ARRAY_HEADER_BYTES = 10_000
 
 Format = Literal["nifti", "nrrd", "metaimage", "picture", "array", "dicom", "dicom_series"]
@@ -60,13 +52,13 @@ def format_of(path: Path) -> Format:
         return "nrrd"
     if suffix in metaimage.SUFFIXES:
         return "metaimage"
-    if suffix in PICTURE_SUFFIXES:
+    if suffix in pictures.SUFFIXES:
         return "picture"
     if suffix == ".npy":
         return "array"
     if dicom_stream.is_marked(path):  # some archives give DICOM files suffixes of their own
         return "dicom"
-    known = ", ".join([*nifti.SUFFIXES, *DICOM_SUFFIXES[:1], ".nrrd", *metaimage.SUFFIXES, *PICTURE_SUFFIXES, ".npy"])
+    known = ", ".join([*nifti.SUFFIXES, *DICOM_SUFFIXES[:1], ".nrrd", *metaimage.SUFFIXES, *pictures.SUFFIXES, ".npy"])
     raise ImageError(f"unknown format {suffix!r}; known are {known}, and a folder with one DICOM series")
 
 
@@ -120,59 +112,6 @@ def _named(kind: Format | None) -> str:
     return "an image" if kind is None else kind.replace("_", " ")
 
 
-@functools.cache
-def _quiet_pictures() -> None:
-    """No warning of Pillow or of the libtiff within it is shown: they would be printed past the log."""
-    from PIL import Image as Pillow
-    from PIL import features
-
-    warnings.filterwarnings("ignore", module=r"PIL\b")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
-    Pillow.MAX_IMAGE_PIXELS = None  # our own limit is checked, before anything is unpacked
-    if features.check("libtiff"):  # loads it
-        maps = Path("/proc/self/maps")
-        lines = maps.read_text().splitlines() if maps.exists() else []
-        for library in {line.split(maxsplit=5)[-1] for line in lines if "libtiff" in line}:
-            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-                getattr(ctypes.CDLL(library), name)(None)
-
-
-@contextmanager
-def _open_picture(path: Path) -> Iterator[Any]:
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
-    _quiet_pictures()
-    # These formats only: Pillow would start Ghostscript for an EPS, whatever its suffix.
-    picture: Any
-    with path.open("rb") as stream:
-        try:
-            picture = Pillow.open(stream, formats=["PNG", "JPEG", "TIFF"])
-        except UnidentifiedImageError as error:
-            raise ImageError("this is not a PNG, JPEG or TIFF file, whatever its name says") from error
-        check_shape(picture.size)
-        pixels = picture.size[0] * picture.size[1]
-        if pixels > MAX_PIXELS:
-            raise ImageError(f"{picture.size[0]} x {picture.size[1]} pixels are more than {MAX_PIXELS:,}")
-        check_ratio(path.stat().st_size, pixels // 8 if picture.mode == "1" else pixels)
-        if getattr(picture, "n_frames", 1) != 1:
-            raise ImageError(f"the file has {picture.n_frames} pages; expected one picture")
-        yield picture
-
-
-def _read_picture(path: Path) -> Image:
-    with _open_picture(path) as picture:
-        is_grey = len(picture.getbands()) == 1 and picture.mode not in ("P", "1")
-        voxels = np.asarray(picture if is_grey else picture.convert("L")).T
-    return _without_geometry(as_voxels(voxels))
-
-
-def _picture_shape(path: Path) -> tuple[int, ...]:
-    with _open_picture(path) as picture:
-        shape: tuple[int, ...] = picture.size
-    return shape
-
-
 def _open_array(path: Path) -> np.ndarray:
     """A memory map of a .npy file; one whose items are Python objects is refused, since they would be unpickled."""
     known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -206,7 +145,7 @@ _READERS = {
     "metaimage": lambda path: Image(*metaimage.read_metaimage(path)),
     "dicom": dicom.read_dicom,
     "dicom_series": dicom.read_dicom,
-    "picture": _read_picture,
+    "picture": lambda path: _without_geometry(pictures.read_picture(path)),
     "array": lambda path: _without_geometry(as_voxels(_open_array(path))),
 }
 _HEADERS = {
@@ -215,6 +154,6 @@ _HEADERS = {
     "metaimage": metaimage.metaimage_shape,
     "dicom": dicom.dicom_shape,
     "dicom_series": dicom.dicom_shape,
-    "picture": _picture_shape,
+    "picture": pictures.picture_shape,
     "array": lambda path: _open_array(path).shape,
 }
