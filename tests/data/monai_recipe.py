@@ -14,6 +14,8 @@ from vwmm.data.image import Image
 def monai_input(image: Image, modality: Modality) -> np.ndarray:
     """(1, *modality.size) float32."""
     voxels = np.ascontiguousarray(image.voxels.astype(np.float32))
+    if voxels.ndim == 2 and image.is_spatial and modality.orientation is not None:
+        voxels = voxels[..., None]  # a slice lies in space as a volume does
     # torch's own channel axis, as EnsureChannelFirst makes it: numpy's has another stride, and sums another order.
     tensor: Any = MetaTensor(torch.from_numpy(voxels)[None], affine=torch.from_numpy(image.affine))
     if voxels.ndim == 3 and modality.orientation is not None:

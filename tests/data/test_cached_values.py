@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.making import make_case, make_store, numbers, write_nifti
 from tests.data.monai_recipe import monai_input
-from tests.data.test_transforms import FORMATS, RECIPES, WITHOUT_SPACING, modality, write_volume
+from tests.data.test_transforms import FORMATS, PICTURES, RECIPES, WITHOUT_SPACING, modality, write_volume
 from vwmm.config.schema import Modality
 from vwmm.data.batches import load_batches
 from vwmm.data.dataset import CaseDataset
@@ -44,7 +44,9 @@ PAIRS = [
     (file, name)
     for file in FORMATS
     for name, fields in {**RECIPES, **SPACED}.items()
-    if (len(fields["size"]) == 2 or file not in SLICES) and ("spacing_mm" not in fields or file not in WITHOUT_SPACING)
+    if (len(fields["size"]) == 2 or file not in SLICES)
+    and ("spacing_mm" not in fields or file not in WITHOUT_SPACING)
+    and ("window_hu" not in fields or file not in PICTURES)
 ]
 
 

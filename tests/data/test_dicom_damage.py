@@ -322,7 +322,7 @@ def test_what_is_no_image_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     slices(folder)
     expected = read_image(folder)
     (folder / "notes.txt").write_text("Dear colleague")
-    (folder / "empty").write_bytes(b"")
+    (folder / "empty.txt").write_bytes(b"")
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 300)
     (folder / "._IM00").write_bytes((folder / "IM00").read_bytes())
     (folder / "DICOMDIR").write_bytes((PYDICOM / "dicomdirtests" / "DICOMDIR").read_bytes())
@@ -333,13 +333,38 @@ def test_what_is_no_image_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     (folder / "inner" / "IM00").write_bytes((folder / "IM00").read_bytes())
     (folder / "circle").symlink_to(folder)
     (folder / "loop").symlink_to(folder / "loop")
-    (folder / "gone").symlink_to(folder / "nowhere")
     os.mkfifo(folder / "pipe")
 
     found = read_image(folder)
 
     np.testing.assert_array_equal(found.voxels, expected.voxels)
     assert check_header(folder) == (40, 34, 5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"])
+def test_slices_whose_content_is_not_there_are_counted_and_named(content: bytes | None, tmp_path: Path) -> None:
+    """Passed over, they would make a shorter volume."""
+    first, *_, last = slices(tmp_path / "a")
+    for path in (first, last):
+        path.unlink()
+        path.symlink_to(tmp_path / "annex" / path.name) if content is None else path.write_bytes(content)
+
+    (message,) = refusals(tmp_path / "a")
+
+    names = sorted((first.name, last.name))
+    assert message == (
+        f"2 of its files are empty, or only links or pointers to content that is not there ({', '.join(names)}): fetch "
+        "the data set whole (git annex get, datalad get, git lfs pull), or remove them"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.dcm", "a.png"])
+def test_a_pointer_or_a_link_in_the_place_of_a_file_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert "the file is not there, but a pointer to it: fetch" in next(iter(refusals(tmp_path / name)))
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    assert "a link to a file that is not there: fetch" in next(iter(refusals(tmp_path / name)))
 
 
 def test_a_folder_without_an_image_says_so(tmp_path: Path) -> None:

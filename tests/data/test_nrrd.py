@@ -166,7 +166,7 @@ def test_a_damaged_header_is_explained(fields: dict[str, str], expected: str, tm
     [
         ("spacings: 1 2", "the NRRD header is damaged: `spacings` has not as many numbers as `dimension`"),
         ("spacings: 1 2 x", "the NRRD header is damaged: expected numbers, found '1 2 x'"),
-        ("spacings: 1 2 nan", "the affine is not finite (NaN or infinite)"),
+        ("spacings: 1 2 inf\nspace origin: (nan,0,0)", "the affine is not finite (NaN or infinite)"),
         ("spacings: 1 2 0", "the affine is singular: an axis has no direction, or no length"),
         ("space directions: (1,0,0)", "the NRRD header is damaged: `space directions` has not as many vectors as"),
         ("space directions: (1,0,0) none (0,0,1)", "the NRRD header is damaged: 'none' is no vector in space"),

@@ -193,7 +193,7 @@ def test_without_isal_the_standard_library_unpacks(tmp_path: Path, monkeypatch: 
     spec.loader.exec_module(again)
 
     assert again.gzip is gzip
-    voxels, _, _ = again.read_nifti(write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10)))
+    voxels = again.read_nifti(write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10))).voxels
     np.testing.assert_array_equal(voxels, numbers(8, 9, 10))
 
 
@@ -642,7 +642,7 @@ def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> No
     message = refusal(tmp_path / name, format_of)
 
     assert message.startswith(
-        f"unknown format '{Path(name).suffix}'; known are .nii, .nii.gz, .dcm, .nrrd, .mha, .mhd, .png"
+        f"unknown format '{Path(name).suffix}'; known are .nii, .nii.gz, .dcm, .nrrd, .nhdr, .mha, .mhd, .png"
     )
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -59,6 +60,12 @@ def test_a_file_has_the_voxels_and_the_affine_that_simpleitk_finds(name: str) ->
     found = read_image(path)
 
     voxels = sitk.GetArrayFromImage(expected).T.astype(np.float32)
+    if name.startswith("rtdose"):
+        voxels = (voxels.astype(np.float64) * pydicom.dcmread(path).DoseGridScaling).astype(np.float32)
+    if found.unit == "HU":  # padding of the scanner, from -1500 down, is air here
+        assert found.voxels[voxels < -1500].max(initial=-3000) < -1000
+        found, voxels = replace(found, voxels=found.voxels.copy()), voxels.copy()
+        found.voxels[voxels < -1024], voxels[voxels < -1024] = -1024, -1024
     np.testing.assert_allclose(found.voxels, voxels, rtol=0, atol=LOSSY.get(name, 0))
     np.testing.assert_allclose(found.affine, itk_affine(expected), atol=1e-3)
     assert check_header(path) == voxels.shape

@@ -226,7 +226,7 @@ def test_the_picture_shows_what_the_network_gets(slice_: Any, codes: str, head: 
     of_axis = dict(zip("RAS", zip(SHAPE, (1.0, 2.0, 3.0), strict=True), strict=True))
     stored = [code if code in of_axis else _opposite(code) for code in codes[:2]]
     image, recipe = read_image(path), modality(*(of_axis[code][0] for code in stored), orientation=codes, slice=slice_)
-    view, found = view_of(path, image, recipe), transform(image, recipe)[0]
+    view, found = view_of(image, recipe), transform(image, recipe)[0]
     assert (view.slice_index is None) == (slice_ == "maximum_projection")
     assert view.orientation == "".join(sorted(stored, key="RAS".index))
     turned = view.voxels if view.orientation == "".join(stored) else view.voxels.T

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,9 @@ def test_windows_of_many_voxels_are_added_up_as_torch_adds_them() -> None:
 
 
 def write_volume(path: Path) -> Path:
-    """numbers(20, 30, 10), less negative ones, as a file of the suffix's format."""
-    voxels = numbers(20, 30, 10).clip(0)
+    """numbers(20, 30, 10) as a file of the suffix's format; without negative ones where it cannot have them."""
+    has_sign = path.suffix not in (".png", ".tif", ".dcm") and path.name != "series"
+    voxels = numbers(20, 30, 10).clip(-500 if has_sign else 0)
     if path.suffix == ".npy":
         np.save(path, voxels)
     elif path.suffix in (".nrrd", ".mha", ".mhd"):
@@ -161,7 +163,8 @@ def write_volume(path: Path) -> Path:
 
 
 FORMATS = ["a.nii", "a.nii.gz", "a.dcm", "series", "a.nrrd", "a.mha", "a.mhd", "a.png", "a.tif", "a.npy"]
-WITHOUT_SPACING = ("a.png", "a.tif", "a.npy")
+PICTURES = ("a.png", "a.tif")
+WITHOUT_SPACING = (*PICTURES, "a.npy")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -185,7 +188,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
         "from vwmm.config.schema import Modality",
         "from vwmm.data.transforms import load_input, recipe_key",
         f"path = pathlib.Path({str(path)!r})",
-        "fields = dict(dims=2, size=[8, 6], window_hu=[0, 900], orientation='LPS')",
+        f"fields = dict(dims=2, size=[8, 6], window_hu={None if name in PICTURES else [0, 900]}, orientation='LPS')",
         "[load_input(path, Modality(**fields), mode=mode) for mode in ('exact', 'fast')]",
         f"spaced = Modality(**fields, spacing_mm={None if name in WITHOUT_SPACING else [1, 1]})",
         "recipe_key(spaced, 'exact'), load_input(path, spaced, mode='fast')",
@@ -277,12 +280,16 @@ def test_a_file_with_one_slice_is_that_slice_whichever_way_it_lies(axis: int, sl
     np.testing.assert_allclose(found[0], scaled(plane), rtol=1e-6)
 
 
-def test_pictures_and_slices_of_two_axes_are_not_turned() -> None:
-    plane = numbers(8, 6)
+def test_a_slice_of_two_axes_is_turned_as_the_volume_of_that_slice_and_a_picture_is_not() -> None:
+    plane, lps = numbers(8, 6), np.diag([-1.0, -1, 1, 1])
+    recipe = modality(8, 6, orientation="RAS")
 
-    found = transform(image_of(plane, np.diag([-1.0, -1, 1, 1])), modality(8, 6, orientation="RAS"))
+    found = transform(image_of(plane, lps), recipe)
 
-    np.testing.assert_allclose(found[0], scaled(plane), rtol=1e-6)
+    np.testing.assert_array_equal(found, transform(image_of(plane[..., None], lps), recipe))
+    np.testing.assert_allclose(found[0], scaled(plane)[::-1, ::-1], rtol=1e-6)
+    picture = replace(image_of(plane, lps), is_spatial=False)
+    np.testing.assert_allclose(transform(picture, recipe)[0], scaled(plane), rtol=1e-6)
 
 
 def test_the_bounds_of_the_window_become_0_and_1(tmp_path: Path) -> None:
@@ -321,7 +328,7 @@ def test_without_intensity_the_values_stay() -> None:
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_an_empty_slice_or_an_empty_window_is_no_image(mode: Mode) -> None:
-    voxels = numbers(8, 6, 5).clip(1)
+    voxels = numbers(8, 6, 5) % 150 + 1
     voxels[..., 2] = 0
 
     with pytest.raises(ImageError, match=r"slice 2 of 5 is empty; choose another one by modalities\.NAME\.slice"):

@@ -31,7 +31,7 @@ def affine_of(orientation: str) -> np.ndarray:
 
 def view(path: Path, **modality: Any) -> tuple[View, Image, Modality]:
     image, fields = read_image(path), Modality.model_validate({"dims": 2, "size": [8, 8], **modality})
-    return view_of(path, image, fields), image, fields
+    return view_of(image, fields), image, fields
 
 
 def both_ways(orientation: str) -> list[str]:

@@ -151,6 +151,16 @@ class Modality(Record):
             or self.intensity == "z_score_foreground"
         )
 
+    @property
+    def needs_even_slices(self) -> bool:
+        """Whether a volume must come with slices at one distance: nothing says to which one to resample it."""
+        return not self.uses_one_slice and self.spacing_mm is None
+
+    @property
+    def uses_one_slice(self) -> bool:
+        """Whether nothing of a volume counts but the slice that is used."""
+        return self.dims == 2 and not self.bias_correction and self.crop_foreground_mm is None
+
     @field_validator("orientation")
     @classmethod
     def _axis_codes(cls, codes: str | None) -> str | None:

@@ -32,6 +32,7 @@ KINDS = {
     "not_finite": Kind("error", "Voxels that are no numbers", "export the image again, or empty the cell"),
     "dimension": Kind("error", "An image of another dimension", "choose one volume or slice, or set modalities.X.dims"),
     "mixed_series": Kind("error", "Several series in one folder", "move each series into a folder of its own"),
+    "no_spacing": Kind("error", "An image without a voxel size", "convert it from its source, or leave spacing_mm out"),
     "swapped": Kind("error", "CT and MR in each other's column", "exchange the two paths of this row"),
     "wrong_kind": Kind("error", "An image of another kind than its column", "put the right image there"),
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
@@ -40,6 +41,12 @@ KINDS = {
     "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
+    "doubtful_header": Kind(
+        "warning", "A header that contradicts itself or leaves something open", "look at the image; convert it again"
+    ),
+    "mixed_formats": Kind(
+        "warning", "Pictures beside images that know the patient's sides", "convert all of them from their source"
+    ),
     "confounded": Kind(
         "warning", "The label goes with how the images were made", "balance it, or report each group by itself"
     ),

@@ -50,7 +50,8 @@ def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> s
     path = case.images[name]
     assert path is not None
     try:
-        check_dims(check_header(path, series=modality.series), modality)
+        shape = check_header(path, series=modality.series, needs_even=modality.needs_even_slices)
+        check_dims(shape, modality)
     except ImageError as error:
         return f"{describe_image(case, name, cohort)}: {error}"
     return None

@@ -4,17 +4,24 @@ A series is the files of a folder that share a SeriesInstanceUID. Its slices are
 keeps them from being one even stack is an error that names the file.
 """
 
+import errno
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vwmm.data.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
 from vwmm.data.dicom_header import UNITS, Header, read_header
-from vwmm.data.dicom_pixels import common_dtype, read_frames
-from vwmm.data.dicom_planes import odd_ones, stack
-from vwmm.data.image import Image, ImageError, as_voxels, check_shape
+from vwmm.data.dicom_meaning import check_one_scale
+from vwmm.data.dicom_pixels import Frames, common_dtype, read_frames
+from vwmm.data.dicom_planes import Stack, odd_ones, stack
+from vwmm.data.image import AIR_HU, LOWEST_AIR_HU, Image, ImageError, as_voxels, check_shape
+from vwmm.data.uneven_slices import uneven_in_words
 
+# A DICOM file is often named by its UID as well: then its "suffix" is a number.
+DICOM_SUFFIXES = (".dcm", ".ima", "")
 _MAX_LISTED, _MAX_DESCRIPTION = 3, 32
 
 
@@ -24,36 +31,93 @@ def read_dicom(path: Path, series: str | None = None) -> Image:
     series: which one of several, by SeriesInstanceUID or description. Raises ImageError, OSError.
     """
     headers = _headers(path, series)
-    order, affine = _stacked(headers)
+    stacked = _stacked(headers)
     arrays = [_named(header, headers) for header in headers]
-    frames = [frame for array in arrays for frame in array]
-    voxels = np.empty((*frames[0].shape[::-1], len(frames)), common_dtype([array.dtype for array in arrays]), order="F")
-    for place, number in enumerate(order):
-        voxels[:, :, place] = frames[number].T
+    dtype = common_dtype([array.values.dtype for array in arrays])
+    voxels = _volume([frame for array in arrays for frame in array.values], stacked.order, dtype)
+    if any(array.is_padding is not None for array in arrays):
+        masks = [array.is_padding for array in arrays]
+        empty = [np.zeros(array.values.shape, dtype=bool) for array in arrays]
+        frames = [frame for mask, none in zip(masks, empty, strict=True) for frame in (none if mask is None else mask)]
+        voxels = _filled(voxels, _volume(frames, stacked.order, np.dtype(bool)), headers[0].unit)
     planes = [plane for header in headers for plane in header.planes]
     return Image(
         as_voxels(voxels),
-        affine,
+        stacked.affine,
         headers[0].unit,
         has_spacing=planes[0].spacing_mm is not None and (len(planes) == 1 or planes[0].is_placed),
         has_orientation=planes[0].axes is not None,
+        slice_positions_mm=stacked.positions_mm,
     )
 
 
-def dicom_shape(path: Path, series: str | None = None) -> tuple[int, ...]:
-    """The shape from the headers, which are all looked into. Raises ImageError, OSError."""
+def _volume(frames: Sequence[np.ndarray], order: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """(columns, rows, slices) of frames (rows, columns)."""
+    volume = np.empty((*frames[0].shape[::-1], len(frames)), dtype, order="F")
+    for place, number in enumerate(order):
+        volume[:, :, place] = frames[number].T
+    return volume
+
+
+def _filled(voxels: np.ndarray, is_padding: np.ndarray, unit: str) -> np.ndarray:
+    """Padding as the lowest value of what is none; as it is where that is air or background already."""
+    if is_padding.all():
+        raise ImageError("every voxel is padding (PixelPaddingValue): this image is empty")
+    floor = AIR_HU if unit == "HU" else 0
+    lowest = voxels[~is_padding].min()
+    if unit == "HU" and lowest < LOWEST_AIR_HU and (is_patient := ~is_padding & (voxels >= AIR_HU)).any():
+        lowest = voxels[is_patient].min()
+    is_wrong = is_padding & ((voxels > lowest) | (voxels < floor))
+    voxels[is_wrong] = lowest
+    return voxels
+
+
+def dicom_shape(path: Path, series: str | None = None, *, needs_even: bool = True) -> tuple[int, ...]:
+    """The shape from the headers, which are all looked into. Raises ImageError, OSError.
+
+    needs_even: whether slices whose distance changes are an error.
+    """
     headers = _headers(path, series)
-    _stacked(headers)
+    positions_mm = _stacked(headers).positions_mm
+    if needs_even and positions_mm is not None:
+        raise ImageError(f"{uneven_in_words(positions_mm)}: no even stack; set spacing_mm, or export the series again")
     return (headers[0].columns, headers[0].rows, sum(len(header.planes) for header in headers))
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files that may belong to a series, sorted: hidden ones and a DICOMDIR do not. Raises OSError."""
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if not file.name.startswith(".") and file.stem.upper() != "DICOMDIR" and file.is_file()
-    )
+def files_in(folder: Path, *, needs_all: bool = False) -> list[Path]:
+    """The files that may belong to a series, sorted: hidden ones and a DICOMDIR do not.
+
+    needs_all: raises ImageError where the content of some is not there. Raises OSError.
+    """
+    found, absent = list[Path](), list[str]()
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.stem.upper() == "DICOMDIR":
+            continue
+        try:
+            state = entry.stat()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            absent += [entry.name] if error.errno == errno.ENOENT else []  # a link to itself never had content
+            continue
+        if not stat.S_ISREG(state.st_mode):
+            continue
+        found.append(entry)
+        if needs_all and state.st_size <= MAX_POINTER_BYTES and _lacks_content(entry, state.st_size):
+            absent.append(entry.name)
+    if absent and needs_all:
+        shown = ", ".join(absent[:_MAX_LISTED]) + (", ..." if len(absent) > _MAX_LISTED else "")
+        raise ImageError(
+            f"{len(absent)} of its files are empty, or only links or pointers to content that is not there ({shown}): "
+            f"{HOW_TO_FETCH}, or remove them"
+        )
+    return found
+
+
+def _lacks_content(file: Path, size: int) -> bool:
+    """Whether a file is a pointer, or an empty one that is called as slices are."""
+    suffix = file.suffix.lower()
+    return is_pointer(file) or (size == 0 and (suffix in DICOM_SUFFIXES or suffix[1:].isdigit()))
 
 
 def _headers(path: Path, series: str | None) -> list[Header]:
@@ -63,7 +127,7 @@ def _headers(path: Path, series: str | None) -> list[Header]:
         if header is None:
             raise ImageError("this is not a DICOM image, whatever its name says")
         return [header]
-    found = [header for file in files_in(path) if (header := _read_named(file)) is not None]
+    found = [header for file in files_in(path, needs_all=True) if (header := _read_named(file)) is not None]
     if not found:
         has_folders = any(inner.is_dir() for inner in path.iterdir())
         hint = "; name the folder that has the files themselves" if has_folders else ""
@@ -81,7 +145,7 @@ def _read_named(path: Path) -> Header | None:
         raise ImageError(f"{path.name}: {error.strerror}") from None
 
 
-def _named(header: Header, headers: Sequence[Header]) -> np.ndarray:
+def _named(header: Header, headers: Sequence[Header]) -> Frames:
     """The frames of a file; an error names the file where there are several."""
     try:
         return read_frames(header)
@@ -146,9 +210,10 @@ def _check_alike(headers: list[Header]) -> list[Header]:
     return headers
 
 
-def _stacked(headers: Sequence[Header]) -> tuple[np.ndarray, np.ndarray]:
-    """The order of all frames, and the affine."""
+def _stacked(headers: Sequence[Header]) -> Stack:
+    """All frames as one volume."""
     planes = [plane for header in headers for plane in header.planes]
+    check_one_scale(planes)
     if len(headers) > 1 and not any(plane.is_placed for plane in planes):
         raise ImageError("the slices do not say where they lie (no ImagePositionPatient): their order is unknown")
     if len(headers) == 1:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vwmm.data.dicom_meaning import with_meaning
 from vwmm.data.dicom_planes import Plane, planes_of
 from vwmm.data.dicom_stream import (
     MAGIC_START,
@@ -33,7 +34,8 @@ TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
     "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "GridFrameOffsetVector",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence",
+    "SegmentSequence", "SegmentationType", "MaximumFractionalValue", "DoseGridScaling",
 ]  # fmt: skip
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -151,7 +153,7 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
     rows, columns, num_bits = _check_pixels(dataset)
     start, length = pixel_element(stream, dataset)
     is_compressed = length == UNDEFINED
-    planes = planes_of(dataset)
+    planes = with_meaning(dataset, kind, planes_of(dataset))
     check_shape((columns, rows, len(planes)))
     end = end_of_fragments(stream, len(planes)) if is_compressed else start + length
     if not is_compressed:

@@ -6,6 +6,7 @@ make of lossy ones. What a compressed frame says of its own size is read before 
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,18 @@ _PLAIN_FRAME_BYTES = 2**25
 _MAX_RATIO = 1000
 
 
-def read_frames(header: Header) -> np.ndarray:
-    """(frames, rows, columns) in the order of the file, rescaled frame by frame. Raises ImageError, OSError."""
+@dataclass(frozen=True)
+class Frames:
+    """The pixels of a file, frames in its order."""
+
+    values: np.ndarray
+    """(frames, rows, columns), rescaled frame by frame."""
+    is_padding: np.ndarray | None
+    """(frames, rows, columns) bool: which of them are no data; None: none are."""
+
+
+def read_frames(header: Header) -> Frames:
+    """The frames of a file. Raises ImageError, OSError."""
     import pydicom
 
     with open_dicom(header.path) as stream:
@@ -45,11 +56,40 @@ def read_frames(header: Header) -> np.ndarray:
         with only_image_errors("the pixel data are damaged"):
             dataset = pydicom.dcmread(io.BytesIO(stream.read(header.num_bytes)), force=True)
             stored = _decoded(dataset, header)
+            is_padding = _padding(stored, dataset)
             if header.is_inverted:
                 stored = _inverted(stored, dataset)
             if "ModalityLUTSequence" in dataset:
-                return np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset))
-    return rescaled(stored, header.planes)
+                return Frames(np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset)), is_padding)
+    return Frames(rescaled(stored, header.planes), is_padding)
+
+
+def _padding(stored: np.ndarray, dataset: Any) -> np.ndarray | None:
+    """Which pixels are PixelPaddingValue, or from there to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+    if stored.dtype.kind == "f":
+        keyword = "FloatPixelPadding" if stored.dtype.itemsize == 4 else "DoubleFloatPixelPadding"
+        value, limit = dataset.get(f"{keyword}Value"), dataset.get(f"{keyword}RangeLimit")
+    else:
+        value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if value is None or value == "":
+        return None
+    found = [_as_stored(end, stored.dtype) for end in (value, value if limit in (None, "") else limit)]
+    if None in found:  # a tag that was left behind when the pixels got another type
+        return None
+    ends = sorted(found)
+    is_padding = (stored >= ends[0]) & (stored <= ends[1])
+    return is_padding if is_padding.any() else None
+
+
+def _as_stored(value: Any, dtype: np.dtype) -> Any:
+    """A value of a tag as a pixel: its sign may be written as the pixels' is, or not. None: no pixel has it."""
+    if dtype.kind == "f":
+        return dtype.type(value)
+    count = 2 ** (8 * dtype.itemsize)
+    if not -count // 2 <= int(value) < count:
+        return None
+    number = int(value) % count
+    return number - count if number > np.iinfo(dtype).max else number
 
 
 def _decoded(dataset: Any, header: Header) -> np.ndarray:

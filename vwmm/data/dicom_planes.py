@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from vwmm.data.image import LPS_TO_RAS, ImageError, check_shape
+from vwmm.data.uneven_slices import runs_of
 
 _SAME = 1e-3  # of a direction's cosines, of a pixel's size (relative), and mm between slices at one place
-# Of the distance between slices: as far as a slice may lie from its place in an even stack.
-_UNEVEN = 0.05
+# As far as a slice may lie from its place in an even stack: a share of the distance between slices, or what positions
+# rounded to 0.1 mm are away, but never as far as a missing slice moves its neighbours (half the distance).
+_UNEVEN, _UNEVEN_MM, _MOST_UNEVEN = 0.05, 0.1, 0.25
+# Distances in a row that make a part of its own; a single one is a gap.
+_MIN_RUN = 2
 _MAX_NAMED = 3
 # What FrameIncrementPointer may point at where frames are slices: slice locations, slice numbers, grid offsets.
 _SLICE_VECTORS = frozenset((0x00182005, 0x00540080, 0x3004000C))
@@ -38,6 +42,8 @@ class Plane:
     """Rescale intercept."""
     rescale_type: str
     """What rescaled values are; empty: not said."""
+    real_world: tuple[float, float] | None = None
+    """Slope and intercept of the RealWorldValueMapping; None: not said."""
 
     @property
     def is_placed(self) -> bool:
@@ -99,7 +105,25 @@ def _plane(sources: Sequence[Any]) -> Plane:
         slope=(1.0 if slope is None else float(slope[0])) if is_scaled else None,
         intercept=0.0 if intercept is None else float(intercept[0]),
         rescale_type=next((str(kind).strip().upper() for kind in kinds if kind), ""),
+        real_world=_real_world(sources),
     )
+
+
+def _real_world(sources: Sequence[Any]) -> tuple[float, float] | None:
+    """Slope and intercept that turn stored values into a unit (PS3.3 C.7.6.16.2.11), where they are all it takes."""
+    for source in sources:
+        mappings = [
+            (_numbers(item, "RealWorldValueSlope", 1), _numbers(item, "RealWorldValueIntercept", 1))
+            for item in source.get("RealWorldValueMappingSequence") or []
+        ]
+        found = {
+            (float(slope[0]), float(start[0])) for slope, start in mappings if slope is not None and start is not None
+        }
+        if len(found) == 1:
+            return found.pop()
+        if mappings:
+            return None
+    return None
 
 
 def _places(sources: Sequence[Any], sequence: str) -> list[Any]:
@@ -136,24 +160,39 @@ def _axes(directions: np.ndarray) -> np.ndarray | None:
     return axes / lengths[:, None]
 
 
-def stack(planes: Sequence[Plane], names: Sequence[str], *, has_order: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the planes along their normal (N,), and the affine of the sorted stack (4, 4) in RAS millimetres.
+@dataclass(frozen=True)
+class Stack:
+    """Planes as one volume."""
+
+    order: np.ndarray
+    """(N,): which plane is which slice."""
+    affine: np.ndarray
+    """(4, 4), in RAS millimetres; where slices are uneven, with their mean distance."""
+    positions_mm: tuple[float, ...] | None
+    """Place of each slice along the normal, from the first, where their distance changes; None: it does not."""
+
+
+def stack(planes: Sequence[Plane], names: Sequence[str], *, has_order: bool = False) -> Stack:
+    """The planes, sorted along their normal.
 
     names: what each plane is called in a message. has_order: whether planes that are sorted against their normal stay
     as they are, as SimpleITK leaves the frames of one file. Planes without a place are not sorted, and SimpleITK's
-    values stand in for it. Raises ImageError where the planes are not an even stack.
+    values stand in for it. Raises ImageError where the planes are no stack.
     """
     if len(planes) == 1 or not any(plane.is_placed for plane in planes):
-        return np.arange(len(planes)), _unstacked(planes[0])
+        return Stack(np.arange(len(planes)), _unstacked(planes[0]), None)
     positions, axes = _agreeing(planes, names)
     normal = np.cross(*axes)
     order = np.argsort(positions @ normal, kind="stable")
-    _check_even(positions[order], positions[order] @ normal, [names[n] for n in order])
+    is_even = _is_even(positions[order], positions[order] @ normal, [names[n] for n in order])
     if has_order and np.array_equal(order[::-1], np.arange(len(order))):
         order = order[::-1]
     places = positions[order]
     step = (places[-1] - places[0]) / (len(places) - 1)
-    return order, _affine(planes[0], axes, step, places[0])
+    heights = np.abs((places - places[0]) @ normal)
+    return Stack(
+        order, _affine(planes[0], axes, step, places[0]), None if is_even else tuple(float(h) for h in heights)
+    )
 
 
 def _unstacked(plane: Plane) -> np.ndarray:
@@ -195,10 +234,14 @@ def odd_ones(rows: np.ndarray, names: Sequence[str], tolerance: float) -> list[s
     return [name for name, near in zip(names, most, strict=True) if not near]
 
 
-def _check_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> None:
-    """ImageError unless the sorted planes are as far from each other, in one direction."""
+def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> bool:
+    """Whether the sorted planes are as far from each other; not so where their distance changes from part to part.
+
+    Raises ImageError where a plane is missing, there twice, or not in line.
+    """
     steps = np.diff(heights)
-    if (twice := np.flatnonzero(steps < max(_SAME, 0.01 * float(np.median(steps))))).size:
+    typical = float(np.median(steps))
+    if (twice := np.flatnonzero(steps < max(_SAME, 0.01 * typical))).size:
         counts = np.diff([-1, *np.flatnonzero(steps >= _SAME), len(steps)])
         if counts.min() == counts.max():
             what = f"every place has {counts[0]} slices: a time series or several echoes; one image must be chosen"
@@ -207,10 +250,16 @@ def _check_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -
         raise ImageError(
             f"{names[first]} and {names[first + 1]} lie at the same place: a slice is there twice; remove one"
         )
+    tolerance = max(_UNEVEN * typical, min(_UNEVEN_MM, _MOST_UNEVEN * typical))
     even = places[0] + np.outer(np.arange(len(places)), (places[-1] - places[0]) / (len(places) - 1))
-    if np.linalg.norm(places - even, axis=1).max() <= _UNEVEN * float(np.median(steps)):
-        return
-    typical, widest = float(np.median(steps)), int(np.argmax(steps))
+    if np.linalg.norm(places - even, axis=1).max() <= tolerance:
+        return True
+    share = (heights - heights[0]) / (heights[-1] - heights[0])
+    in_line = places[0] + np.outer(share, places[-1] - places[0])
+    is_in_line = np.linalg.norm(places - in_line, axis=1).max() <= tolerance
+    if is_in_line and min(count for count, _ in runs_of(heights.tolist())) >= _MIN_RUN:
+        return False
+    widest = int(np.argmax(steps))
     if steps[widest] > 1.5 * typical:
         raise ImageError(
             f"slices are missing between {names[widest]} and {names[widest + 1]}: {steps[widest]:.3g} mm apart, "

@@ -28,6 +28,7 @@ _KINDS = (
     ("time series", "dimension"),
     ("DICOM series: ", "mixed_series"),
     ("another orientation than the other slices", "mixed_series"),
+    ("does not say how large its voxels are", "no_spacing"),
     ("is a localizer among the slices", "mixed_series"),
     ("one series has one", "mixed_series"),
 )
@@ -73,6 +74,8 @@ class ImageFacts:
     """As `readers.format_of`."""
     header: Header
     """What a DICOM header says."""
+    doubts: tuple[str, ...] = ()
+    """As of `Image`."""
     plane: np.ndarray | None = field(default=None, repr=False)
     """(X, Y) of a slice, or (X, Y, Z), of float32 as stored, for a thumbnail; None: none is wanted."""
     plane_spacing_mm: tuple[float, ...] | None = None
@@ -95,7 +98,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
     try:
         image = read_image(job.path, series=job.modality.series)
         check_dims(image.voxels.shape, job.modality)
-        view = view_of(job.path, image, job.modality)
+        view = view_of(image, job.modality)
     except ImageError as error:
         return Unusable(kind_of(str(error)), str(error))
     except Exception as error:  # any library, any damage: the image is to be named
@@ -111,6 +114,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         day=_day(job.path),
         format=format_of(job.path),
         header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series),
+        doubts=image.doubts,
         plane=view.voxels if job.has_picture else None,
         plane_spacing_mm=view.spacing_mm,
     )

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 
 from vwmm.data.image import Image, ImageError
+from vwmm.data.orientation import orientation_of
 
 # The field is smooth: it is estimated on every fourth voxel of an axis, but on no fewer than this many.
 _SHRINK, _MIN_LENGTH = 4, 16
+# Voxel sizes are rounded to 1/1024 mm for N4: a field of view over a power of 2, as most are, is a multiple of it or
+# far from halfway between two.
+_SIZES_PER_MM = 1024
 
 
 def foreground(voxels: np.ndarray, kind: str | float) -> np.ndarray:
@@ -45,13 +49,31 @@ def box_around(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, ...]:
 
 
 def bias_corrected(image: Image, kind: str | float) -> Image:
-    """The image without the smooth field that N4 finds in its foreground (Tustison et al., IEEE TMI 2010)."""
-    import SimpleITK as sitk  # noqa: N813
+    """The image without the smooth field that N4 finds in its foreground (Tustison et al., IEEE TMI 2010).
 
+    N4 lays its grid from the first voxel on, and is sensitive to the last digit of a voxel's size: so it sees every
+    image turned to RAS, its voxel size rounded, however a file stores them.
+    """
     if image.bounds[0] < 0:
         raise ImageError("bias_correction: values below 0 are no MRI magnitudes, which it is for")
-    mask = foreground(image.voxels, kind).astype(np.uint8)
-    whole, inside = _itk(image.voxels.astype(np.float32), image), _itk(mask, image)
+    volume = image.voxels[..., None] if image.voxels.ndim == 2 else image.voxels
+    turn = orientation_of(image.affine) if image.is_spatial else np.array([[0, 1], [1, 1], [2, 1]])
+    order = turn[:, 0].argsort()
+    flips = tuple(slice(None, None, -1 if is_flipped else 1) for is_flipped in turn[:, 1] == -1)
+    turned = np.ascontiguousarray(volume[flips].transpose(order), dtype=np.float32)
+    stored = np.linalg.norm(image.affine[:3, :3], axis=0)[order]
+    spacing_mm = [round(mm * _SIZES_PER_MM) / _SIZES_PER_MM or float(mm) for mm in stored.tolist()]
+    mask = foreground(turned, kind)
+    field = _log_field(turned, mask, spacing_mm).transpose(order.argsort())[flips].reshape(image.voxels.shape)
+    voxels = np.ascontiguousarray(image.voxels / np.exp(field), dtype=np.float32)
+    return replace(image, voxels=voxels)
+
+
+def _log_field(voxels: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """(*shape) float32: the logarithm of the field."""
+    import SimpleITK as sitk  # noqa: N813
+
+    whole, inside = _itk(voxels, spacing_mm), _itk(mask.astype(np.uint8), spacing_mm)
     shrink = [max(1, min(_SHRINK, length // _MIN_LENGTH)) for length in whole.GetSize()]
     n4: Any = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetNumberOfThreads(1)  # another number adds up in another order
@@ -60,15 +82,13 @@ def bias_corrected(image: Image, kind: str | float) -> Image:
         field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).T
     except RuntimeError as error:
         raise ImageError("bias_correction: N4 finds no field: is the foreground empty on a coarse grid?") from error
-    field = field.astype(np.float32).reshape(image.voxels.shape)
-    voxels = np.ascontiguousarray(image.voxels / np.exp(field), dtype=np.float32)
-    return replace(image, voxels=voxels)
+    return np.asarray(field.astype(np.float32).reshape(voxels.shape))
 
 
-def _itk(voxels: np.ndarray, image: Image) -> Any:
+def _itk(voxels: np.ndarray, spacing_mm: Sequence[float]) -> Any:
     import SimpleITK as sitk  # noqa: N813
 
     # Along an axis of one voxel there is no field.
     found = sitk.GetImageFromArray(np.ascontiguousarray(voxels.squeeze().T))
-    found.SetSpacing([mm for mm, length in zip(image.spacing_mm, voxels.shape, strict=True) if length > 1])
+    found.SetSpacing([mm for mm, length in zip(spacing_mm, voxels.shape, strict=True) if length > 1])
     return found

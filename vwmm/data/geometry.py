@@ -4,13 +4,15 @@ The conventions are MONAI's (Orientation, Spacing); its own code is not imported
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vwmm.config.schema import Modality
 from vwmm.data.foreground import bias_corrected, box_around, foreground
 from vwmm.data.image import MAX_VOXELS, Image, ImageError
+from vwmm.data.orientation import orientation_of
+from vwmm.data.uneven_slices import evened, middle_slice, uneven_in_words
 
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 # Voxels that the axes may depend on each other by: an error of as much of the step between neighbours.
@@ -39,6 +41,9 @@ class Placed:
 
 def placed(image: Image, modality: Modality) -> Placed:
     """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
+    if modality.spacing_mm is not None and not image.has_spacing:
+        raise ImageError("the file does not say how large its voxels are: leave spacing_mm out, or convert it")
+    image = even_or_single(with_slice_axis(image, modality), modality)
     if modality.bias_correction:
         image = bias_corrected(image, modality.foreground)
     view, affine, axes = image.voxels, image.affine, tuple(range(image.voxels.ndim))
@@ -57,7 +62,7 @@ def placed(image: Image, modality: Modality) -> Placed:
             raise ImageError("every voxel of the foreground's box has the same value")
     axis = index = None
     if modality.dims == 2 and view.ndim == 3:
-        axis, index = _choose_slice(view, modality)
+        axis, index = _choose_slice(view, modality, image)
         length, view = view.shape[axis], view.max(axis) if index is None else np.moveaxis(view, axis, 0)[index]
         if view.min() == view.max():
             which = "the projection" if index is None else f"slice {index} of {length}"
@@ -142,13 +147,52 @@ def respaced_coordinates(
     ]
 
 
+def with_slice_axis(image: Image, modality: Modality) -> Image:
+    """A 2D image of a patient as a volume of one slice, where it is to be turned: a slice lies in space as well."""
+    if image.voxels.ndim != 2 or not image.is_spatial or modality.orientation is None:
+        return image
+    return replace(image, voxels=image.voxels[..., None])
+
+
 def _oriented(view: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     from nibabel import orientations
 
-    turn = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(codes))
+    turn = orientations.ornt_transform(orientation_of(affine), orientations.axcodes2ornt(codes))
     axes = tuple(int(axis) for axis in np.argsort(turn[:, 0]))
     flips = tuple(slice(None, None, -1 if is_flipped else 1) for is_flipped in turn[:, 1] == -1)
     return view[flips].transpose(axes), affine @ orientations.inv_ornt_aff(turn, view.shape), axes
+
+
+def even_or_single(image: Image, modality: Modality) -> Image:
+    """The image as it is where its slices are even, or where one of them is taken; else resampled to be even.
+
+    Raises ImageError where nothing says to which distance.
+    """
+    if image.slice_positions_mm is None:
+        return image
+    if modality.uses_one_slice and _is_cut_between_slices(image, modality):
+        return image
+    if modality.spacing_mm is None:
+        found = uneven_in_words(image.slice_positions_mm)
+        if modality.dims == 2:
+            raise ImageError(f"{found}: rows would not be even; choose another orientation, or export the series again")
+        raise ImageError(f"{found}: no even stack; set spacing_mm, or use one slice (dims: 2)")
+    return evened(image)
+
+
+def _is_cut_between_slices(image: Image, modality: Modality) -> bool:
+    """Whether a slice of the turned volume is one of the file's own slices."""
+    if modality.orientation is None:
+        return True
+    return _oriented(image.voxels, image.affine, modality.orientation)[2][2] == 2
+
+
+def _middle_of(image: Image, view: np.ndarray, axis: int) -> int:
+    """The index in the view of the slice halfway between the ends."""
+    assert image.slice_positions_mm is not None
+    index = middle_slice(image.slice_positions_mm)
+    before, after = view.strides[axis], image.voxels.strides[2]
+    return index if before == after else view.shape[axis] - 1 - index
 
 
 def _moved(start: Sequence[int]) -> np.ndarray:
@@ -158,13 +202,13 @@ def _moved(start: Sequence[int]) -> np.ndarray:
     return move
 
 
-def _choose_slice(view: np.ndarray, modality: Modality) -> tuple[int, int | None]:
+def _choose_slice(view: np.ndarray, modality: Modality, image: Image) -> tuple[int, int | None]:
     """The axis that a slice of a volume is taken along, and its index in the view; None: the maximum of all."""
     # A sagittal or coronal slice has its single voxel on another axis than the last, once it is turned.
     axis = next((axis for axis in (2, 1, 0) if view.shape[axis] == 1), 2)
     length = view.shape[axis]
     if modality.slice == "middle" or length == 1:
-        return axis, length // 2
+        return axis, length // 2 if image.slice_positions_mm is None else _middle_of(image, view, axis)
     if modality.slice == "maximum_projection":
         return axis, None
     if modality.slice == "largest_foreground":

@@ -21,7 +21,7 @@ from vwmm.data.image import ImageError
 RACY_S = 2.0
 _HEX = 32
 # Formats whose header may name another file.
-_DATA_FILES = {".nrrd": nrrd.data_file, **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
+_DATA_FILES = {**dict.fromkeys(nrrd.SUFFIXES, nrrd.data_file), **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,21 @@ from vwmm.config.errors import printable
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Everything else becomes float32: each dtype more is each loop compiled once more.
 KEPT_DTYPES = tuple(np.dtype(kind) for kind in (np.uint8, np.int16, np.uint16, np.float32))
+# Whole numbers up to here are exact in float32.
+_WHOLE_FLOAT32 = 2**24
+# Of the range of an image's values: the rounding that it may lose, less than half a step of twelve bits.
+_MAX_LOSS = 1e-4
+# Of a CT's air, which nothing in a patient is below: what is, and fills part of an image, is no data.
+AIR_HU = -1024.0
+# No noise of air reaches below it.
+LOWEST_AIR_HU = -1200.0
+# Between the value that stands for no data and the next one; noise in air is less.
+_PADDING_GAP = 200.0
+_PADDING_SHARE = 1e-3
+NO_DIRECTIONS = (
+    "the file does not say where its axes point: taken as left, posterior, superior, as ITK does; another program may "
+    "mirror it"
+)
 MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 
 
@@ -38,7 +53,15 @@ class Image:
     has_spacing: bool = True
     """Whether the file says how large its voxels are; if not, the affine's lengths stand in for them."""
     has_orientation: bool = True
-    """Whether the file can say where the axes point; if not, the affine's directions stand in for them."""
+    """Whether the file says where the axes point; if not, the affine's directions stand in for them."""
+    is_spatial: bool = True
+    """Whether the format has the axes of a patient: a 2D picture or array is not turned."""
+    step: float = 0.0
+    """Difference between neighbouring stored values, where a program has made integers of fractions; 0: it has not."""
+    slice_positions_mm: tuple[float, ...] | None = None
+    """Place of each slice along the last axis, where their distance changes; None: it does not."""
+    doubts: tuple[str, ...] = ()
+    """What in the header contradicts itself or is missing, and what was taken: a sentence each."""
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
@@ -78,11 +101,24 @@ def check_dtype(dtype: np.dtype) -> None:
 
 
 def check_affine(affine: np.ndarray) -> None:
-    """ImageError where voxels have no place in space."""
+    """ImageError where voxels have no place in space. affine: in millimetres."""
     if not np.isfinite(affine).all():
         raise ImageError("the affine is not finite (NaN or infinite)")
-    if not abs(np.linalg.det(affine[:3, :3])) > 1e-12:
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # As shares of the lengths: voxels of an electron microscope have an affine like any other.
+    if not (lengths > 1e-9).all() or not abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6:
         raise ImageError("the affine is singular: an axis has no direction, or no length")
+
+
+def complete_affine(affine: np.ndarray, dims: int) -> np.ndarray:
+    """An affine (4, 4) of `dims` axes, those that are not there at right angles to the others, 1 mm long."""
+    if dims >= 3:
+        return affine
+    whole = affine.copy()
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    length = np.linalg.norm(normal)
+    whole[:3, 2] = normal / length if length > 0 else (0.0, 0.0, 1.0)
+    return whole
 
 
 def check_voxels(image: Image) -> None:
@@ -93,6 +129,41 @@ def check_voxels(image: Image) -> None:
         raise ImageError(f"{count} of {image.voxels.size} voxels are not finite (NaN or infinite)")
     if low == high:
         raise ImageError(f"every voxel has the same value ({low:g}): this image is empty")
+
+
+def without_padding(voxels: np.ndarray, unit: str) -> np.ndarray:
+    """Voxels that are no data, as the lowest value of those that are: air, in a CT.
+
+    Scanners and converters fill what lies outside a round field of view with one value below air, such as -2000 or
+    -3024, and few formats can say which. It is known by what it is: below -1024, the same in a thousandth of the image
+    or more, and apart from every other value. In Hounsfield units, what is far below air is air in any case.
+    """
+    low, filled = float(voxels.min()), voxels
+    while low < AIR_HU:
+        is_padding = filled == low
+        if is_padding.all() or is_padding.mean() < _PADDING_SHARE:
+            break
+        lowest = filled[~is_padding].min()
+        if lowest - low < _PADDING_GAP:
+            break
+        filled, low = np.where(is_padding, lowest, filled), float(lowest)
+    if unit == "HU" and low < LOWEST_AIR_HU and (is_patient := filled >= AIR_HU).any():
+        filled = np.where(is_patient, filled, filled[is_patient].min())  # lossy compression smears padding
+    return filled
+
+
+def with_true_zeros(image: Image) -> Image:
+    """The image with 0 as its background where a mask has left 0 there, and scaled integers keep 0 only nearly.
+
+    The background is what most corners of the image hold; 0 is the stored value that is nearest to it.
+    """
+    if not image.step:
+        return image
+    corners = image.voxels[np.ix_(*([0, length - 1] for length in image.voxels.shape))]
+    is_nearly = (np.abs(corners) <= image.step / 2) & (corners != 0)
+    if is_nearly.mean() <= 0.5:
+        return image
+    return replace(image, voxels=np.where(np.abs(image.voxels) <= image.step / 2, 0, image.voxels))
 
 
 def check_beside(path: Path, name: str) -> None:
@@ -110,14 +181,30 @@ def check_beside(path: Path, name: str) -> None:
 def as_voxels(array: np.ndarray) -> np.ndarray:
     """The array itself where a loop over voxels can take it as it is, else a copy in one of KEPT_DTYPES.
 
-    Whatever is too large for float32 becomes infinite, and is refused later.
+    Whatever is too large for float32 becomes infinite, and is refused later. Raises ImageError where float32 cannot
+    tell values apart that the array can.
     """
     dtype = array.dtype.newbyteorder("=")
     with np.errstate(over="ignore", invalid="ignore"):
         kept = array.astype(dtype if dtype in KEPT_DTYPES else np.float32, order="K", copy=False)
+        if dtype not in KEPT_DTYPES and dtype.itemsize >= 4:
+            _check_kept(array)
     if not kept.flags.aligned or not (kept.flags.c_contiguous or kept.flags.f_contiguous):
         kept = kept.copy(order="C")
     return np.asarray(kept)
+
+
+def _check_kept(array: np.ndarray) -> None:
+    """ImageError for values so close to each other, and so far from 0, that float32 would make steps of them."""
+    low, high = float(array.min()), float(array.max())
+    largest = max(abs(low), abs(high))
+    if not 0 < high - low < math.inf or (array.dtype.kind in "iu" and largest <= _WHOLE_FLOAT32):
+        return
+    if largest * 2.0**-25 > _MAX_LOSS * (high - low):
+        raise ImageError(
+            f"the values lie between {low:.10g} and {high:.10g}, where float32 has steps of {largest * 2.0**-24:.3g}; "
+            "subtract a constant, and save the image again"
+        )
 
 
 def in_words(error: BaseException, path: Path) -> str:

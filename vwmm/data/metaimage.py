@@ -4,14 +4,26 @@ The header is text, a key and a value a line, and ends with the name of the file
 (https://itk.org/Wiki/ITK/MetaIO/Documentation). Only LOCAL or a file beside the header is read.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import LPS_TO_RAS, ImageError, as_voxels, check_affine, check_beside, check_shape
+from vwmm.data.image import (
+    LPS_TO_RAS,
+    NO_DIRECTIONS,
+    Image,
+    ImageError,
+    as_voxels,
+    check_affine,
+    check_beside,
+    check_shape,
+    complete_affine,
+)
 from vwmm.data.packed import check_ratio, check_truncated, read_packed, read_part
+from vwmm.data.units import millimetres
 
 SUFFIXES = (".mha", ".mhd")
 MAX_HEADER_BYTES = 2**16
@@ -20,11 +32,13 @@ ELEMENT_TYPES = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8",
     "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+# The first that is there counts.
+_MATRICES, _SPACINGS = ("TransformMatrix", "Rotation", "Orientation"), ("ElementSpacing", "ElementSize")
 _NOT_META = "this is not a MetaImage file: it needs a line `ElementDataFile = ...`"
 
 
-def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Voxels, affine and unit."""
+def read_metaimage(path: Path) -> Image:
+    """The image, its values as ElementToIntensityFunction gives them."""
     header, start = _read_header(path)
     shape, dtype = _shape(header), _dtype(header)
     file, start, needed = _place(path, header, start)
@@ -34,7 +48,21 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         content = read_part(file, start, needed)
         check_truncated(len(content), needed)
     voxels = np.frombuffer(content, dtype, needed // dtype.itemsize).reshape(shape, order="F")
-    return as_voxels(voxels), _affine(header, len(shape)), "unknown"
+    slope, offset = _intensity(header)
+    is_scaled = (slope, offset) != (1.0, 0.0)
+    factor = millimetres(header.get("DistanceUnits", ""))
+    doubts = [] if factor else [f"DistanceUnits is {header['DistanceUnits'][:40]!r}, which is no length"]
+    if not (has_axes := any(key in header for key in _MATRICES)):
+        doubts.append(NO_DIRECTIONS)
+    return Image(
+        as_voxels(voxels * slope + offset if is_scaled else voxels),
+        _affine(header, len(shape)),
+        "unknown",
+        has_spacing=factor is not None and any(key in header for key in _SPACINGS),
+        has_orientation=has_axes,
+        step=abs(slope) if is_scaled and dtype.kind in "iu" else 0.0,
+        doubts=tuple(doubts),
+    )
 
 
 def metaimage_shape(path: Path) -> tuple[int, ...]:
@@ -89,6 +117,19 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
         return header, stream.tell()
 
 
+def _intensity(header: Mapping[str, str]) -> tuple[float, float]:
+    """Slope and offset of the values (MetaIO: ElementToIntensityFunction), which ITK leaves to its users."""
+    found = []
+    for key, default in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
+        numbers = _numbers(header, key) or [default]
+        if len(numbers) != 1 or not math.isfinite(numbers[0]):
+            raise ImageError(f"the MetaImage header is damaged: {key} is {header[key][:40]!r}")
+        found.append(numbers[0])
+    if found[0] == 0:
+        raise ImageError("ElementToIntensityFunctionSlope is 0: every voxel would have the same value")
+    return found[0], found[1]
+
+
 def _flag(header: Mapping[str, str], key: str) -> bool:
     return header.get(key, "False").lower() in ("true", "t", "1")
 
@@ -128,8 +169,8 @@ def _dtype(header: Mapping[str, str]) -> np.dtype:
 
 def _affine(header: Mapping[str, str], dims: int) -> np.ndarray:
     space = min(dims, 3)
-    axes = _numbers(header, "TransformMatrix", "Rotation", "Orientation") or np.eye(dims).ravel().tolist()
-    spacing = _numbers(header, "ElementSpacing", "ElementSize") or [1.0] * dims
+    axes = _numbers(header, *_MATRICES) or np.eye(dims).ravel().tolist()
+    spacing = _numbers(header, *_SPACINGS) or [1.0] * dims
     origin = _numbers(header, "Offset", "Position", "Origin") or [0.0] * dims
     if (len(axes), len(spacing), len(origin)) != (dims * dims, dims, dims):
         raise ImageError(
@@ -139,4 +180,5 @@ def _affine(header: Mapping[str, str], dims: int) -> np.ndarray:
     # The matrix lists one axis after the other: they are the columns of the affine.
     affine[:space, :space] = np.array(axes).reshape(dims, dims).T[:space, :space] * np.array(spacing)[:space]
     affine[:space, 3] = origin[:space]
-    return LPS_TO_RAS @ affine
+    affine[:3] *= millimetres(header.get("DistanceUnits", "")) or 1.0
+    return LPS_TO_RAS @ complete_affine(affine, dims)

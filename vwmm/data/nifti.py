@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.image import ImageError, as_voxels, check_affine, check_dtype, check_shape
+from vwmm.data.image import Image, ImageError, as_voxels, check_affine, check_dtype, check_shape
+from vwmm.data.nifti_geometry import Geometry, geometry_of
 from vwmm.data.packed import SLACK, check_ratio
 
 # What the libraries raise for compressed data that are not what was written.
@@ -32,24 +33,35 @@ BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 _NOT_NIFTI = "this is not a NIfTI file, whatever its name says"
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Voxels, affine and unit. The checksum of a gzip is verified, and no more is unpacked than the header says."""
-    kind, header, needed = _read_header(path)
+def read_nifti(path: Path) -> Image:
+    """The image. The checksum of a gzip is verified, and no more is unpacked than the header says."""
+    kind, header, geometry, needed = _read_header(path)
     shape = header.get_data_shape()
     with _open(path) as stream:
         content = stream.read(needed)
         _check_size(len(content) + len(stream.read(SLACK + 1)), needed)  # reads to the checksum behind the voxels
-    if header.get_slope_inter() in ((None, None), (1.0, 0.0)):
+    slope, intercept = header.get_slope_inter()
+    step = 0.0
+    if (slope, intercept) in ((None, None), (1.0, 0.0)):
         start = int(header["vox_offset"])
         array = np.frombuffer(content, header.get_data_dtype(), offset=start).reshape(shape, order="F")
     else:
         array = np.asanyarray(kind.from_bytes(content).dataobj)  # scaled, in the precision that nibabel chooses
-    return as_voxels(array), _affine_mm(header), "unknown"
+        step = abs(float(slope)) if header.get_data_dtype().kind in "iu" else 0.0
+    return Image(
+        as_voxels(array),
+        geometry.affine,
+        "unknown",
+        has_spacing=geometry.has_spacing,
+        has_orientation=geometry.has_orientation,
+        step=step,
+        doubts=geometry.doubts,
+    )
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:
     """The shape from the header. A truncated file is found by its size, without unpacking it where that can be."""
-    _, header, needed = _read_header(path)
+    _, header, _, needed = _read_header(path)
     if path.name.lower().endswith(".gz") and not _promises(path, needed):
         _check_size(_count_bytes(path, limit=needed + SLACK + 1), needed)
     return tuple(header.get_data_shape())
@@ -59,8 +71,8 @@ def _open(path: Path) -> Any:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _read_header(path: Path) -> tuple[Any, Any, int]:
-    """nibabel's kind of image, the header, and the bytes of header and voxels."""
+def _read_header(path: Path) -> tuple[Any, Any, Geometry, int]:
+    """nibabel's kind of image, the header, what it says of space, and the bytes of header and voxels."""
     import nibabel
     from nibabel.spatialimages import HeaderDataError
 
@@ -78,12 +90,14 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
             if kind is None:
                 raise ImageError(_NOT_NIFTI)
             header = kind.header_class.from_fileobj(stream)
+            stored = kind.header_class(head[: header.template_dtype.itemsize], check=False)  # before any repair
     except HeaderDataError as error:
         raise ImageError(f"the NIfTI header is damaged: {error}") from error
     shape = tuple(int(length) for length in header.get_data_shape())
     check_shape(shape)
     check_dtype(header.get_data_dtype())
-    check_affine(header.get_best_affine())
+    geometry = geometry_of(header, stored["pixdim"][1:4], len(check_shape(shape)))
+    check_affine(geometry.affine)
     start = float(header["vox_offset"])
     if not 0 <= start <= MAX_HEADER_BYTES:
         raise ImageError(f"the NIfTI header is damaged: it says that the voxels begin at byte {start:.15g}")
@@ -92,15 +106,7 @@ def _read_header(path: Path) -> tuple[Any, Any, int]:
         check_ratio(path.stat().st_size, needed)
     else:
         _check_size(path.stat().st_size, needed)
-    return kind, header, needed
-
-
-def _affine_mm(header: Any) -> np.ndarray:
-    """The affine in millimetres, which a header may give in metres or micrometres (nifti1.h, xyzt_units)."""
-    factor = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) % 8, 1.0)
-    return (
-        np.diag([factor, factor, factor, 1.0]) @ header.get_best_affine() if factor != 1 else header.get_best_affine()
-    )
+    return kind, header, geometry, needed
 
 
 def _check_size(found: int, needed: int) -> None:

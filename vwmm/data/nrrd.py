@@ -4,15 +4,28 @@ The header is text, a field and its value a line, up to an empty line (https://t
 The voxels follow, or are in a file beside the header.
 """
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import ImageError, as_voxels, check_affine, check_beside, check_shape
+from vwmm.data.image import (
+    NO_DIRECTIONS,
+    Image,
+    ImageError,
+    as_voxels,
+    check_affine,
+    check_beside,
+    check_shape,
+    complete_affine,
+)
 from vwmm.data.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
+from vwmm.data.units import millimetres
 
+SUFFIXES = (".nrrd", ".nhdr")
 MAX_HEADER_BYTES = 2**16
 _TYPES = {
     "i1": "signed char, int8, int8_t",
@@ -32,14 +45,24 @@ _ENCODINGS = {
     "txt": "text", "text": "text", "ascii": "text", "hex": "hex",
 }  # fmt: skip
 _SPATIAL = ("domain", "space", "time", "???", "none")
+# Spaces whose axes are a patient's.
+_PATIENT = (
+    "right-anterior-superior",
+    "ras",
+    "left-anterior-superior",
+    "las",
+    "left-posterior-superior",
+    "lps",
+)
+_FIELDS = {"spaceunits": "space units", "units": "units"}
 # To RAS, from each space whose axes are the patient's; from any other as from LPS, which is what ITK does.
 _TO_RAS = {
     "right-anterior-superior": (1, 1), "ras": (1, 1), "left-anterior-superior": (-1, 1), "las": (-1, 1),
 }  # fmt: skip
 
 
-def read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Voxels, affine and unit."""
+def read_nrrd(path: Path) -> Image:
+    """The image, its values those of before they were quantized, where the header has them."""
     header, start = _read_header(path)
     sizes, dtype = _sizes(header), _dtype(header)
     file, start = _place(path, header, start)
@@ -59,7 +82,11 @@ def read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         flat = np.frombuffer(packed, dtype, offset=skipped)
     check_truncated(flat.size * dtype.itemsize, count * dtype.itemsize)
     shape = check_shape(tuple(size for size, _ in _spatial(header, sizes)))
-    return as_voxels(flat.reshape(shape, order="F")), _affine(header, sizes), "unknown"
+    slope, intercept = _original_range(header, dtype)
+    is_scaled = (slope, intercept) != (1.0, 0.0)
+    place = _place_in_space(header, sizes)
+    voxels = (flat * slope + intercept if is_scaled else flat).reshape(shape, order="F")
+    return replace(place, voxels=as_voxels(voxels), step=slope if is_scaled and not slope.is_integer() else 0.0)
 
 
 def nrrd_shape(path: Path) -> tuple[int, ...]:
@@ -72,7 +99,7 @@ def nrrd_shape(path: Path) -> tuple[int, ...]:
         check_truncated(size, needed)
     else:
         check_ratio(size, needed)
-    check_affine(_affine(header, sizes))
+    check_affine(_place_in_space(header, sizes).affine)
     return check_shape(tuple(size for size, _ in _spatial(header, sizes)))
 
 
@@ -175,31 +202,79 @@ def _spatial(header: Mapping[str, str], sizes: list[int]) -> list[tuple[int, int
     return [(size, axis) for size, axis in axes if kinds[axis] in _SPATIAL]
 
 
-def _affine(header: Mapping[str, str], sizes: list[int]) -> np.ndarray:
-    """Of the axes of space, to RAS millimetres."""
+def _place_in_space(header: Mapping[str, str], sizes: list[int]) -> Image:
+    """An image without voxels: its affine, and what the header leaves open."""
     axes = [axis for _, axis in _spatial(header, sizes)][:3]
-    affine = np.eye(4)
-    if "spacedirections" in header:
+    affine, has_spacing, doubts = np.eye(4), False, list[str]()
+    has_directions = "spacedirections" in header
+    if has_directions:
         vectors = re.findall(r"none|\([^()]*\)", header["spacedirections"])
         if len(vectors) != len(sizes):
             raise ImageError("the NRRD header is damaged: `space directions` has not as many vectors as `dimension`")
         for column, axis in enumerate(axes):
             vector = _vector(vectors[axis])
+            affine[:3, column] = 0
             affine[: len(vector), column] = vector
-        if len(axes) == 2 and affine[2, :2].any():  # a slice within a patient
-            normal = np.cross(affine[:3, 0], affine[:3, 1])
-            affine[:3, 2] = normal / np.linalg.norm(normal)
+        has_spacing = True
     elif "spacings" in header:
         spacings = _floats(header["spacings"].split())
         if len(spacings) != len(sizes):
             raise ImageError("the NRRD header is damaged: `spacings` has not as many numbers as `dimension`")
+        # `nan` stands for an axis without a spacing.
+        has_spacing = all(math.isfinite(spacings[axis]) for axis in axes)
         for column, axis in enumerate(axes):
-            affine[column, column] = spacings[axis]
+            affine[column, column] = spacings[axis] if math.isfinite(spacings[axis]) else 1.0
     if header.get("spaceorigin", "none") != "none":
         origin = _vector(header["spaceorigin"])
         affine[: len(origin), 3] = origin
-    first, second = _TO_RAS.get(header.get("space", "").lower().removesuffix("-time"), (-1, -1))
-    return np.diag([first, second, 1.0, 1.0]) @ affine
+    space = header.get("space", "").lower().removesuffix("-time")
+    field = "spaceunits" if has_directions else "units"
+    factors, unknown = _factors(header, field, 3 if has_directions else len(sizes))
+    if unknown:
+        has_spacing = False
+        doubts.append(f"{_FIELDS[field]} are {unknown[:40]!r}, which is no length")
+    if has_directions:  # of the axes of space
+        affine[:3] *= np.array(factors)[:, None]
+    else:  # of the axes of the file
+        for column, axis in enumerate(axes):
+            affine[:3, column] *= factors[axis]
+    # No program writes the name of the space beside two axes.
+    has_orientation = has_directions and (space in _PATIENT or len(axes) == 2)
+    if not has_orientation:
+        doubts.append(NO_DIRECTIONS)
+    first, second = _TO_RAS.get(space, (-1, -1))
+    return Image(
+        np.empty(0),
+        np.diag([first, second, 1.0, 1.0]) @ complete_affine(affine, len(axes)),
+        "unknown",
+        has_spacing=has_spacing,
+        has_orientation=has_orientation,
+        doubts=tuple(doubts),
+    )
+
+
+def _factors(header: Mapping[str, str], field: str, count: int) -> tuple[list[float], str]:
+    """Millimetres of each axis's unit, and the first unit that is no length."""
+    units = re.findall(r'"([^"]*)"', header.get(field, ""))
+    factors = [millimetres(unit) for unit in units]
+    unknown = next((unit for unit, factor in zip(units, factors, strict=True) if factor is None), "")
+    known = [factor or 1.0 for factor in factors]
+    return (known + [1.0] * count)[:count], unknown
+
+
+def _original_range(header: Mapping[str, str], dtype: np.dtype) -> tuple[float, float]:
+    """Slope and intercept that give integers the values of before they were quantized: `old min` and `old max` are
+    those of the smallest and the largest integer (NRRD format, section 5)."""
+    if dtype.kind not in "iu" or not {"oldmin", "oldmax"} <= header.keys():
+        return 1.0, 0.0
+    low, high = _floats([header["oldmin"], header["oldmax"]])
+    if not (math.isfinite(low) and math.isfinite(high)):  # `nan`: not known
+        return 1.0, 0.0
+    if low >= high:
+        raise ImageError(f"the NRRD header is damaged: old min is {low:g}, old max {high:g}")
+    ends = np.iinfo(dtype)
+    slope = (high - low) / (int(ends.max) - int(ends.min))
+    return slope, low - slope * int(ends.min)
 
 
 def _vector(text: str) -> list[float]:

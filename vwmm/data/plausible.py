@@ -4,23 +4,18 @@ A DICOM header that names its modality is believed; elsewhere the values decide,
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.facts import ImageFacts
+from vwmm.data.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU, not_hounsfield, span_of
 from vwmm.data.manifest import Case
 
 Kind = Literal["CT", "MR"]
 _CT_WORDS = {"ct", "cta", "ctp", "ncct", "cect", "hrct", "ldct"}
 _MR_WORDS = {"mr", "mri", "mra", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc", "swi", "tof", "pd", "mprage"}
-# What the 0.5 % to 99.5 % percentiles of a CT may be: padding goes down to -3024 (GE), metal up to 32767 in an extended
-# scale, and something in the field of view is at most as dense as fat (-120 to -90 HU; Kamalian et al. 2016,
-# doi:10.1016/B978-0-444-53485-9.00001-5, has -100 to -50 for fat and -1000 for air).
-_LOWEST_HU, _HIGHEST_HU, _FAT_HU = -3100.0, 32767.0, -30.0
-# Below it the image may be a brain without the skull and what is outside, which has no fat either (blood: 80 HU).
-_SOFT_HU = 200.0
 _NO_CT = "an MR, or a CT in stored values, without its slope and intercept"
 # Other values of Modality (DICOM PS3.3 C.7.3.1.1.1, a selection); what is none of them may be a name.
 _KNOWN = {
@@ -46,10 +41,10 @@ def apparent_kind(facts: ImageFacts) -> Kind | None:
     if facts.unit == "HU":
         return "CT"
     lowest, low, high, _, air = facts.levels
-    if air >= _AIR_SHARE and low >= _LOWEST_HU and high <= _HIGHEST_HU:
+    if air >= _AIR_SHARE and low >= LOWEST_HU and high <= HIGHEST_HU:
         return "CT"
     # Magnitudes, but for what a correction leaves below 0; up to 255 it may be a picture of either.
-    return "MR" if lowest > _FAT_HU and high > 255 else None
+    return "MR" if lowest > FAT_HU and high > 255 else None
 
 
 def plausibility(
@@ -68,7 +63,9 @@ def plausibility(
         mr = next((name for name in wrong if expected[name] == "MR" and name not in told), None)
         if mr is not None:
             told |= {ct, mr}
-            text = f"column {ct} has an MR ({_span(images[ct])}), column {mr} a CT ({_span(images[mr])})"
+            text = (
+                f"column {ct} has an MR ({span_of(images[ct].levels)}), column {mr} a CT ({span_of(images[mr].levels)})"
+            )
             findings.append(Finding("swapped", text, case.line, case.name, ct, files[ct]))
     for name in sorted(wrong.keys() - told):
         text = f"looks like {'a CT' if wrong[name] == 'CT' else _NO_CT} ({_reason(images[name])})"
@@ -81,24 +78,28 @@ def plausibility(
             shown = said if said in _KNOWN else "something else"
             text = f"its DICOM header says {shown}, the column is of {expected[name]}"
             findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
-        elif name not in wrong and modalities[name].window_hu is not None and (reason := _not_hu(facts)):
+        elif name not in wrong and modalities[name].window_hu is not None and (reason := not_hounsfield(facts.levels)):
             findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))
     return findings
 
 
-def _not_hu(facts: ImageFacts) -> str | None:
-    """Why the values cannot be Hounsfield units."""
-    lowest, low, high, _, _ = facts.levels
-    if low < _LOWEST_HU or high > _HIGHEST_HU:
-        return f"{_span(facts)}: outside what Hounsfield units can be ({_LOWEST_HU:g} to {_HIGHEST_HU:g})"
-    if lowest > _FAT_HU and high > _SOFT_HU:
-        return f"{_span(facts)}: neither air nor fat, which are below {_FAT_HU:g} HU; they may be stored values"
-    return None
-
-
 def _reason(facts: ImageFacts) -> str:
-    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else _span(facts)
+    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else span_of(facts.levels)
 
 
-def _span(facts: ImageFacts) -> str:
-    return f"values {facts.levels[0]:.5g} to {facts.levels[3]:.5g}"
+def mixed_formats(
+    cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[tuple[str, str], ImageFacts]
+) -> list[Finding]:
+    """Modalities in which some images are pictures: those are not turned to the patient's sides as the others are."""
+    findings = []
+    for name in modalities:
+        formats = [facts[case.name, name].format for case in cases if (case.name, name) in facts]
+        num_pictures = sum(kind in ("picture", "array") for kind in formats)
+        if 0 < num_pictures < len(formats):
+            others = ", ".join(sorted({kind.replace("_", " ") for kind in formats} - {"picture", "array"}))
+            text = (
+                f"{num_pictures} of {len(formats)} images are pictures or arrays, which do not say where left is; the "
+                f"others ({others}) are turned by their headers, so that both kinds may lie differently"
+            )
+            findings.append(Finding("mixed_formats", text, modality=name))
+    return findings

@@ -10,7 +10,21 @@ from vwmm.data.tree import Tree
 MAX_PROPOSED = 12
 DESCRIPTION = "dataset_description.json"
 _BIDS = re.compile(r"sub-[^/]+/(?P<session>ses-[^/]+/)?(?P<kind>[a-z]+)/[^/]*_(?P<suffix>[A-Za-z0-9]+\.nii(?:\.gz)?)")
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm")
+_SUFFIXES = (
+    ".nii.gz",
+    ".nii",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".npy",
+    ".dcm",
+)
 
 
 def is_image(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vwmm.data import dicom, dicom_stream, metaimage, nifti, nrrd, pictures
+from vwmm.data.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
 from vwmm.data.image import (
     Image,
     ImageError,
@@ -23,12 +24,13 @@ from vwmm.data.image import (
     check_shape,
     check_voxels,
     in_words,
+    with_true_zeros,
+    without_padding,
 )
 from vwmm.data.packed import check_truncated
 
 __all__ = ["Image", "ImageError", "check_header", "format_of", "read_image"]
 
-DICOM_SUFFIXES = (".dcm", ".ima", "")
 MAX_ARRAY_HEADER_BYTES = 10_000
 
 Format = Literal["nifti", "nrrd", "metaimage", "picture", "array", "dicom", "dicom_series"]
@@ -46,9 +48,9 @@ def format_of(path: Path) -> Format:
         return "nifti"
     suffix = Path(name).suffix
     # DICOM files are often named by their UID: a "suffix" of digits is none.
-    if suffix in DICOM_SUFFIXES or suffix[1:].isdigit():
+    if suffix in dicom.DICOM_SUFFIXES or suffix[1:].isdigit():
         return "dicom"
-    if suffix == ".nrrd":
+    if suffix in nrrd.SUFFIXES:
         return "nrrd"
     if suffix in metaimage.SUFFIXES:
         return "metaimage"
@@ -58,7 +60,9 @@ def format_of(path: Path) -> Format:
         return "array"
     if dicom_stream.is_marked(path):  # some archives give DICOM files suffixes of their own
         return "dicom"
-    known = ", ".join([*nifti.SUFFIXES, *DICOM_SUFFIXES[:1], ".nrrd", *metaimage.SUFFIXES, *pictures.SUFFIXES, ".npy"])
+    known = ", ".join(
+        [*nifti.SUFFIXES, *dicom.DICOM_SUFFIXES[:1], *nrrd.SUFFIXES, *metaimage.SUFFIXES, *pictures.SUFFIXES, ".npy"]
+    )
     raise ImageError(f"unknown format {suffix!r}; known are {known}, and a folder with one DICOM series")
 
 
@@ -74,13 +78,23 @@ def read_image(path: Path, *, series: str | None = None) -> Image:
     check_affine(image.affine)
     image = replace(image, voxels=voxels, affine=np.asarray(image.affine, dtype=np.float64))
     check_voxels(image)
-    return image
+    if (filled := without_padding(image.voxels, image.unit)) is not image.voxels:
+        image = replace(image, voxels=filled)
+        check_voxels(image)
+    return with_true_zeros(image)
 
 
 @np.errstate(all="ignore")
-def check_header(path: Path, *, series: str | None = None) -> tuple[int, ...]:
-    """The shape from the header alone; a truncated NIfTI or DICOM file is found by its size. Raises ImageError."""
-    return check_shape(_guarded(path, series, _HEADERS))
+def check_header(path: Path, *, series: str | None = None, needs_even: bool = True) -> tuple[int, ...]:
+    """The shape from the header alone; a truncated NIfTI or DICOM file is found by its size. Raises ImageError.
+
+    needs_even: whether slices whose distance changes are an error.
+    """
+    headers = _HEADERS | {
+        "dicom": lambda path: dicom.dicom_shape(path, needs_even=needs_even),
+        "dicom_series": lambda path, series: dicom.dicom_shape(path, series, needs_even=needs_even),
+    }
+    return check_shape(_guarded(path, series, headers))
 
 
 def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
@@ -93,11 +107,14 @@ def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
         kind = format_of(path)
         if stat.S_ISREG(state.st_mode) and state.st_size == 0:
             raise ImageError("the file is empty (0 bytes)")
+        if stat.S_ISREG(state.st_mode) and state.st_size <= MAX_POINTER_BYTES and is_pointer(path):
+            raise ImageError(f"the file is not there, but a pointer to it: {HOW_TO_FETCH}")
         return functions[kind](path, series) if kind == "dicom_series" else functions[kind](path)
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError("file not found") from error
+        what = f"a link to a file that is not there: {HOW_TO_FETCH}" if path.is_symlink() else "file not found"
+        raise ImageError(what) from error
     except EOFError as error:
         raise ImageError("the file is truncated: it ends before its data do") from error
     except nifti.DAMAGED as error:
@@ -136,13 +153,13 @@ def _open_array(path: Path) -> np.ndarray:
 
 
 def _without_geometry(voxels: np.ndarray) -> Image:
-    return Image(voxels, np.eye(4), "unknown", has_spacing=False, has_orientation=False)
+    return Image(voxels, np.eye(4), "unknown", has_spacing=False, has_orientation=False, is_spatial=False)
 
 
 _READERS = {
-    "nifti": lambda path: Image(*nifti.read_nifti(path)),
-    "nrrd": lambda path: Image(*nrrd.read_nrrd(path)),
-    "metaimage": lambda path: Image(*metaimage.read_metaimage(path)),
+    "nifti": nifti.read_nifti,
+    "nrrd": nrrd.read_nrrd,
+    "metaimage": metaimage.read_metaimage,
     "dicom": dicom.read_dicom,
     "dicom_series": dicom.read_dicom,
     "picture": lambda path: _without_geometry(pictures.read_picture(path)),
@@ -152,8 +169,6 @@ _HEADERS = {
     "nifti": nifti.nifti_shape,
     "nrrd": nrrd.nrrd_shape,
     "metaimage": metaimage.metaimage_shape,
-    "dicom": dicom.dicom_shape,
-    "dicom_series": dicom.dicom_shape,
     "picture": pictures.picture_shape,
     "array": lambda path: _open_array(path).shape,
 }

@@ -21,8 +21,10 @@ import numpy as np
 from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
+from vwmm.data.contents import levels_of
 from vwmm.data.foreground import foreground
 from vwmm.data.geometry import check_dims, check_spacing, is_sheared, placed, respaced_coordinates, upright_spacing
+from vwmm.data.hounsfield import not_hounsfield
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
 from vwmm.data.respace import respace_area
@@ -31,7 +33,7 @@ __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 
 Mode = Literal["exact", "fast"]
 # Part of the store's keys: raise it when a change of the code below changes a value.
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 # Torch's sums over larger windows are themselves further than 1e-5 from the mean; the exact mode follows them.
 _MAX_FAST_WINDOW = 4096
 
@@ -61,10 +63,12 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
     if modality.window_hu is not None and image.unit == "inverted":
         raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
+    if modality.window_hu is not None and (reason := not_hounsfield(levels_of(image.voxels))) is not None:
+        raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
     at = placed(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
     scaling, coordinates = _scaling(view, modality), None
-    if (spacing_mm := _spacing(image, modality, view.shape, affine)) is not None:
+    if (spacing_mm := _spacing(modality, view.shape, affine)) is not None:
         check_spacing(view.shape, affine, spacing_mm)
         if mode == "fast" and modality.fit == "resize":
             coordinates = respaced_coordinates(view.shape, affine, spacing_mm)
@@ -78,11 +82,9 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     return np.ascontiguousarray(array[None], dtype=np.float32)
 
 
-def _spacing(image: Image, modality: Modality, shape: tuple[int, ...], affine: np.ndarray) -> Sequence[float] | None:
+def _spacing(modality: Modality, shape: tuple[int, ...], affine: np.ndarray) -> Sequence[float] | None:
     """The voxel size to resample to: the modality's, or a sheared volume's, which a resize would leave sheared."""
     if modality.spacing_mm is not None:
-        if not image.has_spacing:
-            raise ImageError("the file does not say how large its voxels are: leave spacing_mm out, or convert it")
         return modality.spacing_mm
     if len(shape) == 3 and is_sheared(shape, affine[:3, :3]):
         return upright_spacing(affine[:3, :3])

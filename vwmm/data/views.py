@@ -1,14 +1,13 @@
 """How an image lies in space before and after the transforms, as far as its file says, for a picture of both."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.geometry import placed
+from vwmm.data.geometry import placed, with_slice_axis
 from vwmm.data.image import Image
-from vwmm.data.readers import format_of
+from vwmm.data.orientation import axis_codes, orientation_of
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,17 @@ class View:
     """The slice that is used, from 0, of the turned volume; None where there was nothing to choose."""
 
 
-def view_of(path: Path, image: Image, modality: Modality) -> View:
-    """The view of an image, read from `path`, that `transform` can make an input of."""
-    at = placed(image, modality)
-    from nibabel.orientations import aff2axcodes, axcodes2ornt, io_orientation, ornt_transform
+def view_of(image: Image, modality: Modality) -> View:
+    """The view of an image that `transform` can make an input of."""
+    from nibabel.orientations import axcodes2ornt, ornt_transform
 
+    at, image = placed(image, modality), with_slice_axis(image, modality)
     voxels, spacing, index = image.voxels, np.array(image.spacing_mm), None
-    codes = input_codes = "".join(aff2axcodes(image.affine))[: voxels.ndim]
+    codes = input_codes = axis_codes(image.affine)[: voxels.ndim]
     order = np.arange(voxels.ndim)  # the stored axis that becomes each axis of the input
     if voxels.ndim == 3:
         input_codes = modality.orientation or codes
-        turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(input_codes))
+        turn = ornt_transform(orientation_of(image.affine), axcodes2ornt(input_codes))
         order = turn[:, 0].argsort()
         if (axis := at.slice_axis) is not None:
             stored, depth, index = int(order[axis]), voxels.shape[order[axis]], at.slice_index
@@ -54,7 +53,7 @@ def view_of(path: Path, image: Image, modality: Modality) -> View:
     input_spacing = spacing[order] * at.view.shape / modality.size
     if modality.fit == "crop_pad":
         input_spacing = np.array(modality.spacing_mm or spacing[order])
-    has_orientation, has_spacing = image.has_orientation and _says_orientation(path), image.has_spacing
+    has_orientation, has_spacing = image.has_orientation, image.has_spacing
     return View(
         voxels=voxels,
         spacing_mm=tuple(spacing.tolist()) if has_spacing else None,
@@ -63,16 +62,6 @@ def view_of(path: Path, image: Image, modality: Modality) -> View:
         input_orientation=input_codes if has_orientation else None,
         slice_index=index,
     )
-
-
-def _says_orientation(path: Path) -> bool:
-    """Whether a NIfTI says where the patient's sides are: nibabel fills in axes where it does not."""
-    if format_of(path) != "nifti":
-        return True
-    import nibabel
-
-    header = nibabel.load(path).header
-    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 def _without(codes: str, axis: int) -> str:

@@ -15,7 +15,7 @@ from vwmm.data.duplicates import Key, alike_names, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.near_duplicates import MANY
-from vwmm.data.plausible import plausibility
+from vwmm.data.plausible import mixed_formats, plausibility
 from vwmm.data.splits import split_cohort
 from vwmm.engine.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.comparing import near_duplicates
@@ -69,6 +69,12 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
         own = {name: survey.facts[case.name, name] for name in modalities if (case.name, name) in survey.facts}
         names = {name: files[case.name, name] for name in own}
         findings += plausibility(case, own, config.modalities, names)
+        findings += [
+            Finding("doubtful_header", doubt, case.line, case.name, name, names[name])
+            for name, facts in own.items()
+            for doubt in facts.doubts
+        ]
+    findings += mixed_formats(cases, modalities, survey.facts)
     copies, _ = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
     findings += copies
     findings += near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)

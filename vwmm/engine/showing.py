@@ -36,7 +36,7 @@ def show_case(config: Config, case: Case, *, epochs: int = NUM_AUGMENTED) -> byt
             continue
         path = case.images[name]
         assert path is not None
-        view = view_of(path, images[name], modality)
+        view = view_of(images[name], modality)
         rows.append(
             Row(
                 name,
