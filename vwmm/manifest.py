@@ -11,6 +11,7 @@ stays within a name, `**/` goes over folders, and a `/` at the end means a folde
 DICOM headers say it; patients then get a number in the place of their PatientID.
 """
 
+import os
 import shlex
 import sys
 from collections import Counter
@@ -23,20 +24,19 @@ from vwmm.config.command_line import CommandLine, help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
+from vwmm.data.absent import HOW_TO_FETCH
 from vwmm.data.dicom_series import Series, match_series, scan_series
 from vwmm.data.drafting import (
     Row,
     csv_text,
     draft_rows,
-    fill_in,
-    find_lookup,
     give_numbers,
     mixed_sessions,
     placed_from,
-    read_lookup,
     table_cells,
 )
-from vwmm.data.patterns import Found, match_tree, parse_named, parse_patterns
+from vwmm.data.lookups import fill_in, find_lookup, read_lookup
+from vwmm.data.patterns import Found, compile_pattern, match_tree, parse_named, parse_patterns
 from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.tree import Tree, walk_tree
 from vwmm.engine.progress import Progress, start_log
@@ -45,7 +45,8 @@ OPTIONS = {
     "DIR": "the folder with the images",
     "--pattern MODALITY=PATTERN": "which files or folders are a modality's images; may be repeated",
     "--series MODALITY=DESCRIPTION": "which DICOM series are, by SeriesDescription; may be repeated",
-    "--labels FILE:KEY:COLUMN": "a table with the label of each patient or case, and the names of its two columns",
+    "--labels FILE:KEY:COLUMN": "a table with the label of each patient or case, and the names of its two columns; "
+    "KEY may be two, PATIENT+SESSION, and FILE may have {patient} in it",
     "--sites FILE:KEY:COLUMN": "the same for the site",
     "--keep-ids": "with --series: writes PatientID instead of a number",
     "--out FILE": "writes the table; without it nothing is written",
@@ -86,6 +87,8 @@ def main(arguments: list[str]) -> int:
     tree = walk_tree(Path(line.words[0]))
     if not line.lists:
         print(propose(tree))
+        for warning in _absent(tree):
+            say(f"warning: {printable(warning)}")
         return EXIT_DONE
     draft = make_draft(tree, line)
     print(describe(tree, draft, out))
@@ -117,7 +120,7 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
     for option, column in (("--labels", "label"), ("--sites", "site")):
         try:
             if option in line.options:
-                lookups.append(read_lookup(option, column, line.options[option], tree.root))
+                lookups.append(read_lookup(option, column, line.options[option], tree))
         except UserError as error:
             problems += error.problems
     found, absent = match_tree(tree, patterns)
@@ -136,7 +139,7 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
             "patients with images in and outside of a session, which are cases apart: "
             f"{len(mixed)} of {len({row.patient for row in rows})}; give every pattern {{session}}, or none"
         )
-    draft.warnings += _left_over(tree, [*found, *by_header], others)
+    draft.warnings += _left_over(tree, [*found, *by_header], others) + _absent(tree)
     if named and "--keep-ids" not in line.options:
         if count := sum(any(row.patient in path for path in row.images.values()) for row in rows):
             draft.warnings.append(
@@ -219,6 +222,15 @@ def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> 
     return warnings
 
 
+def _absent(tree: Tree) -> list[str]:
+    """Links to images that are not there, whose cases are then fewer or have fewer images."""
+    absent = [file for file in tree.absent if is_image(file) or not Path(file).suffix]
+    if not absent:
+        return []
+    shown = ", ".join(absent[:_NUM_SHOWN]) + (", ..." if len(absent) > _NUM_SHOWN else "")
+    return [f"links to files that are not there, left out: {len(absent)} ({shown}); {HOW_TO_FETCH}"]
+
+
 def _above(path: str) -> list[str]:
     """The folders that a path is in."""
     parts = path.split("/")
@@ -265,6 +277,10 @@ def _against_writing(out: Path, line: CommandLine) -> str:
             tables = [(option, find_lookup(line.options[option], Path(line.words[0]))) for option in options]
             if read := [option for option, path in tables if path.exists() and out.samefile(path)]:
                 return f"{read[0]} reads this file; choose another name"
+            names = [line.options[option].rsplit(":", 2)[0] for option in options]
+            place = os.path.relpath(out.resolve(), Path(line.words[0]).resolve())
+            if any("{" in name and compile_pattern(name).fullmatch(place) for name in names):
+                return "this is one of the tables that are read; choose another name"
             if "--force" not in line.options:
                 return "this file is there already; choose another name, or say --force to replace it"
         with TemporaryFile(dir=out.absolute().parent):

@@ -437,3 +437,64 @@ def test_a_mistake_is_said(arguments: list[str], message: str, capsys: Capture) 
     Path("twice.csv").write_text("a,a\n")
     assert main(["manifest", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_labels_of_visits_come_from_two_key_columns_or_from_a_table_for_each_patient() -> None:
+    for patient in ("01", "02"):
+        for session in ("a", "b"):
+            touch(f"d/sub-{patient}/ses-{session}/anat/sub-{patient}_ses-{session}_T1w.nii.gz")
+        Path(f"d/sub-{patient}/sub-{patient}_sessions.tsv").write_text(
+            f"session_id\tgroup\nses-a\tx{patient}\nses-b\ty{patient}\n"
+        )
+    Path("d/all.tsv").write_text(
+        "participant_id\tsession_id\tgroup\n"
+        + "".join(f"sub-{p}\t{s}\t{g}{p}\n" for p in ("01", "02") for s, g in (("ses-a", "x"), ("b", "y")))
+    )
+    pattern = ["--pattern", "mri=sub-{patient}/ses-{session}/anat/*_T1w.nii.gz"]
+
+    one = ["--labels", "all.tsv:participant_id+session_id:group"]
+    each = ["--labels", "sub-{patient}/sub-{patient}_sessions.tsv:session_id:group"]
+    assert main(["manifest", "d", *pattern, *one, "--out", "one.csv"]) == 0
+    assert main(["manifest", "d", *pattern, *each, "--out", "each.csv"]) == 0
+
+    for name in ("one.csv", "each.csv"):
+        labels = {row["case"]: row["label"] for row in read_rows(name)}
+        assert labels == {"01_a": "x01", "01_b": "y01", "02_a": "x02", "02_b": "y02"}
+
+
+def test_a_table_of_visits_with_a_key_of_patients_is_told_what_to_say(capsys: Capture) -> None:
+    touch("d/01/a/vw.nii", "d/01/b/vw.nii")
+    Path("d/all.tsv").write_text("participant_id\tsession_id\tgroup\n01\ta\tx\n01\tb\ty\n")
+    pattern = ["--pattern", "mri={patient}/{session}/vw.nii"]
+
+    assert main(["manifest", "d", *pattern, "--labels", "all.tsv:participant_id:group"]) == 2
+
+    assert "if the rows are visits, say participant_id+session_id for the key" in capsys.readouterr().err
+
+
+def test_magnitude_and_phase_are_never_one_modality(capsys: Capture) -> None:
+    touch("d/dataset_description.json")
+    for patient, parts in (("01", ("mag", "phase")), ("02", ("phase",))):
+        for part in parts:
+            touch(f"d/sub-{patient}/anat/sub-{patient}_part-{part}_GRE.nii.gz")
+
+    assert main(["manifest", "d"]) == 0
+    proposed = capsys.readouterr().out
+    assert "gre_mag=sub-{patient}/anat/*_part-mag*_GRE.nii.gz" in proposed
+    assert "gre_phase=sub-{patient}/anat/*_part-phase*_GRE.nii.gz" in proposed
+    assert main(["manifest", "d", "--pattern", "mri=sub-{patient}/anat/*_GRE.nii.gz"]) == 2
+    assert "mri: 1 of part-mag, 2 of part-phase: magnitude and phase are two modalities" in capsys.readouterr().err
+
+
+def test_links_to_files_that_were_not_fetched_are_counted_and_named(capsys: Capture) -> None:
+    touch("d/01/vw.nii.gz")
+    for patient in ("02", "03"):
+        Path(f"d/{patient}").mkdir()
+        Path(f"d/{patient}/vw.nii.gz").symlink_to(f"../.git/annex/objects/{patient}")
+
+    assert main(["manifest", "d", "--pattern", "vw_mri={patient}/vw.nii.gz"]) == 0
+
+    assert (
+        "links to files that are not there, left out: 2 (02/vw.nii.gz, 03/vw.nii.gz); fetch the data set whole"
+        in capsys.readouterr().err
+    )

@@ -3,16 +3,14 @@
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.data.patterns import KEYS, Found
-from vwmm.data.table import read_table
 
-NOTHING = ("", "n/a", "N/A")
-"""What BIDS and people write into a cell that has no value."""
 _SHOWN = 3
 _NARROWER = "make the pattern or description narrower; visits of one patient need a pattern with {session}"
 
@@ -29,20 +27,8 @@ class Row:
     """Path by modality, relative to the tree's root."""
     values: dict[str, str] = field(default_factory=dict)
     """Further columns: `label`, `site`, words of the patterns."""
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A table that has a value for each patient or case."""
-
-    option: str
-    """The option that named it."""
-    column: str
-    """The column of the cohort that it fills."""
-    path: Path
-    """Its file."""
-    values: Mapping[str, tuple[int, str]]
-    """(line, value) by what its key column says."""
+    session: str = ""
+    """The visit; empty where the patterns have none."""
 
 
 def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
@@ -56,7 +42,7 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
     rows = []
     for (patient, case, session), images in cells.items():
         name = case or "_".join(part for part in (patient, session) if part)
-        row = Row(patient or name, name, {})
+        row = Row(patient or name, name, {}, session=session)
         for modality, candidates in images.items():
             paths = list(dict.fromkeys(image.path for image in candidates))
             row.images[modality] = paths[0]
@@ -66,61 +52,29 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
             for image in candidates:
                 problems += _add_words(row, image)
         rows.append(row)
-    return sorted(rows, key=lambda row: row.case), problems + _repeated(rows) + _shared(found)
+    return sorted(rows, key=lambda row: row.case), problems + _repeated(rows) + _shared(found) + _mixed_parts(found)
 
 
-def find_lookup(text: str, beside: Path) -> Path:
-    """The file of `FILE:KEY_COLUMN:VALUE_COLUMN`, in the working directory or in DIR."""
-    name = text.rsplit(":", 2)[0]
-    return Path(name) if os.path.exists(name) else beside / name
+def part_of(path: str) -> str:
+    """`mag`, `phase`, `real` or `imag`, where the name of a file says so (BIDS, entity `part`); else empty."""
+    found = re.search(r"_part-(mag|phase|real|imag)(?=[_.])", path.rpartition("/")[2])
+    return found[1] if found else ""
 
 
-def read_lookup(option: str, column: str, text: str, beside: Path) -> Lookup:
-    """The table of `FILE:KEY_COLUMN:VALUE_COLUMN`. Raises UserError."""
-    parts = text.rsplit(":", 2)
-    if len(parts) != 3 or not all(parts):
-        raise UserError(f"{option} {text}: expected FILE:KEY_COLUMN:VALUE_COLUMN, such as labels.csv:patient:{column}")
-    path = find_lookup(text, beside)
-    try:
-        table = read_table(path, example=f"{parts[1]},{parts[2]}", key=option)
-    except UserError as error:
-        raise UserError([f"{option}: {problem.removeprefix(f'{option}: ')}" for problem in error.problems]) from error
-    problems = [f"{option}: {problem}" for problem in table.problems]
-    for name in parts[1:]:
-        if name not in table.header:
-            problems.append(f"{option}: {path.name} has no column {name!r}; it has {', '.join(table.header)}")
-    values: dict[str, tuple[int, str]] = {}
-    for line, cells in [] if problems else table.rows:
-        value = "" if cells[parts[2]] in NOTHING else cells[parts[2]]
-        before = values.setdefault(cells[parts[1]], (line, value))
-        if before[1] != value:
-            problems.append(f"{option}: {path.name} line {line}: another {parts[2]} than in line {before[0]}, same key")
-    if problems:
-        raise UserError(problems)
-    return Lookup(option, column, path, values)
-
-
-def fill_in(rows: Sequence[Row], lookup: Lookup) -> tuple[list[str], list[str]]:
-    """Puts a table's values into the rows: (problems, warnings). No key is named: it may be a patient's.
-
-    A key is a case, a patient, or a patient in BIDS's way: `sub-01` for 01.
-    """
-    problems, used, empty = [], set[str](), 0
-    for row in rows:
-        names = [row.case, row.patient, f"sub-{row.patient}"]
-        key = next((name for name in names if name in lookup.values), None)
-        if lookup.column in row.values:
-            problems = [f"{lookup.option}: a pattern has {{{lookup.column}}} as well; leave out one of them"]
-            continue
-        row.values[lookup.column] = "" if key is None else lookup.values[key][1]
-        empty += not row.values[lookup.column]
-        used |= set() if key is None else {key}
-    unused = [line for key, (line, _) in lookup.values.items() if key not in used]
-    warnings = [f"cases without a {lookup.column} in {lookup.path.name}: {empty} of {len(rows)}"] if empty else []
-    if unused:
-        shown = ", ".join(map(str, unused[:5])) + (", ..." if len(unused) > 5 else "")
-        warnings.append(f"rows of {lookup.path.name} without a case that was found: {len(unused)} (line {shown})")
-    return problems, warnings
+def _mixed_parts(found: Sequence[Found]) -> list[str]:
+    """Modalities that have magnitudes and phases: their values mean different things."""
+    counts: dict[str, Counter[str]] = {}
+    for image in found:
+        counts.setdefault(image.modality, Counter())[part_of(image.path) or "mag"] += 1
+    problems = []
+    for modality, of in counts.items():
+        if len(of) > 1:
+            listed = ", ".join(f"{count} of part-{part}" for part, count in sorted(of.items()))
+            problems.append(
+                f"{modality}: {listed}: magnitude and phase are two modalities; name one in the pattern, such as "
+                f"*_part-{min(of)}*"
+            )
+    return problems
 
 
 def give_numbers(rows: Sequence[Row]) -> None:

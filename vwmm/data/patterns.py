@@ -78,7 +78,7 @@ def parse_patterns(values: Sequence[str]) -> list[Pattern]:
         elif text.startswith("/") or ".." in text.split("/"):
             problems.append(f"--pattern {modality}={text}: expected a path below DIR, relative to it")
         else:
-            patterns.append(Pattern(modality, text, _compile(text)))
+            patterns.append(Pattern(modality, text, compile_pattern(text)))
     columns = {word for pattern in patterns for word in pattern.regex.groupindex}
     problems += [f"--pattern: {{{name}}} and a modality have one name" for name, _ in parsed if name in columns]
     if problems:
@@ -100,7 +100,8 @@ def match_tree(tree: Tree, patterns: Sequence[Pattern]) -> tuple[list[Found], li
     return found, problems
 
 
-def _compile(text: str) -> "re.Pattern[str]":
+def compile_pattern(text: str) -> "re.Pattern[str]":
+    """The regular expression of a pattern, for whole relative paths."""
     parts, seen = [], set[str]()
     for token in _TOKENS.finditer(text.rstrip("/")):
         if (word := token["word"]) is not None:

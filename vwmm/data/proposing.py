@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from vwmm.data.dicom_series import Series
+from vwmm.data.drafting import part_of
 from vwmm.data.tree import Tree
 
 MAX_PROPOSED = 12
@@ -88,7 +89,9 @@ def _of_bids(file: str) -> str:
     if not match:
         return ""
     name, session = _word(match["suffix"].split(".")[0]), "ses-{session}/" if match["session"] else ""
-    return f"{name}=sub-{{patient}}/{session}{match['kind']}/*_{match['suffix']}"
+    part = part_of(file)  # magnitude and phase are images of different kinds
+    name, entity = (f"{name}_{part}", f"*_part-{part}") if part else (name, "")
+    return f"{name}=sub-{{patient}}/{session}{match['kind']}/{entity}*_{match['suffix']}"
 
 
 def _ranked(counts: "Counter[str]") -> list[tuple[str, int]]:

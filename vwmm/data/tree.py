@@ -25,6 +25,8 @@ class Tree:
     """Every folder below the root."""
     problems: list[str] = field(default_factory=list)
     """Folders that cannot be read."""
+    absent: list[str] = field(default_factory=list)
+    """Links to files that are not there: content that was not fetched."""
 
     def files_in(self) -> dict[str, list[str]]:
         """The files of each folder; the root's own under an empty name."""
@@ -69,15 +71,21 @@ def walk_tree(root: Path) -> Tree:
                 way = behind_links if entry.is_symlink() else stack
                 way.append((f"{prefix}{entry.name}/", above | {identity}))
         tree.files += [f"{prefix}{entry.name}" for entry, kind in zip(entries, kinds, strict=True) if kind == "file"]
+        tree.absent += [f"{prefix}{entry.name}" for entry, kind in zip(entries, kinds, strict=True) if kind == "absent"]
     tree.files.sort()
+    tree.absent.sort()
     tree.folders.sort()
     return tree
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """`folder`, `file`, or nothing: a link that leads nowhere or to itself, a socket."""
+    """`folder`, `file`, `absent` (a link that leads nowhere), or nothing: a link to itself, a socket."""
     try:
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+        return "absent" if entry.is_symlink() and not os.path.exists(entry.path) else ""
     except OSError:
         return ""
 
