@@ -104,7 +104,9 @@ def test_each_planted_fault_is_found(planted: Any, tmp_path: Path, capsys: pytes
     assert of_kind(result, "shortcut")
     # Those who were given another name in the table are known by their own one in the header.
     assert [one["found"] for one in of_kind(result, "identifiers")] == ["PatientID is filled in: 6 of 49 DICOM images"]
-    assert set(result["kinds"]) == {"two_splits", "same_image", "swapped", "confounded", "shortcut", "identifiers"}
+    assert set(result["kinds"]) == {
+        "two_splits", "same_image", "swapped", "mixed_formats", "confounded", "shortcut", "identifiers",
+    }  # fmt: skip
     assert sorted(table.parent.rglob("*")) == before
     first = of_kind(result, "same_image")[0]
     assert (first["line"], first["modality"], first["file"]) == (52, "ct", "ct/copy.nii.gz")
@@ -191,8 +193,10 @@ def test_each_fault_of_an_image_is_named_with_its_place(planted: Any, tmp_path: 
         ("not_finite", 6, "case_0005", "vw_mri", "vw_mri/case_0005.nii.gz"),
         ("dimension", 7, "case_0006", "vw_mri", "vw_mri/case_0006.nii.gz"),
         ("near_duplicate", 9, "case_0008", "mri", "mri/copy.npy"),
+        ("mixed_formats", None, "", "mri", ""),
     ]
-    assert "line 8: case case_0007 of patient patient_0007" in result["findings"][-1]["found"]
+    assert "line 8: case case_0007 of patient patient_0007" in result["findings"][-2]["found"]
+    assert "1 of 59 images are pictures or arrays" in result["findings"][-1]["found"]
     assert all(one["found"] and one["todo"] for one in result["findings"])
 
 

@@ -8,6 +8,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import NormalizeIntensity, Orientation, Resize, ScaleIntensity, ScaleIntensityRange, Spacing
 
 from vwmm.config.schema import Modality
+from vwmm.data.geometry import steady_affine
 from vwmm.data.image import Image
 
 
@@ -23,6 +24,9 @@ def monai_input(image: Image, modality: Modality) -> np.ndarray:
     if modality.dims == 2 and voxels.ndim == 3:
         tensor = _slice(tensor, modality)
     if modality.spacing_mm is not None:
+        shape = tuple(tensor.shape[1:])
+        affine = steady_affine(tensor.affine.numpy(), shape, modality.spacing_mm)
+        tensor = MetaTensor(tensor.as_tensor(), affine=torch.from_numpy(affine))
         tensor = Spacing(pixdim=modality.spacing_mm, mode="bilinear", padding_mode="border")(tensor)
     if modality.window_hu is not None:
         low, high = modality.window_hu

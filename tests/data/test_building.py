@@ -239,9 +239,10 @@ def entries_of_presets(folder: Path, mode: str, num_workers: int) -> str:
     for number in range(12):
         voxels = generator.normal(20, 5, (24, 24, 12))
         voxels[6:18, 6:18, 3:9] += 600
-        path = folder / "images" / f"{number}.nii.gz"
-        write_nifti(path, voxels.clip(0).astype(np.int16), np.diag([0.8, 0.8, 2.0, 1.0]))
-        jobs += [Job(path, name) for name in modalities]
+        for kind, lowest in (("ct", -560), ("mr", 0)):
+            path = folder / "images" / f"{number}_{kind}.nii.gz"
+            write_nifti(path, (voxels.clip(0) + lowest).astype(np.int16), np.diag([0.8, 0.8, 2.0, 1.0]))
+            jobs += [Job(path, name) for name in modalities if ("ct" in name) == (kind == "ct")]
     cache = Cache.model_validate({"dir": str(folder / "cache"), "mode": mode})
     results = build(cache, modalities, jobs, num_workers=num_workers)
     failures = [result.reason for result in results if isinstance(result, Failure)]

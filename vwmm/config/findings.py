@@ -41,6 +41,11 @@ KINDS = {
     "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
+    "inverted": Kind(
+        "warning",
+        "A background that is brighter than the patient",
+        "look at it; its source may have 0 as white",
+    ),
     "doubtful_header": Kind(
         "warning", "A header that contradicts itself or leaves something open", "look at the image; convert it again"
     ),

@@ -12,6 +12,8 @@ MINIATURE = {2: (48, 48), 3: (24, 24, 8)}
 # Values outside these percentiles, such as metal or a few hot voxels, would leave no grey levels to the rest.
 _CLIPPED = (1.0, 99.0)
 _NUM_SAMPLES = 200_000
+# Of the way from the darkest to the brightest values.
+_BRIGHT = 0.85
 
 
 def voxel_hash(voxels: np.ndarray) -> str:
@@ -71,3 +73,16 @@ def levels_of(voxels: np.ndarray) -> tuple[float, float, float, float, float]:
     low, high = np.percentile(sample, (0.5, 99.5))
     air = float(np.mean((sample > -1100) & (sample < -900)))
     return float(flat.min()), float(low), float(high), float(flat.max()), air
+
+
+def bright_border_of(voxels: np.ndarray) -> float:
+    """The share of the outermost voxels of rows and columns that are nearly as bright as the image's brightest.
+
+    voxels: (X, Y) or (X, Y, Z), the axis with the fewest voxels being the slices.
+    """
+    squeezed = np.atleast_2d(np.squeeze(voxels))
+    if squeezed.ndim == 3:
+        squeezed = np.moveaxis(squeezed, min(range(3), key=lambda axis: (squeezed.shape[axis], -axis)), 2)
+    _, low, high, _, _ = levels_of(squeezed)
+    edges = [squeezed[[0, -1]].reshape(-1), squeezed[1:-1, [0, -1]].reshape(-1)]
+    return float(np.mean(np.concatenate(edges) >= low + _BRIGHT * (high - low))) if high > low else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
-from vwmm.data.contents import levels_of, miniature_of, voxel_hash
+from vwmm.data.contents import bright_border_of, levels_of, miniature_of, voxel_hash
 from vwmm.data.geometry import check_dims
 from vwmm.data.headers import Header, has_date, read_header
 from vwmm.data.image import Image, ImageError
@@ -74,6 +74,8 @@ class ImageFacts:
     """As `readers.format_of`."""
     header: Header
     """What a DICOM header says."""
+    bright_border: float = 0.0
+    """`contents.bright_border_of`."""
     doubts: tuple[str, ...] = ()
     """As of `Image`."""
     plane: np.ndarray | None = field(default=None, repr=False)
@@ -114,6 +116,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         day=_day(job.path),
         format=format_of(job.path),
         header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series),
+        bright_border=bright_border_of(image.voxels),
         doubts=image.doubts,
         plane=view.voxels if job.has_picture else None,
         plane_spacing_mm=view.spacing_mm,

@@ -17,6 +17,10 @@ from vwmm.data.uneven_slices import evened, middle_slice, uneven_in_words
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 # Voxels that the axes may depend on each other by: an error of as much of the step between neighbours.
 _INDEPENDENT = 1e-5
+# Of an axis's length: what it may point elsewhere by rounding.
+_ALIGNED = 1e-5
+# Voxels that a length may be away from halfway between two whole numbers, to be at a tie.
+_TIE = 1e-4
 # Voxels that an image may be away from right angles, from end to end: less is how its file was rounded.
 _IN_PLACE = 0.5
 
@@ -105,6 +109,45 @@ def upright_spacing(axes: np.ndarray) -> list[float]:
     return [float(length) for length in np.diag(scaling)]
 
 
+def steady_affine(affine: np.ndarray, shape: tuple[int, ...], spacing_mm: Sequence[float]) -> np.ndarray:
+    """The affine (4, 4) by which a new spacing is laid out: as it is, unless its last digits would decide.
+
+    MONAI's Spacing lays its grid from a corner that it recognises to 1e-8, else from the centre, and rounds its length.
+    The digits of an oblique affine, which formats keep differently, must not choose between two grids: where they do,
+    the affine's rotation is taken out first.
+    """
+    upright = _without_rotation(affine, shape, spacing_mm)
+    try:
+        (lengths, _, is_cornered), (wanted, _, should_be) = (
+            _grid(shape, one, spacing_mm)[:3] for one in (affine, upright)
+        )
+    except np.linalg.LinAlgError:
+        return affine
+    return affine if np.array_equal(lengths, wanted) and is_cornered == should_be else upright
+
+
+def _without_rotation(affine: np.ndarray, shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
+    """How the voxels lie to each other, and no longer in the patient: what is nearly a right angle is one, and voxel
+    sizes at which the grid's length is a tie are rounded to six digits."""
+    dims = len(shape)
+    axes = affine[:dims, :dims]
+    lengths = np.linalg.norm(axes, axis=0)
+    cells = (np.asarray(shape) - 1) * lengths / np.asarray(spacing_mm)
+    is_tie = np.abs(cells % 1 - 0.5) < _TIE
+    steady = np.where(is_tie, [float(f"{length:.6g}") for length in lengths], lengths)
+    aligned = np.where(np.abs(axes) > _ALIGNED * lengths, axes, 0)
+    found = np.eye(4)
+    if (np.count_nonzero(aligned, axis=0) == 1).all():
+        found[:dims, :dims] = aligned / np.abs(aligned).sum(axis=0) * steady
+        found[:dims, 3] = affine[:dims, 3]
+        return found
+    upper = np.linalg.cholesky(axes.T @ axes).T
+    shear = np.where(np.abs(upper) > _ALIGNED * lengths, upper, 0) - np.diag(np.diag(upper))
+    is_upright = not shear.any()
+    found[:dims, :dims] = np.diag(steady if is_upright else np.diag(upper)) + shear
+    return found
+
+
 def check_spacing(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: Sequence[float]) -> None:
     """Raises ImageError where the respaced image would be too large."""
     found = np.linalg.norm(affine[:3, :3], axis=0)[: len(shape)]
@@ -122,15 +165,8 @@ def respaced_coordinates(
     They do where the affine has shear, which Spacing removes.
     """
     dims = len(shape)
-    source, target = np.eye(dims + 1), np.eye(dims + 1)
-    source[:dims, :dims], source[:dims, dims] = affine[:dims, :dims], affine[:dims, 3]
-    axes = source[:dims, :dims]
-    found = np.sqrt(np.sum(axes * axes, axis=0))
-    wanted = np.where(np.abs(found - spacing_mm) <= _UNCHANGED, found, spacing_mm)
     try:
-        scaling = np.linalg.cholesky(axes.T @ axes).T  # upper triangular: spacing and shear (monai zoom_affine)
-        target[:dims, :dims] = axes @ np.linalg.inv(scaling) @ np.diag(np.sign(np.diag(scaling)) * wanted)
-        lengths, target[:dims, dims] = _shape_and_offset(shape, source, target)
+        lengths, (source, target), _ = _grid(shape, affine, spacing_mm)
         step = np.linalg.solve(source, target)
     except np.linalg.LinAlgError:
         return None
@@ -219,16 +255,29 @@ def _choose_slice(view: np.ndarray, modality: Modality, image: Image) -> tuple[i
     return axis, modality.slice
 
 
-def _shape_and_offset(shape: tuple[int, ...], source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the respaced image, from affines (n + 1, n + 1) of which the second is without offset: MONAI's
-    `compute_shape_offset`, with its tolerances, which decide between a corner and the centre that stay in place."""
+def _grid(
+    shape: tuple[int, ...], affine: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], bool]:
+    """Of the respaced image: its shape, affines (n + 1, n + 1) of the image and of it, and whether a corner stays.
+
+    MONAI's `zoom_affine` and `compute_shape_offset`, with the tolerances that decide between a corner and the centre.
+    """
     dims = len(shape)
+    source, target = np.eye(dims + 1), np.eye(dims + 1)
+    source[:dims, :dims], source[:dims, dims] = affine[:dims, :dims], affine[:dims, 3]
+    axes = source[:dims, :dims]
+    found = np.sqrt(np.sum(axes * axes, axis=0))
+    wanted = np.where(np.abs(found - spacing_mm) <= _UNCHANGED, found, spacing_mm)
+    scaling = np.linalg.cholesky(axes.T @ axes).T  # upper triangular: spacing and shear
+    target[:dims, :dims] = axes @ np.linalg.inv(scaling) @ np.diag(np.sign(np.diag(scaling)) * wanted)
     corners = np.asarray(np.meshgrid(*[(0.0, length - 1.0) for length in shape], indexing="ij")).reshape(dims, -1)
     corners = np.concatenate((corners, np.ones_like(corners[:1])))
     there = (np.linalg.solve(target, source) @ corners)[:-1]
     lengths = np.round(np.ptp(there, axis=1) + 1.0).astype(int)
     for number in range(corners.shape[1]):
         if np.allclose(np.min(there - there[:, number : number + 1], 1), 0.0, rtol=_UNCHANGED):
-            return lengths, (source @ corners)[:-1, number]
+            target[:dims, dims] = (source @ corners)[:-1, number]
+            return lengths, (source, target), True
     centre = source[:-1, :-1] @ (np.array(shape) / 2.0) + source[:-1, -1]
-    return lengths, centre - target[:-1, :-1] @ (lengths / 2.0)
+    target[:dims, dims] = centre - target[:-1, :-1] @ (lengths / 2.0)
+    return lengths, (source, target), False

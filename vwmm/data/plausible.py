@@ -22,6 +22,8 @@ _KNOWN = {
     "PT", "NM", "US", "CR", "DX", "XA", "RF", "MG", "ES", "OT", "SC", "SM", "OP", "OPT", "XC", "IVUS", "SEG", "SR",
     "PR", "KO", "DOC", "REG", "RTIMAGE", "RTDOSE", "RTSTRUCT", "RTPLAN",
 }  # fmt: skip
+# In a CT or an MR the border is air, or what fills the field of view: dark, or mixed.
+INVERTED_SHARE = 0.9
 # Air in this share of the voxels, exactly where Hounsfield put it, is found in no MR.
 _AIR_SHARE = 0.01
 
@@ -73,6 +75,11 @@ def plausibility(
             text = text.replace(_NO_CT, "an MR")
         findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
     for name, facts in images.items():
+        if expected[name] and facts.bright_border >= INVERTED_SHARE:
+            text = (
+                f"{facts.bright_border:.0%} of the border is as bright as the brightest of it; air is dark in CT and MR"
+            )
+            findings.append(Finding("inverted", text, case.line, case.name, name, files[name]))
         said = facts.header.modality
         if expected[name] and said not in ("", "CT", "MR"):
             shown = said if said in _KNOWN else "something else"

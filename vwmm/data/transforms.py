@@ -23,7 +23,15 @@ from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
 from vwmm.data.contents import levels_of
 from vwmm.data.foreground import foreground
-from vwmm.data.geometry import check_dims, check_spacing, is_sheared, placed, respaced_coordinates, upright_spacing
+from vwmm.data.geometry import (
+    check_dims,
+    check_spacing,
+    is_sheared,
+    placed,
+    respaced_coordinates,
+    steady_affine,
+    upright_spacing,
+)
 from vwmm.data.hounsfield import not_hounsfield
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
@@ -70,6 +78,7 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     scaling, coordinates = _scaling(view, modality), None
     if (spacing_mm := _spacing(modality, view.shape, affine)) is not None:
         check_spacing(view.shape, affine, spacing_mm)
+        affine = steady_affine(affine, view.shape, spacing_mm)
         if mode == "fast" and modality.fit == "resize":
             coordinates = respaced_coordinates(view.shape, affine, spacing_mm)
         if coordinates is None or not _is_fast([len(place) for place in coordinates], modality):
