@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti
-from vwmm.data.contents import MINIATURE, levels_of, miniature_of, part_means, voxel_hash
+from vwmm.data.contents import MINIATURE, bright_border_of, levels_of, miniature_of, part_means, voxel_hash
 from vwmm.data.readers import read_image
 
 
@@ -79,3 +79,12 @@ def test_levels_know_air() -> None:
 
     assert (lowest, highest) == (-1000, 50)
     assert air == pytest.approx(0.3)
+
+
+def test_the_bright_border_is_that_of_the_rows_and_columns_of_each_slice() -> None:
+    x, y = np.mgrid[:20, :20] - 9.5
+    head = np.where(np.hypot(x, y) < 7, 900.0, 10)
+    volume = np.stack([head] * 5, -1)
+
+    assert bright_border_of(volume) == bright_border_of(head) == 0
+    assert bright_border_of(1000 - volume) == bright_border_of((1000 - volume).transpose(2, 0, 1)) == 1

@@ -1,5 +1,6 @@
 """Whether an image is what its column says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.facts import ImageFacts
 from vwmm.data.headers import Header
 from vwmm.data.manifest import Case
-from vwmm.data.plausible import apparent_kind, expected_kind, plausibility
+from vwmm.data.plausible import apparent_kind, expected_kind, mixed_formats, plausibility
 
 MODALITIES = {
     "ct": Modality(dims=2, size=[8, 8], window_hu=[-150, 550]),
@@ -103,3 +104,20 @@ def test_a_header_that_says_anything_is_not_quoted() -> None:
     for said, shown in (("US", "says US,"), ("DOE", "says something else,")):
         (finding,) = plausibility(case, {"ct": facts(CT_LEVELS, header=said)}, MODALITIES, {"ct": "ct.nii"})
         assert shown in finding.found
+
+
+def test_a_border_as_bright_as_the_brightest_is_named() -> None:
+    assert kinds(mri=replace(facts(MR_LEVELS), bright_border=0.95)) == [("inverted", "mri")]
+    assert kinds(mri=replace(facts(MR_LEVELS), bright_border=0.6)) == []
+    assert kinds(pet=replace(facts(MR_LEVELS), bright_border=0.95)) == []
+
+
+def test_pictures_beside_images_that_are_turned_are_counted() -> None:
+    cases = [Case(f"c{n}", f"p{n}", "a", {"mri": Path(str(n))}, n + 2) for n in range(3)]
+    found = {("c0", "mri"): facts(MR_LEVELS), ("c1", "mri"): replace(facts(PICTURE), format="picture")}
+
+    (finding,) = mixed_formats(cases, ["mri", "ct"], found)
+
+    assert (finding.kind, finding.modality) == ("mixed_formats", "mri")
+    assert finding.found.startswith("1 of 2 images are pictures or arrays, which do not say where left is; the others")
+    assert mixed_formats(cases, ["mri"], {key: replace(one, format="picture") for key, one in found.items()}) == []
