@@ -16,6 +16,7 @@ import numpy as np
 from vwmm.data import dicom, dicom_stream, metaimage, nifti, nrrd, pictures
 from vwmm.data.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
 from vwmm.data.image import (
+    AIR_HU,
     Image,
     ImageError,
     as_voxels,
@@ -78,7 +79,7 @@ def read_image(path: Path, *, series: str | None = None) -> Image:
     check_affine(image.affine)
     image = replace(image, voxels=voxels, affine=np.asarray(image.affine, dtype=np.float64))
     check_voxels(image)
-    if (filled := without_padding(image.voxels, image.unit)) is not image.voxels:
+    if image.bounds[0] < AIR_HU and (filled := without_padding(image.voxels, image.unit)) is not image.voxels:
         image = replace(image, voxels=filled)
         check_voxels(image)
     return with_true_zeros(image)
