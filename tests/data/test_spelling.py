@@ -1,0 +1,59 @@
+"""Words for a missing value, and one value in several spellings."""
+
+import unicodedata
+
+import pytest
+
+from vwmm.data.spelling import is_missing, spelling_key, without_blanks
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["nan", "NaN", "NA", "N/A", "n.a.", "None", "NULL", "null", "?", "-", "\u2013", "--", "<NA>", "#N/A", "#NULL!",
+     "Missing", ".", "not available", "\uff2e\uff21", "n/a\u200b", "1.#IND"],
+)  # fmt: skip
+def test_words_of_pandas_r_and_excel_mean_a_missing_value(word: str) -> None:
+    assert is_missing(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["", "0", "no", "normal", "nano", "na\u00efve", "no_plaque", "non", "-1", "+", "false", "b?"]
+)
+def test_other_words_are_values(word: str) -> None:
+    assert not is_missing(word, is_label=True)
+
+
+def test_unknown_is_no_label_but_may_be_a_site() -> None:
+    assert is_missing("Unknown", is_label=True)
+    assert not is_missing("Unknown")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("0", "0.0"), ("1", "01"), ("1", "1."), ("1", "1,0"), ("1", "+1"), ("100000", "1E+05"), ("0.5", "5e-1"),
+        ("0", "-0.0"),
+        ("TRUE", "True"), ("Stable", "stable"), ("no plaque", "no\u00a0plaque"), ("no plaque", "no  plaque"),
+        ("no_plaque", "No-Plaque"), ("\uff33table", "Stable"), ("grade 2", "grade2"), ("P-7", "p7"),
+        (unicodedata.normalize("NFC", "l\u00e9ger"), unicodedata.normalize("NFD", "l\u00e9ger")),
+        ("sta\u200bble", "stable"), ("1\u20132", "1-2"), ("stra\u00dfe", "STRASSE"),
+    ],
+)  # fmt: skip
+def test_one_value_in_two_spellings_has_one_key(one: str, other: str) -> None:
+    assert spelling_key(one) == spelling_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "-1"), ("1", "10"), ("0.1", "0.01"), ("1.5", "15"), ("A", "A-"), ("A+", "A-"),
+     ("1-11", "11-1"), ("1-11", "111"),
+     ("Muller", "M\u00fcller"), ("p1", "p01"),
+     ("1e5", "1e6"), ("1.10", "1.01"), ("true", "1"), ("9" * 40, "9" * 39 + "8")],
+)  # fmt: skip
+def test_other_values_have_other_keys(one: str, other: str) -> None:
+    assert spelling_key(one) != spelling_key(other)
+
+
+def test_what_cannot_be_seen_at_the_ends_of_a_cell_is_left_out() -> None:
+    assert without_blanks(" \u00a0\ufeffa b\u200b\t") == "a b"
+    assert without_blanks("\u200b ") == ""
