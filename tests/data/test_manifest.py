@@ -508,3 +508,97 @@ def test_a_table_written_by_python_is_read(root: Path) -> None:
     write_csv(root / "cohort.csv", [line.split(",") for line in GOOD], delimiter=";")
 
     assert len(read_cohort(Data(csv=str(root / "cohort.csv")), TWO).cases) == 4
+
+
+# --- words for a missing value, and paths of other systems ----------------------------------------------------------
+
+
+def test_a_path_that_is_a_word_for_a_missing_value_is_a_missing_image_with_a_note(root: Path) -> None:
+    lines = [GOOD[0], "c1,p1,a,1.png,NA", "c2,p2,a,1.png,nan", "c3,p3,b,NA,2.png", "c4,p4,b,1.png,2.png"]
+
+    cohort = read(root, lines)
+
+    assert [path is not None for case in cohort.cases for path in case.images.values()] == [
+        True, False, True, False, False, True, True, True,
+    ]  # fmt: skip
+    assert [(note.kind, note.line, note.found) for note in cohort.notes] == [
+        ("table_note", 2, "column 'ct': 2 cells (NA, nan) are taken as empty: the image is missing"),
+        ("table_note", 4, "column 'mri': 1 cell (NA) is taken as empty: the image is missing"),
+    ]
+
+
+def test_a_file_of_such_a_name_is_read(root: Path) -> None:
+    (root / "NA").write_bytes(b"x")
+
+    cohort = read(root, [GOOD[0], "c1,p1,a,1.png,NA", *GOOD[2:]])
+
+    assert (cohort.cases[0].images["ct"], cohort.notes) == (root / "NA", ())
+
+
+def test_a_word_for_a_missing_value_is_no_patient_no_case_and_no_part(root: Path) -> None:
+    header = f"{GOOD[0]},split,fold"
+    rows = ["c1,NaN,a,1.png,,train,0", "nan,p2,a,1.png,,nan,0", "c3,p3,b,1.png,,train,nan", "c4,p4,b,1.png,,val,1"]
+
+    found = problems_of(root, [header, *rows, "c5,p5,a,1.png,,val,1", "c6,p6,a,1.png,,val,1"])
+
+    assert found == [
+        "cohort.csv line 2: case c1: column 'patient' has no name (NaN): fill it in, or leave the column out",
+        "cohort.csv line 3: column 'case' has no name (nan): each case needs one",
+        "cohort.csv line 4: case c3: column 'fold' must be 0, 1, 2, ...; found 'nan'",
+    ]
+
+
+def test_a_site_that_is_a_word_for_a_missing_value_is_none_with_a_note(root: Path) -> None:
+    cohort = read(
+        root,
+        [f"{GOOD[0]},site", *(f"{line},{site}" for line, site in zip(GOOD[1:], ["N/A", "x", "", "x"], strict=True))],
+    )
+
+    assert [case.site for case in cohort.cases] == ["", "x", "", "x"]
+    assert [case.extra["site"] for case in cohort.cases] == ["", "x", "", "x"]
+    assert [note.found for note in cohort.notes] == ["column 'site': 1 cell (N/A) is taken as empty"]
+
+
+def test_paths_with_backslashes_are_refused_once_with_the_one_that_is_there(root: Path) -> None:
+    lines = [GOOD[0], "c1,p1,a,sub\\3.png,2.png", "c2,p2,a,1.png,sub\\3.png", "c3,p3,b,.\\1.png,", "c4,p4,b,no\\3.png,"]
+
+    assert problems_of(root, lines) == [
+        f"cohort.csv line 5: mri file not found: no\\3.png (relative to {root})",
+        "cohort.csv line 2: sub\\3.png not found, but sub/3.png is there: write / for \\ (in 3 cells)",
+    ]
+
+
+def test_paths_of_a_windows_drive_are_refused_once(root: Path) -> None:
+    lines = [GOOD[0], "c1,p1,a,C:\\data\\1.png,2.png", "c2,p2,a,1.png,D:/2.png", "c3,p3,b,\\\\host\\1.png,", GOOD[4]]
+
+    assert problems_of(root, lines) == [
+        f"cohort.csv line 2: C:\\data\\1.png is a path of Windows: write it relative to {root}, with / (in 3 cells)"
+    ]
+
+
+def test_the_original_layout_does_not_take_a_backslash_for_a_missing_image(root: Path) -> None:
+    lines = original(root)
+    (root / "ct_files" / "sub").mkdir()
+    (root / "ct_files" / "sub" / "9.nii.gz").write_bytes(b"x")
+
+    assert problems_of(root, [*lines, "sub\\9,1"], ORIGINAL) == [
+        "cohort.csv line 6: sub\\9 not found, but sub/9 is there: write / for \\ (in 1 cell)"
+    ]
+
+
+def test_a_path_in_unicodes_other_form_is_found(root: Path) -> None:
+    (root / "l\u00e9ger.png").write_bytes(b"x")
+
+    assert (
+        read(root, [GOOD[0], "c1,p1,a,1.png,le\u0301ger.png", *GOOD[2:]]).cases[0].images["ct"]
+        == root / "l\u00e9ger.png"
+    )
+
+
+def test_what_a_table_passes_over_is_noted(root: Path) -> None:
+    cohort = read(root, [f",{GOOD[0]}", *(f"{number},{line}" for number, line in enumerate(GOOD[1:]))])
+
+    assert [(note.line, note.found) for note in cohort.notes] == [
+        (1, "the first column has no name and holds row numbers: it is passed over")
+    ]
+    assert cohort.cases == read(root, GOOD).cases

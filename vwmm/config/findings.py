@@ -59,6 +59,7 @@ KINDS = {
         "warning", "The label can be told without looking at an image", "balance what gives it away, or validate on it"
     ),
     "identifiers": Kind("warning", "Identifiers of persons", "pseudonymise the files before they are passed on"),
+    "table_note": Kind("note", "What of the table was not taken as it stands", "nothing, if that is right"),
     "dated_names": Kind("note", "Dates in the names of files", "rename the files if these are dates of birth"),
 }
 

@@ -1,6 +1,6 @@
 """The cohort: a CSV with one row per case, read strictly.
 
-Every problem of the file is found in one pass and said with its line, so that a radiologist can mend all of them at
+Every problem of the file is found in one pass and told with its line, so that a radiologist can fix all of them at
 once. Nothing here opens an image.
 """
 
@@ -14,7 +14,11 @@ from unicodedata import category
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
+from vwmm.config.findings import Finding
 from vwmm.config.schema import Columns, Data, Modality
+from vwmm.data.labels import label_problems, nearest_class
+from vwmm.data.path_cells import WindowsPaths, find_file
+from vwmm.data.spelling import is_missing
 from vwmm.data.table import read_table
 
 SPLITS = ("train", "val", "test")
@@ -55,6 +59,8 @@ class Cohort:
     """The classes in the order of the logits; empty in a cohort without labels."""
     csv_path: Path
     """Where it was read from."""
+    notes: tuple[Finding, ...] = ()
+    """What of the table was passed over or taken as empty."""
 
     def class_of(self, case: Case) -> int:
         """The index of the case's label."""
@@ -113,16 +119,32 @@ class _Reader:
         self.problems, self.note = self.table.problems, self.table.note
         self.root = Path(data.root) if data.root else self.path.parent
         self.real_root = os.path.realpath(self.root)
+        self.windows_paths = WindowsPaths()
+        self.taken_as_empty: dict[str, dict[int, str]] = {}
 
     def read(self) -> tuple[Cohort, list[str]]:
         self._check_columns()
         cases = [case for line, row in self.table.rows if (case := self._case(line, row)) is not None]
         self._check_unique(cases)
         self._check_one_split_per_patient(cases)
+        for line, text in self.windows_paths.problems(self.root):
+            self.note(line, text)
         if self.need_labels and self.table.is_whole:
             self._check_labels(cases)
         classes = self.classes or sorted_classes({case.label for case in cases if case.label is not None})
-        return Cohort(tuple(sorted(cases, key=lambda case: case.name)), classes, self.path), self.problems
+        cohort = Cohort(tuple(sorted(cases, key=lambda case: case.name)), classes, self.path, tuple(self._notes()))
+        return cohort, self.problems
+
+    def _notes(self) -> list[Finding]:
+        """What was passed over, and cells with a word for a missing value that were taken as empty."""
+        notes = [Finding("table_note", text, line) for line, text in self.table.notes]
+        for column, cells in self.taken_as_empty.items():
+            words = ", ".join(dict.fromkeys(cells.values()))
+            what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            which = "" if column == self.data.columns.site else ": the image is missing"
+            text = f"column {column!r}: {what} ({words}) {'is' if len(cells) == 1 else 'are'} taken as empty{which}"
+            notes.append(Finding("table_note", text, min(cells)))
+        return sorted(notes, key=lambda note: note.line or 0)
 
     def _example(self) -> str:
         return ",".join([self.data.columns.case, self.data.columns.label, *self.modalities])
@@ -153,20 +175,18 @@ class _Reader:
 
     def _case(self, line: int, row: dict[str, str]) -> Case | None:
         columns = self.data.columns
+        self._empty_site(line, row)
+        name = self._name(line, row)
+        if name is None:
+            return None
         patient = row.get(columns.patient, "")
-        name = row.get(columns.case, "") or patient or _stem(row.get(columns.filename, ""))
-        if columns.case in row and not row[columns.case]:
-            self.note(line, f"column {columns.case!r} is empty: each case needs a name")
-            return None
-        if not name:
-            self.note(line, f"neither {columns.case!r} nor {columns.patient!r} has a value: who is this?")
-            return None
-        if not patient and columns.patient in row:
-            self.note(line, f"case {name}: column {columns.patient!r} is empty: fill it in, or leave the column out")
+        if columns.patient in row and (not patient or is_missing(patient)):
+            found = f"has no name ({patient})" if patient else "is empty"
+            self.note(line, f"case {name}: column {columns.patient!r} {found}: fill it in, or leave the column out")
         self._check_one_line(line, row)
-        before = len(self.problems)
+        before = len(self.problems) + len(self.windows_paths)
         images = {modality: self._image(line, modality, row) for modality in self.modalities}
-        if not any(images.values()) and len(self.problems) == before:
+        if not any(images.values()) and len(self.problems) + len(self.windows_paths) == before:
             self.note(line, f"case {name}: no image at all; at least one of {', '.join(images)} is needed")
         return Case(
             name=name,
@@ -179,6 +199,27 @@ class _Reader:
             site=row.get(columns.site),
             extra={key: value for key, value in row.items() if key not in self._own_columns()},
         )
+
+    def _name(self, line: int, row: dict[str, str]) -> str | None:
+        """The case's name: its own, else the patient's, else the file's; None, and a problem, where there is none."""
+        columns = self.data.columns
+        column = next((one for one in (columns.case, columns.patient, columns.filename) if row.get(one)), columns.case)
+        if columns.case in row and not row[columns.case]:
+            self.note(line, f"column {columns.case!r} is empty: each case needs a name")
+            return None
+        name = _stem(row.get(column, "")) if column == columns.filename else row.get(column, "")
+        if not name:
+            self.note(line, f"neither {columns.case!r} nor {columns.patient!r} has a value: who is this?")
+        elif is_missing(name):
+            self.note(line, f"column {column!r} has no name ({name}): each case needs one")
+            return None
+        return name or None
+
+    def _empty_site(self, line: int, row: dict[str, str]) -> None:
+        column = self.data.columns.site
+        if is_missing(row.get(column, "")):
+            self.taken_as_empty.setdefault(column, {})[line] = row[column]
+            row[column] = ""
 
     def _check_one_line(self, line: int, row: dict[str, str]) -> None:
         """What figures and tables have as a heading has no line breaks and no control characters."""
@@ -199,8 +240,14 @@ class _Reader:
             if self.need_labels:
                 self.note(line, f"case {name}: the label is empty; fill it in, or remove the row")
             return None
+        if label not in self.classes and is_missing(label, is_label=True):
+            if self.need_labels:
+                what = f"case {name}: label is missing ({label}); fill it in, remove the row"
+                self.note(line, f"{what}, or, if it is a class, name it in data.labels")
+            return None
         if self.classes and label not in self.classes:
-            self.note(line, f"case {name}: label {label!r} is none of {', '.join(self.classes)}")
+            near = nearest_class(label, self.classes)
+            self.note(line, f"case {name}: label {label!r} is none of {', '.join(self.classes)}{near}")
         return label
 
     def _split(self, line: int, row: dict[str, str], name: str) -> str | None:
@@ -224,19 +271,22 @@ class _Reader:
 
     def _image(self, line: int, name: str, row: dict[str, str]) -> Path | None:
         """The path of one image, if there is one; a path that leads nowhere or out of the root is a problem."""
-        text = row[self._image_column(name)]
+        column, modality = self._image_column(name), self.modalities[name]
+        text = row[column]
         if not text:
             return None
-        modality = self.modalities[name]
-        if modality.folder is None:
-            path = self.root / text
-        else:
-            folder = self.root / modality.folder
-            found = [folder / (text + s) for s in ORIGINAL_SUFFIXES if os.path.lexists(folder / (text + s))]
-            if not found:
-                return None
-            path = found[0]
-        return self._checked(line, name, text, path)
+        folder = self.root / (modality.folder or "")
+        suffixes = ("",) if modality.folder is None else ORIGINAL_SUFFIXES
+        path = find_file(folder, text, suffixes)
+        if path is not None:
+            return self._checked(line, name, text, path)
+        if is_missing(text):
+            self.taken_as_empty.setdefault(column, {})[line] = text
+            return None
+        is_windows = self.windows_paths.take(line, text, lambda other: find_file(folder, other, suffixes) is not None)
+        if is_windows or modality.folder is not None:
+            return None
+        return self._checked(line, name, text, folder / text)
 
     def _checked(self, line: int, name: str, text: str, path: Path) -> Path | None:
         shown = shorten(text, 120)
@@ -294,23 +344,14 @@ class _Reader:
                     )
 
     def _check_labels(self, cases: list[Case]) -> None:
-        """Learning needs two classes, each with two patients: one to train on, one to validate on."""
-        patients: dict[str, dict[str, int]] = {}
+        lines: dict[str, list[tuple[str, int]]] = {}
         for case in cases:
             if case.label is not None:
-                patients.setdefault(case.label, {}).setdefault(case.patient, case.line)
+                lines.setdefault(case.label, []).append((case.patient, case.line))
         if not cases and not self.problems:
             self.note(None, "no cases: the header is not followed by any row")
-        elif len(patients) == 1:
-            only = next(iter(patients))
-            self.note(None, f"every case has the same label {only!r}: there is nothing to tell apart")
-        for label, lines in sorted(patients.items()):
-            if len(lines) == 1 and len(patients) > 1:
-                line = next(iter(lines.values()))
-                self.note(line, f"label {label!r} occurs in one patient only; add others, or give it another label")
-        for label in self.data.labels or ():
-            if label not in patients:
-                self.note(None, f"data.labels: no case has label {label!r}")
+        for line, text in label_problems(lines, self.data.columns.label, self.data.labels or ()):
+            self.note(line, text)
 
 
 def sorted_classes(labels: set[str]) -> tuple[str, ...]:

@@ -1,0 +1,125 @@
+"""What a column of labels must not be: words for a missing value, spellings, measurements, several labels in a cell."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from vwmm.config.schema import Data, Modality
+from vwmm.data.manifest import survey_cohort
+
+ONE = {"ct": Modality(dims=2, size=[32, 32])}
+
+
+def problems_of(folder: Path, labels: Sequence[str], *, named: Sequence[str] | None = None) -> list[str]:
+    """Of a cohort with a patient for each label, from line 2 on."""
+    (folder / "1.png").write_bytes(b"x")
+    rows = [f'p{number},"{label}",1.png' for number, label in enumerate(labels)]
+    (folder / "cohort.csv").write_text("\n".join(["patient,label,ct", *rows, ""]), encoding="utf-8")
+    data = Data.model_validate({"csv": str(folder / "cohort.csv"), "labels": named})
+    return survey_cohort(data, ONE)[1]
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "N/A", "None", "null", "?", "-", "<NA>", "#N/A", "missing", "unknown"])
+def test_a_word_for_a_missing_value_is_no_class(word: str, tmp_path: Path) -> None:
+    found = problems_of(tmp_path, ["a", "b", word, "a", "b", word])
+
+    what = f"label is missing ({word}); fill it in, remove the row, or, if it is a class, name it in data.labels"
+    assert found == [f"cohort.csv line {line}: case p{line - 2}: {what}" for line in (4, 7)]
+
+
+def test_a_class_of_such_a_name_can_be_meant(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, ["none", "mild", "none", "mild"], named=["none", "mild"]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0", "0.0"), ("1", "01"), ("TRUE", "True"), ("Stable", "stable"), ("no plaque", "no\u00a0plaque"),
+     ("no_plaque", "no plaque"), ("\uff53table", "stable"),
+     (unicodedata.normalize("NFC", "l\u00e9ger"), unicodedata.normalize("NFD", "l\u00e9ger"))],
+)  # fmt: skip
+def test_one_class_in_two_spellings_is_named_once_with_both_and_their_counts(
+    one: str, other: str, tmp_path: Path
+) -> None:
+    found = problems_of(tmp_path, [one, "x", other, "x", one, other, other])
+
+    assert found == [
+        f"cohort.csv: column 'label' has one class in 2 spellings: {one!a} (2 cases: lines 2, 6) and {other!a} "
+        "(3 cases: lines 4, 7, 8); write it one way, or name each in data.labels if they are different classes"
+    ]
+    assert problems_of(tmp_path, [one, "x", other, "x", one, other], named=[one, other, "x"]) == []
+
+
+def test_each_class_with_spellings_is_named_and_a_spelling_of_one_patient_is_no_further_problem(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, ["1", "0", "1.0", "0", "1", "0.0", "1"])
+
+    assert [text.split(" (")[0] for text in found] == [
+        "cohort.csv: column 'label' has one class in 2 spellings: '1'",
+        "cohort.csv: column 'label' has one class in 2 spellings: '0'",
+    ]
+
+
+def test_a_label_that_is_a_named_one_in_another_spelling_is_refused_with_that(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, ["a", "b", "A", "b", "a"], named=["a", "b"])
+
+    assert found == ["cohort.csv line 4: case p2: label 'A' is none of a, b; is it 'a'?"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [str(30 + 7 * n % 41) for n in range(40)],
+        [f"{(n * 37 % 100) / 100:.2f}" for n in range(30)],
+        ["0.844", "0.31", "0.5", "0.125", "0.844", "0.31", "0.5", "0.125"],
+        [f"{n * 3 % 17} %" for n in range(20)],
+        [f"{n % 12 / 2}".replace(".", ",") for n in range(60)],
+    ],
+    ids=["ages", "shares", "few shares", "percent", "halves with a comma"],
+)
+def test_numbers_that_are_measured_are_told_once(labels: list[str], tmp_path: Path) -> None:
+    (found,) = problems_of(tmp_path, labels)
+
+    assert found.startswith(f"cohort.csv: column 'label' has {len(set(labels))} different numbers ")
+    assert "vwmm learns classes and does not predict numbers (regression)" in found
+    assert problems_of(tmp_path, labels, named=sorted(set(labels)))[:1] != [found]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [list("0123456789") * 2, ["0", "0.5", "1", "2", "3"] * 2, ["1.5", "3"] * 3, ["2019", "2020", "2021"] * 2,
+     ["T1a", "T1b", "T2", "T3", "T4", "TX"] * 2],
+)  # fmt: skip
+def test_grades_are_classes(labels: list[str], tmp_path: Path) -> None:
+    assert problems_of(tmp_path, labels) == []
+
+
+def test_a_column_of_names_is_told_once(tmp_path: Path) -> None:
+    (found,) = problems_of(tmp_path, [f"finding {chr(97 + n)}" for n in range(20)])
+
+    assert found == (
+        "cohort.csv: column 'label' has 20 different values for 20 patients (such as 'finding a', 'finding b', "
+        "'finding c'): these are no classes, of which each needs two patients; is data.columns.label another column?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (["a", "b", "a;b", "a", "b", "a;b"], "'a;b'"), (["a;b", "b;c", "a;b", "b;c", "c"], "'a;b'"),
+        (["a", "b", "a|b", "a", "b"], "'a|b'"), (["a", "b", "a, b", "b", "a", "a, b"], "'a, b'"),
+        (["a", "b", "a+b", "b", "a"], "'a+b'"), (["['a']", "['a', 'b']", "['a']", "['b']"], "\"['a', 'b']\""),
+        (["a;b", "c", "a;b", "c"], "'a;b'"),
+    ],
+)  # fmt: skip
+def test_several_labels_in_a_cell_are_told_once(labels: list[str], shown: str, tmp_path: Path) -> None:
+    (found,) = problems_of(tmp_path, labels)
+
+    assert f"holds several labels in one cell ({shown}" in found
+    assert "vwmm gives each case one class (no multi-label training)" in found
+    assert problems_of(tmp_path, labels, named=sorted(set(labels)))[:1] != [found]
+
+
+def test_a_comma_or_a_slash_within_a_name_is_none_of_these(tmp_path: Path) -> None:
+    labels = ["plaque, soft", "plaque, calcified", "stenosis 50/70 %", "grade +"]
+    assert problems_of(tmp_path, labels * 2) == []
