@@ -20,6 +20,7 @@ from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
+from vwmm.data.duplicates import apart_problems
 from vwmm.data.manifest import SPLITS, Case, Cohort, read_cohort
 from vwmm.data.split_file import split_file_text
 from vwmm.data.splits import check_parts, divide_in_folds, split_cohort, split_hash
@@ -44,6 +45,8 @@ def main(arguments: list[str]) -> int:
     parts, folds = divide(cohort, config.split)
     place_of = {name: f"fold {folds[name]}" if name in folds else part for name, part in parts.items()}
     places = [part for part in SPLITS if part in place_of.values()]
+    if problems := apart_problems(cohort, place_of):
+        raise UserError(problems)
     places = [*(f"fold {number}" for number in sorted(set(folds.values()))), *places]
     print(describe(cohort, place_of, places))
     for warning in warnings_of(cohort, place_of, places, is_held_out=config.split.by_site == "hold_out"):

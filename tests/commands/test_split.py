@@ -1,13 +1,18 @@
 """`vwmm split`: who is trained on, validated on and set aside, written to a file that training reads."""
 
 import csv
+import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from tests.data.making import numbers, write_nifti
 from vwmm.__main__ import main
+from vwmm.config.errors import UserError
+from vwmm.config.loading import load_config
 from vwmm.config.schema import Config, Split
+from vwmm.data.checks import check_config
 from vwmm.data.manifest import read_cohort
 from vwmm.data.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.cross_validation import plan_folds
@@ -36,6 +41,30 @@ def write_rows(path: Path, rows: list[list[str]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
     return path
+
+
+def test_one_patient_in_two_spellings_in_two_folds_is_refused_by_every_command(
+    clinic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Excel has taken the leading zeros of every second visit's table."""
+    rows = [["case", "patient", "label", "ct"]]
+    rows += [[f"c{n}", str(n // 2) if n % 2 else f"{n // 2:03}", "ab"[n // 2 % 2], "image.nii"] for n in range(40)]
+    write_rows(clinic, rows)
+    words = [f"data.csv={clinic}", *MODALITY]
+
+    codes = [main(["split", *words, *more]) for more in ([], ["split.folds=4"])]
+
+    assert codes == [2, 2]
+    shown = capsys.readouterr().err
+    assert re.search(r"cohort.csv line \d+: patient \d+ is written almost like 0\d\d \(line \d+\)", shown)
+    assert "they are in different parts of the split (train, val)" in shown
+    assert "they are in different parts of the split (fold 0, fold 1)" in shown
+    config = load_config([], [*words, "split.fold=0", "split.folds=4", "run.dir=runs"])
+    (clinic.parent / "image.nii").unlink()
+    write_nifti(clinic.parent / "image.nii", numbers(40, 40, 1))
+    for refused in (lambda: check_config(config), lambda: plan_folds(config)):
+        with pytest.raises(UserError, match="is written almost like"):
+            refused()
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

@@ -1,10 +1,12 @@
 """Patients whose names could be one person's."""
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 
-from vwmm.data.duplicates import alike_names
+from tests.data.making import make_case, make_cohort
+from vwmm.data.duplicates import alike_names, apart_problems
 from vwmm.data.manifest import Case
 
 
@@ -17,6 +19,7 @@ def cases_of(*patients: str) -> list[Case]:
     [
         (unicodedata.normalize("NFC", "Müller"), unicodedata.normalize("NFD", "Müller")),  # as macOS writes it
         ("P-7", "p-7"), ("sub 07", "sub_07"), ("p7", "p7 "), ("no–1", "no-1"), ("\uff10\uff17", "07"),
+        ("7", "007"), ("7", "7.0"), ("P 7", "P7"), ("100000", "1E+05"),
     ],
 )  # fmt: skip
 def test_names_that_a_person_reads_as_one_are_said_once(first: str, second: str) -> None:
@@ -28,3 +31,36 @@ def test_names_that_a_person_reads_as_one_are_said_once(first: str, second: str)
 
 def test_other_names_are_other_people() -> None:
     assert alike_names(cases_of("1-11", "11-1", "111", "p01", "p1", "Muller", "Müller", "p1")) == []
+
+
+def test_one_patient_in_two_spellings_in_two_parts_is_an_error_and_in_one_part_a_warning() -> None:
+    cases = cases_of("7", "8", "007", "08", "7.0")
+    parts = dict(zip((case.name for case in cases), ("train", "val", "val", "val", "train"), strict=True))
+
+    found = [(one.kind, one.gravity, one.line) for one in alike_names(cases, parts)]
+
+    assert found == [("names_apart", "error", 4), ("alike_names", "warning", 5), ("alike_names", "warning", 6)]
+    assert alike_names(cases, parts)[0].found == (
+        "patient 007 is written almost like 7 (line 2: c2), and they are in different parts (train, val)"
+    )
+
+
+def test_the_tables_own_parts_and_folds_count() -> None:
+    first, second = cases_of("7", "007")
+
+    by_part = alike_names([replace(first, split="train"), replace(second, split="val")])
+    by_fold = alike_names([replace(first, fold=0), replace(second, fold=1)])
+
+    assert [one.kind for one in by_part + by_fold] == ["names_apart"] * 2
+    assert by_fold[0].found.endswith("and they are in different folds (0, 1)")
+
+
+def test_training_is_told_of_spellings_in_two_parts_in_the_same_words_for_each_fold() -> None:
+    cases = [make_case("a", patient="7", line=2), make_case("b", patient="007", line=3)]
+
+    for parts in ({"a": "train", "b": "val"}, {"a": "val", "b": "train"}):
+        assert apart_problems(make_cohort(cases), parts) == [
+            "cohort.csv line 3: patient 007 is written almost like 7 (line 2), and they are in different parts of the "
+            "split (train, val): write it one way, or, if these are two people, give one of them another name"
+        ]
+    assert apart_problems(make_cohort(cases), {"a": "train", "b": "train"}) == []

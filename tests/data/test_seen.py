@@ -53,6 +53,15 @@ def test_a_patient_who_was_seen_is_named_with_both_lines() -> None:
     ]
 
 
+def test_a_patient_who_was_seen_in_another_spelling_is_named_with_both() -> None:
+    (problem,) = patient_problems(cohort_of(("w1", "P 1", "a"), ("w2", "p9", "a")), ROWS)
+
+    assert problem == (
+        "cohort.csv line 2: case w1: patient P 1 is written almost like p1, who was trained on (case v1, split.csv "
+        "line 2)"
+    )
+
+
 def test_an_image_that_was_seen_is_found_under_any_name_and_modality() -> None:
     cohort = cohort_of(("w1", "q1", "a"), ("w2", "q2", "a"))
 

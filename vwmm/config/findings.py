@@ -38,6 +38,11 @@ KINDS = {
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
     "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
     "same_image": Kind("error", "The same image under two patients", "find out whose it is; remove or join the others"),
+    "names_apart": Kind(
+        "error",
+        "Patients with almost the same name in different parts",
+        "write the name alike if it is one person; else give one of them another name",
+    ),
     "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),

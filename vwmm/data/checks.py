@@ -7,6 +7,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
+from vwmm.data.duplicates import apart_problems
 from vwmm.data.imports import import_readers
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.order import num_steps
@@ -84,9 +85,9 @@ def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohor
 
 
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
-    """`check_cohort` of a configuration, and the keys that must fit the cohort."""
+    """`check_cohort` of a configuration, no patient in two parts under two spellings, and keys that fit the cohort."""
     cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
-    if problems := recipe_problems(config, cohort, assigned):
+    if problems := apart_problems(cohort, assigned) + recipe_problems(config, cohort, assigned):
         raise UserError(problems)
     return cohort, assigned
 

@@ -1,12 +1,12 @@
 """Patients and images that are where they must not be: in two splits, or in the cohort twice."""
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from vwmm.config.findings import Finding
-from vwmm.data.manifest import Case
+from vwmm.data.manifest import Case, Cohort
+from vwmm.data.spelling import spelling_key
 
 Key = tuple[str, str]
 """(case's name, modality)."""
@@ -27,22 +27,66 @@ def split_leaks(cases: Sequence[Case]) -> list[Finding]:
     return findings
 
 
-def alike_names(cases: Sequence[Case]) -> list[Finding]:
-    """Patients whose names a person would take for one: other capitals or spaces, or Unicode's other way to write."""
+def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Of each patient whose name a person would take for an earlier one's: the first case of that one, and its own."""
     firsts: dict[str, Case] = {}
-    told, findings = set[str](), []
+    told, pairs = set[str](), []
     for case in sorted(cases, key=lambda case: case.line):
-        first = firsts.setdefault(_as_read(case.patient), case)
+        first = firsts.setdefault(spelling_key(case.patient), case)
         if first.patient != case.patient and case.patient not in told:
             told.add(case.patient)
-            text = f"patient {case.patient} is written almost like {first.patient} (line {first.line}: {first.name})"
-            findings.append(Finding("alike_names", text, case.line, case.name))
+            pairs.append((first, case))
+    return pairs
+
+
+def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProxyType({})) -> list[Finding]:
+    """Patients whose names a person would take for one: an error where they are in different parts, else a warning.
+
+    7, 007 and 7.0 are one, as are other capitals or blanks and Unicode's other ways to write. assigned: the part of
+    each case, where there is a split; a part or a fold that the table itself gives counts as well.
+    """
+    findings = []
+    for first, case in similar_patients(cases):
+        text = f"patient {case.patient} is written almost like {first.patient} (line {first.line}: {first.name})"
+        if places := _places_apart(first, case, assigned):
+            text = f"{text}, and they are in different {places}"
+        findings.append(Finding("names_apart" if places else "alike_names", text, case.line, case.name))
     return findings
 
 
-def _as_read(name: str) -> str:
-    """Compatible characters as one (Unicode TR15, NFKC), no capitals, and spaces, hyphens and underscores alike."""
-    return re.sub(r"[\s_\-\u2010-\u2015]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+    """Patients in different parts whose names a person would take for one; assigned: the part or fold of each case."""
+    return [
+        f"{cohort.csv_path.name} line {case.line}: patient {case.patient} is written almost like {first.patient} (line "
+        f"{first.line}), and they are in different parts of the split "
+        f"({_both(assigned[first.name], assigned[case.name])}): write "
+        "it one way, or, if these are two people, give one of them another name"
+        for first, case in similar_patients(cohort.cases)
+        if assigned[first.name] != assigned[case.name]
+    ]
+
+
+def similar_in_words(cohort: Cohort) -> list[str]:
+    """Patients whose names a person would take for one, for a log."""
+    return [
+        f"{cohort.csv_path.name} line {case.line}: patient {case.patient} is written almost like {first.patient} (line "
+        f"{first.line}); if it is one person, write it one way"
+        for first, case in similar_patients(cohort.cases)
+    ]
+
+
+def _places_apart(first: Case, case: Case, assigned: Mapping[str, str]) -> str:
+    """`parts (train, val)` or `folds (0, 1)` where the two are not in the same; else nothing."""
+    part, other = (assigned.get(one.name) or one.split for one in (first, case))
+    if part and other and part != other:
+        return f"parts ({_both(part, other)})"
+    if first.fold is not None and case.fold is not None and first.fold != case.fold:
+        return f"folds ({_both(str(first.fold), str(case.fold))})"
+    return ""
+
+
+def _both(one: str, other: str) -> str:
+    return ", ".join(sorted((one, other)))
 
 
 def same_contents(

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 from vwmm.data.manifest import Case, Cohort
+from vwmm.data.spelling import spelling_key
 from vwmm.data.split_file import SplitRow
 
 Hashes = Mapping[str, Mapping[str, str]]
@@ -62,15 +63,17 @@ def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
 
 
 def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
-    """Cases of patients that the run has seen."""
+    """Cases of patients that the run has seen, in whatever spelling (7, 007)."""
     seen = {str(row.patient or name): (name, row) for name, row in rows.items() if row.part in SEEN}
+    spelled = {spelling_key(patient): patient for patient in seen}
     problems = []
     for case in cohort.cases:
-        if case.patient in seen:
-            name, row = seen[case.patient]
+        if (patient := case.patient if case.patient in seen else spelled.get(spelling_key(case.patient))) is not None:
+            name, row = seen[patient]
+            almost = "" if patient == case.patient else f" is written almost like {patient}, who"
             problems.append(
-                f"{_where(cohort, case)}: patient {case.patient} was {SEEN[row.part]} (case {name}, split.csv line "
-                f"{row.line})"
+                f"{_where(cohort, case)}: patient {case.patient}{almost} was {SEEN[row.part]} (case {name}, split.csv "
+                f"line {row.line})"
             )
     return problems
 

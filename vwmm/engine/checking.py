@@ -79,7 +79,7 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
     findings += copies
     findings += near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
-    findings += [*acquisition.findings, *alike_names(cases), *_privacy(cases, modalities, survey.facts)]
+    findings += [*acquisition.findings, *alike_names(cases, assigned), *_privacy(cases, modalities, survey.facts)]
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
         _remarks(cases, modalities, survey.facts, config.data.columns.site),

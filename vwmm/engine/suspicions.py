@@ -1,9 +1,10 @@
 """What training says of its cohort before it begins, from what is known by then."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
+from vwmm.data.duplicates import similar_in_words
 from vwmm.data.manifest import Cohort
 from vwmm.data.quick_checks import content_leaks, telling_facts
 from vwmm.engine.preparing import Images
@@ -44,7 +45,13 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
         LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
-    for copy in copies[:_MAX_LINES]:
-        LOG.info("warning: %s", copy)
-    if len(copies) > _MAX_LINES:
-        LOG.info("warning: ... and %d more; `vwmm check` lists all", len(copies) - _MAX_LINES)
+    for found in (similar_in_words(cohort), copies):
+        _warn(found)
+
+
+def _warn(found: Sequence[str]) -> None:
+    """The first ones, and how many there are."""
+    for text in found[:_MAX_LINES]:
+        LOG.info("warning: %s", text)
+    if len(found) > _MAX_LINES:
+        LOG.info("warning: ... and %d more; `vwmm check` lists all", len(found) - _MAX_LINES)
