@@ -87,6 +87,30 @@ def test_the_numbers_are_those_of_sklearn_with_n_and_interval(run: Path) -> None
     assert f"{log_loss(labels, probabilities):.3f}" in page.text
 
 
+def test_the_headline_compares_with_always_answering_the_commonest_class(run: Path) -> None:
+    _, page = report_of(run)
+
+    table = pd.read_csv(run / "predictions_val.csv")
+    count, commonest = max((int((table["label"] == name).sum()), -k, name) for k, name in enumerate(CLASSES))[::2]
+    headline = page.text.split("Results on the validation cases")[0]
+    assert f"Always answering the commonest class, {commonest}, would be right in {count} " in headline
+    assert "no better" not in headline
+
+
+def test_the_headline_of_a_model_that_always_answers_the_commonest_class_says_that_it_is_no_better(run: Path) -> None:
+    table = pd.read_csv(run / "predictions_val.csv").head(13)
+    table["label"] = [*["normal"] * 12, "stenosis"]
+    table["predicted"] = "normal"
+    for name, value in (("normal", 0.9), ("stenosis", 0.06), ("dissection", 0.04)):
+        table[f"p_{name}"] = value
+    table.to_csv(run / "predictions_val.csv", index=False)
+
+    _, page = report_of(run)
+
+    end = "would be right in 12 (92.3 %): by accuracy the model is no better."
+    assert f"Always answering the commonest class, normal, {end}" in page.text
+
+
 def test_the_interval_of_several_cases_a_patient_is_said_to_be_a_bootstrap(tmp_path: Path, make_run: Maker) -> None:
     _, page = report_of(make_run(tmp_path / "run", cases_per_patient=3))
 

@@ -26,6 +26,13 @@ def evaluate(labels: list[str], scores: list[float], sites: list[str] | None = N
     return evaluate_table(table, ["a", "b"], ["ct"], sites or [], FACTS | facts)
 
 
+def test_the_headline_compares_with_always_answering_the_commonest_class() -> None:
+    found = evaluate(["a"] * 12 + ["b"], [0.1] * 13)
+
+    end = "would be right in 12 (92.3 %): by accuracy the model is no better."
+    assert f"Always answering the commonest class, a, {end}" in found.page
+
+
 def test_a_class_that_does_not_occur_has_no_sensitivity_but_a_specificity() -> None:
     found = evaluate(["a"] * 6, [0.1, 0.2, 0.3, 0.4, 0.6, 0.7])
 

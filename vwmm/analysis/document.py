@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vwmm.analysis import figures, tables
+from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.figures import Example
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
 from vwmm.analysis.svg import plain
@@ -74,7 +75,7 @@ def templates() -> Environment:
 
 
 def summary(record: RunRecord) -> str:
-    """The result in one plain sentence."""
+    """The result in a plain sentence, and what always answering the commonest class would have reached."""
     epoch = record.history.best_epoch
     best = f"the best checkpoint (epoch {epoch})" if epoch is not None else "the best checkpoint"
     predictions = record.predictions
@@ -83,7 +84,9 @@ def summary(record: RunRecord) -> str:
         interval = f", 95 % interval {right.span}" if right.interval else ""
         cases = tables.counted(right.num_cases, "validation case")
         patients = tables.counted(len(np.unique(predictions.patients)), "patient")
-        return f"On {cases} of {patients} {best} was right in {right.num_right:,} ({right.text}{interval})."
+        naive = compare_with_commonest(tables.matrix_of(predictions, record.classes), record.classes)
+        result = f"On {cases} of {patients} {best} was right in {right.num_right:,} ({right.text}{interval})."
+        return f"{result} {naive}".rstrip()
     validation = record.history.validation
     rows = validation[validation["epoch"] == epoch].dropna(subset=["accuracy"])
     if not len(rows):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vwmm.analysis import tables
+from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.calibration import Calibration, brier_scores, calibration_of, calibration_plot
 from vwmm.analysis.document import results_of, svg_of, templates
 from vwmm.analysis.intervals import (
@@ -136,17 +137,18 @@ def by_site(predictions: RecordedPredictions, sites: np.ndarray, num_classes: in
 
 
 def sentence(summary: Mapping[str, Any]) -> str:
-    """The result in one plain sentence."""
+    """The result in a plain sentence, and what always answering the commonest class would have reached."""
     accuracy = summary["metrics"]["accuracy"]
     bounds = accuracy["interval"]
     interval = "" if bounds is None else f", 95 % interval {tables.percent_span(Interval(*bounds))}"
     kind = "test case" if summary["is_test"] else "case"
     whose = "set aside before training" if summary["is_test"] else "that the run has never seen"
     cases, patients = tables.counted(summary["cases"], kind), tables.counted(summary["patients"], "patient")
-    return (
+    result = (
         f"On {cases} of {patients}, {whose}, the best checkpoint (epoch {summary['epoch']}) was right in "
         f"{accuracy['right']:,} ({tables.percent(accuracy['value'])}{interval})."
     )
+    return f"{result} {compare_with_commonest(summary['confusion'], summary['classes'])}".rstrip()
 
 
 def describe(summary: Mapping[str, Any]) -> str:

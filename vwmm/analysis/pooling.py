@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from vwmm.analysis import tables
+from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.document import results_of, templates
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.metrics import classification_metrics
@@ -78,6 +79,8 @@ def pool(name: str, folds: Sequence[FoldResult], classes: Sequence[str], modalit
     }
     summary = {"folds": rows, "pooled": pooled, "mean": _over(rows, statistics.fmean), "std": _over(rows, _deviation)}
     page = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
+    naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
+    page["sentence"] = f"{page['sentence']} {naive}".rstrip()
     page |= results_of(predictions, classes, "each by the model that did not see its patient",
                        folds=table["fold"].to_numpy())  # fmt: skip
     return Pooled(table, summary, templates().get_template("cross_validation.html.jinja").render(page))

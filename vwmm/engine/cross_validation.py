@@ -154,6 +154,7 @@ def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
 
 def pool_folds(folds: Sequence[Fold]) -> str:
     """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
+    from vwmm.analysis.baseline import no_better_note
     from vwmm.analysis.pooling import FoldResult, describe, pool
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
@@ -177,9 +178,11 @@ def pool_folds(folds: Sequence[Fold]) -> str:
     bounds = total["accuracy_interval"]
     interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
     auroc = "" if total["auroc"] is None else f", AUROC {total['auroc']:.3f}"
+    note = no_better_note(pooled.table["label"].tolist(), total["right"])
     return "\n".join(
         [
             describe(pooled.summary),
+            *([note] if note else []),
             f"result   accuracy {total['accuracy']:.3f} ({total['right']} of {total['cases']} cases, each out of fold"
             f"{interval}){auroc}",
             f"folds    {folder}",

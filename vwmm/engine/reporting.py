@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vwmm.analysis.baseline import no_better_note
 from vwmm.analysis.document import write_report
 from vwmm.analysis.figures import Example
 from vwmm.analysis.intervals import accuracy_interval
@@ -53,8 +54,10 @@ def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
     bounds = accuracy_interval(is_right, table.patient.to_numpy())
     interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
     auroc = "" if best["auroc"] is None else f", AUROC {best['auroc']:.3f}"
+    note = no_better_note(table.label.tolist(), right)
     return "\n".join(
         [
+            *([note] if note else []),
             f"result   accuracy {best['accuracy']:.3f} ({right} of {best['cases']} validation cases{interval}){auroc}, "
             f"loss {best['loss']:.4f}, best epoch {best['epoch']}",
             f"run      {run.path}",
