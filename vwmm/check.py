@@ -79,7 +79,7 @@ def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, ti
             _write(path, result)
     print(f"{checked.cohort.csv_path}: {summary(checked)}")
     print("\n".join(["", *counts(checked.cohort, dict(checked.assigned))]))
-    remarks = [f"note: {remark}" for remark in checked.remarks]
+    remarks = [f"note: {remark}" for remark in (*checked.notes, *checked.remarks)]
     print(
         "\n".join([*lines_of(checked.findings), "", *remarks, f"report   {out / REPORT}", f"result   {out / RESULT}"])
     )

@@ -262,6 +262,12 @@ def test_a_cohort_about_which_little_can_be_said_says_so(
 
     result = check(planted(shrink), tmp_path / "out", code=0)
 
+    small, carried = result["notes"]
+    assert small.startswith("classes with fewer than 10 patients in a part: no_plaque ")
+    assert (
+        carried
+        == "columns age, sex, hospital are carried to the predictions, for sub-groups; nothing is learned from them"
+    )
     (named, few) = result["remarks"]
     assert named.startswith("The cohort has no column 'site': nothing was tested by site.")
     assert few.startswith("12 patients are too few for the tables")

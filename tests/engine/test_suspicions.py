@@ -1,12 +1,16 @@
 """What a run says of its cohort before it trains."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.data.making import make_case, make_cohort
 from vwmm.config.loading import load_config
-from vwmm.engine.suspicions import few_images
+from vwmm.engine import suspicions
+from vwmm.engine.preparing import Images
+from vwmm.engine.suspicions import few_images, warn_of_suspicions
 
 SMALL = ["modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "model.backbone=densenet_thin"]
 
@@ -32,3 +36,38 @@ def test_few_images_of_a_voxel_each_are_noted(words: list[str], noted: str | Non
     config = load_config([], [*SMALL, "train.micro_batch_size=4", "train.batch_size=16", *words])
     found = few_images(config, cohort, assigned)
     assert found is None if noted is None else noted in str(found)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the log."""
+    lines = list[str]()
+    monkeypatch.setattr(suspicions, "LOG", SimpleNamespace(info=lambda text, *values: lines.append(text % values)))
+    return lines
+
+
+def images_of(hashes: dict[str, dict[str, str]], **more: Any) -> Images:
+    """Images of these contents."""
+    return cast(Images, SimpleNamespace(hashes=lambda cohort: hashes, **more))
+
+
+def test_training_warns_of_one_patient_in_two_spellings_and_notes_small_classes(told: list[str]) -> None:
+    image = Path("x.nii")
+    names = ["7", "007", *(f"p{n}" for n in range(10))]
+    cases = [
+        make_case(f"c{n:02}", "ab"[n % 2], patient=name, line=n + 2, images={"ct": image})
+        for n, name in enumerate(names)
+    ]
+    cohort = make_cohort(cases)
+    config = load_config([], ["modalities.vw_mri=null", "modalities.mri=null", "model.norm=group"])
+    assigned = {case.name: "val" if case.name > "c09" else "train" for case in cases}
+
+    warn_of_suspicions(config, cohort, assigned, images_of({case.name: {"ct": case.name} for case in cases}))
+
+    assert told[0].startswith(
+        "note: classes with fewer than 10 patients in a part: a 5 in train, 1 in val; b 5 in train"
+    )
+    assert told[1:] == [
+        "warning: cohort.csv line 3: patient 007 is written almost like 7 (line 2); if it is one person, write "
+        "it one way"
+    ]

@@ -35,7 +35,7 @@ def page_of(checked: Checked) -> str:
         shortcut=_capital(describe_shortcut(shortcut)) + "." if shortcut else NO_SHORTCUT,
         is_shortcut=shortcut is not None and shortcut.is_suspicious,
         modalities=[_modality(checked, name) for name in checked.modalities],
-        remarks=checked.remarks,
+        remarks=[*(f"{note}." for note in checked.notes), *checked.remarks],
     )
     return render_check(page)
 
@@ -62,6 +62,7 @@ def json_of(checked: Checked) -> str:
         "tables": [as_json(table) for table in checked.acquisition.tables],
         "shortcut": None if shortcut is None else _shortcut_json(shortcut),
         "modalities": {name: _modality_json(checked, name) for name in checked.modalities},
+        "notes": list(checked.notes),
         "remarks": list(checked.remarks),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

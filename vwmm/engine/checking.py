@@ -11,6 +11,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.findings import Finding, in_order
 from vwmm.config.schema import Config
 from vwmm.data.checks import recipe_problems
+from vwmm.data.cohort_notes import cohort_notes
 from vwmm.data.duplicates import Key, alike_names, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.manifest import Case, Cohort, survey_cohort
@@ -48,6 +49,8 @@ class Checked:
     """Names of the cases that the contact sheets show."""
     remarks: Sequence[str] = field(default=())
     """What was not looked at."""
+    notes: Sequence[str] = field(default=())
+    """What is worth knowing although nothing is wrong with it."""
 
 
 def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> Checked:
@@ -83,6 +86,7 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
         _remarks(cases, modalities, survey.facts, config.data.columns.site),
+        cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
+from vwmm.data.cohort_notes import cohort_notes
 from vwmm.data.duplicates import similar_in_words
 from vwmm.data.manifest import Cohort
 from vwmm.data.quick_checks import content_leaks, telling_facts
@@ -41,8 +42,10 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
     leaks, copies = content_leaks(cohort, assigned, images.hashes(cohort))
     if leaks:
         raise UserError(leaks)
-    if (note := few_images(config, cohort, assigned)) is not None:
-        LOG.info("note: %s", note)
+    notes = cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights)
+    for note in (*notes, few_images(config, cohort, assigned)):
+        if note is not None:
+            LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
     for found in (similar_in_words(cohort), copies):
