@@ -115,3 +115,69 @@ def test_a_report_or_a_hidden_file_among_the_slices_does_not_speak_for_the_serie
     rewrite(write_dicom(folder / ".hidden.dcm", numbers(6, 5).clip(0)), Modality="US")
 
     assert read_header(folder, known_as=("nobody",)).modality == "CT"
+
+
+@pytest.mark.parametrize(
+    ("patient", "name"),
+    [("Mueller", "Mueller^Anna"), ("anna_mueller", "MUELLER^Anna"), ("Mueller", "Mueller"),
+     ("M\u00fcller", "Mueller^Anna"),
+     ("mueller_2", "Mueller^Anna"), ("Li", "Li^Wei"), ("Mueller", "Mueller, Anna"), ("Garc\u00eda", "GARCIA^JOSE^^Dr")],
+)  # fmt: skip
+@pytest.mark.parametrize("number", ["", "mueller"])
+def test_a_name_of_the_csv_that_is_the_persons_own_excuses_nothing(
+    patient: str, name: str, number: str, tmp_path: Path
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", numbers(6, 5).clip(0))
+    rewrite(path, SpecificCharacterSet="ISO_IR 192", PatientName=name, PatientID=number)
+
+    found = read_header(path, known_as=("c1", patient)).identifiers
+
+    assert {"PatientName", "name in the CSV"} <= set(found)
+    assert ("PatientID" in found) == (number != "")
+
+
+@pytest.mark.parametrize(
+    ("patient", "name"),
+    [("case_7", "Study^CASE-7"), ("p0012", "P0012"), ("study_007", "Study^007"), ("a", "A"),
+     ("synthetic-1", "Synthetic^1"),
+     ("ab", "AB"), ("sub-01", "sub-01^^^^")],
+)  # fmt: skip
+def test_a_pseudonym_with_a_number_stays_one(patient: str, name: str, tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName=name, PatientID=patient)
+
+    assert read_header(path, known_as=("c1", patient)).identifiers == ()
+
+
+@pytest.mark.parametrize("name", ["li_wei_ct.dcm", "Kim-1.dcm", "ct.mueller.dcm", "M\u00fcller.dcm"])
+def test_a_file_that_is_named_after_a_person_of_a_short_name_is_found(name: str, tmp_path: Path) -> None:
+    person = {"l": "Li^Wei", "K": "Kim^Jo", "c": "Mueller^Anna", "M": "Mueller^Anna"}[name[0]]
+    path = write_dicom(tmp_path / name, numbers(6, 5).clip(0))
+    rewrite(path, PatientName=person, PatientID="")
+
+    assert read_header(path, known_as=("c1", "p1")).identifiers == ("PatientName", "file name")
+
+
+def test_a_short_name_within_another_word_is_no_persons_file(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "clinic" / "kimono.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName="Kim^Li", PatientID="")
+
+    assert read_header(path, known_as=("c1", "p1")).identifiers == ("PatientName",)
+
+
+def test_a_slice_that_still_has_a_name_speaks_for_its_series(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", numbers(6, 5, 5).clip(0))
+    for path in folder.iterdir():
+        rewrite(path, PatientName="", PatientID="")
+    rewrite(max(folder.iterdir()), PatientName="Doe^Jane")
+
+    assert read_header(folder, known_as=("c1", "p1")).identifiers == ("PatientName",)
+
+
+def test_a_slice_that_is_named_after_a_person_is_found(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "series", numbers(6, 5, 3).clip(0))
+    for number, path in enumerate(sorted(folder.iterdir())):
+        rewrite(path, PatientName="Doe^Jane", PatientID="")
+        path.rename(folder / f"jane_{number}.dcm")
+
+    assert read_header(folder, known_as=("c1", "p1")).identifiers == ("PatientName", "file name")

@@ -35,8 +35,8 @@ def small_classes(cohort: Cohort, assigned: Mapping[str, str], *, weights: objec
     todo = "=balanced gives each class the same weight" if weights is None else " is set"
     which = "; ".join(found[:_SHOWN_CLASSES]) + more
     return (
-        f"classes with fewer than {MIN_PATIENTS} patients in a part: {which}: what is learned from so few or measured on "
-        f"them is uncertain; train.class_weights{todo}"
+        f"classes with fewer than {MIN_PATIENTS} patients in a part: {which}: what is learned from so few or "
+        f"measured on them is uncertain; train.class_weights{todo}"
     )
 
 

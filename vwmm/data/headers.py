@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vwmm.data.dicom import files_in
+from vwmm.data.person_names import NOTHING, is_persons_own, is_pseudonym, letters, names_file, pieces_of
 from vwmm.data.readers import ImageError, format_of
 
 # Direct identifiers of a person (DICOM PS3.15, table E.1-1, the basic confidentiality profile; a selection).
@@ -18,15 +19,17 @@ IDENTIFIERS = (
     "PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers", "MilitaryRank", "AccessionNumber",
     "ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "InsurancePlanIdentification",
 )  # fmt: skip
-# Values that say nothing.
-_NOTHING = {"", "anonymous", "anonymized", "anonymised", "anon", "none", "unknown", "removed", "na"}
 _SCANNER = ("Modality", "Manufacturer", "ManufacturerModelName", "PatientIdentityRemoved")
 _SERIES = ("SeriesInstanceUID", "SeriesDescription")
 _DATE = re.compile(r"(?<!\d)(19|20)\d\d[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
-# Shorter pieces of a name are parts of other words.
-_MIN_PIECE = 4
 # Elements that a study's own name of a patient may stand in; in all others it is there by chance.
 _PSEUDONYMS = ("PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber")
+# Elements with the name that a table's name of a patient must not be.
+_PERSONS = ("PatientName", "OtherPatientNames", "PatientBirthName")
+NAME_IN_CSV = "name in the CSV"
+"""The CSV's own name of the case or the patient is the person's."""
+FILE_NAME = "file name"
+"""The file or a folder that holds it is named after the person."""
 # The file and the folders that hold it which may be named after a person.
 _NUM_NAMES = 3
 
@@ -40,14 +43,15 @@ class Header:
     scanner: str = ""
     """Manufacturer and model."""
     identifiers: tuple[str, ...] = ()
-    """Keywords that are filled in with something else than the CSV's own names; `file name`: it or a folder of it."""
+    """Keywords that are filled in with something else than the CSV's own names, `NAME_IN_CSV` and `FILE_NAME`."""
 
 
 def read_header(path: Path, *, known_as: Sequence[str], series: str | None = None) -> Header:
     """Of a DICOM file, or of the first file of a series; empty for all other formats and for what cannot be read.
 
     known_as: the case's and the patient's names in the CSV. A name or number that is one of these, or has one of at
-    least four letters in it, is taken for a pseudonym. series: of a folder, the one that counts, by UID or description.
+    least four letters in it, is taken for a pseudonym, unless that one is the person's own name. series: of a folder,
+    the one that counts, by UID or description; its last and its middle file may name a person as well.
     """
     try:
         kind = format_of(path)
@@ -55,12 +59,19 @@ def read_header(path: Path, *, known_as: Sequence[str], series: str | None = Non
         return Header()
     if kind not in ("dicom", "dicom_series"):
         return Header()
-    for file in files_in(path) if path.is_dir() else [path]:
+    files = files_in(path) if path.is_dir() else [path]
+    for number, file in enumerate(files):
         found = _read(file)
-        is_other = series is not None and path.is_dir() and series not in [_text(found, key).strip() for key in _SERIES]
-        if found is not None and not is_other:
-            return _header_of(found, path, known_as)
+        if found is not None and not (path.is_dir() and _is_other(found, series)):
+            rest = files[number + 1 :]
+            others = [_read(one) for one in dict.fromkeys([*rest[len(rest) // 2 :][:1], *rest[-1:]])]
+            same = [one for one in others if one is not None and not _is_other(one, series)]
+            return _header_of([found, *same], [*path.parts[-_NUM_NAMES:], file.name], known_as)
     return Header()
+
+
+def _is_other(found: Any, series: str | None) -> bool:
+    return series is not None and series not in [_text(found, key).strip() for key in _SERIES]
 
 
 def _read(file: Path) -> Any:
@@ -76,26 +87,36 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _header_of(found: Any, path: Path, known_as: Sequence[str]) -> Header:
-    own = [name for name in (_letters(text) for text in known_as) if name]
-    filled, pieces = [], set[str]()
+def _header_of(found: Sequence[Any], names: Sequence[str], known_as: Sequence[str]) -> Header:
+    """found: headers of one image, the first of which tells the scanner; names: of its file and folders."""
+    filled, pieces = set[str](), set[str]()
+    for header in found:
+        of_header, of_person = _identifiers(header, known_as)
+        filled, pieces = filled | of_header, pieces | of_person
+    if names_file(pieces, names):
+        filled.add(FILE_NAME)
+    first = found[0]
+    scanner = " ".join(text for text in (_text(first, key).strip() for key in _SCANNER[1:3]) if text)
+    in_order = tuple(one for one in (*IDENTIFIERS, NAME_IN_CSV, FILE_NAME) if one in filled)
+    return Header(_text(first, "Modality").strip().upper(), scanner, in_order)
+
+
+def _identifiers(header: Any, known_as: Sequence[str]) -> tuple[set[str], set[str]]:
+    """(what is filled in with more than a pseudonym, the pieces of what names the person)."""
+    known = [name for name in (letters(text) for text in known_as) if name]
+    persons = [_text(header, keyword) for keyword in _PERSONS]
+    own = [name for name in known if not any(is_persons_own(name, person) for person in persons)]
+    filled, pieces = set[str](), set[str]()
     for keyword in IDENTIFIERS:
-        value = _letters(_text(found, keyword))
-        if value in _NOTHING or (keyword in _PSEUDONYMS and _is_pseudonym(value, own)):
+        value = letters(_text(header, keyword))
+        if value in NOTHING or (keyword in _PSEUDONYMS and is_pseudonym(value, own)):
             continue
-        filled.append(keyword)
+        filled.add(keyword)
         if keyword in ("PatientName", "PatientID", "PatientBirthDate"):
-            pieces |= {_letters(piece) for piece in re.split(r"[\s^,=]+", _text(found, keyword))}
-    names = [_letters(part) for part in path.parts[-_NUM_NAMES:]]
-    if any(len(piece) >= _MIN_PIECE and piece in name for piece in pieces for name in names):
-        filled.append("file name")
-    scanner = " ".join(text for text in (_text(found, key).strip() for key in _SCANNER[1:3]) if text)
-    return Header(_text(found, "Modality").strip().upper(), scanner, tuple(filled))
-
-
-def _is_pseudonym(value: str, own: Sequence[str]) -> bool:
-    """A short name, such as 1, is in many a number."""
-    return any(name == value or (len(name) >= _MIN_PIECE and name in value) for name in own)
+            pieces |= pieces_of(_text(header, keyword))
+    if len(own) < len(known):
+        filled.add(NAME_IN_CSV)
+    return filled, pieces
 
 
 def _text(found: Any, keyword: str) -> str:
@@ -103,11 +124,6 @@ def _text(found: Any, keyword: str) -> str:
         return str(found.get(keyword, "") or "")
     except Exception:  # an element that cannot be decoded
         return ""
-
-
-def _letters(text: str) -> str:
-    """Letters and digits only, in lower case: `Doe^Jane` and `doe_jane` are the same."""
-    return re.sub(r"[\W_]", "", text).casefold()
 
 
 def has_date(name: str) -> bool:

@@ -14,6 +14,7 @@ from vwmm.data.checks import recipe_problems
 from vwmm.data.cohort_notes import cohort_notes
 from vwmm.data.duplicates import Key, alike_names, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
+from vwmm.data.headers import FILE_NAME, NAME_IN_CSV
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.near_duplicates import MANY
 from vwmm.data.plausible import mixed_formats, plausibility
@@ -25,6 +26,10 @@ from vwmm.engine.surveying import survey_images
 MAX_PICTURED = 400
 """Cases that the contact sheets show; of more, as many are drawn."""
 _PICTURED = 1
+_IDENTIFIED = {
+    FILE_NAME: "the patient's own data stand in the file's name",
+    NAME_IN_CSV: "the CSV's name of the patient or the case is the one in PatientName",
+}
 FEW_PATIENTS = 30
 """With fewer, even a site that gives each label away may have a probability above the level of the tables."""
 
@@ -147,11 +152,7 @@ def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Ke
         num_dicom = sum(bool(header.modality or header.scanner or header.identifiers) for header in headers)
         counts = Counter(keyword for header in headers for keyword in header.identifiers)
         for keyword, count in sorted(counts.items()):
-            what = (
-                "the patient's own data stand in the file's name"
-                if keyword == "file name"
-                else f"{keyword} is filled in"
-            )
+            what = _IDENTIFIED.get(keyword, f"{keyword} is filled in")
             findings.append(Finding("identifiers", f"{what}: {count} of {num_dicom} DICOM images", modality=name))
         paths = [path for case in cases if (path := case.images[name]) is not None]
         if dated := names_with_dates(paths):
