@@ -35,6 +35,17 @@ def test_the_end_of_a_run_has_a_note_only_where_the_model_is_no_better() -> None
     )
 
 
+def test_a_cross_validations_page_has_its_notes() -> None:
+    labels, names = ["a", "b"], ["c0", "c1"]
+    table = pd.DataFrame({"case": names, "patient": names, "label": labels, "predicted": "a", "p_a": "0.9"})
+    validation = {"epoch": 1, "cases": 2, "loss": 0.7, "accuracy": 0.5, "balanced_accuracy": 0.5, "auroc": None}
+    fold = FoldResult(0, "fold-0", table.assign(p_b="0.1", present_ct="1"), validation)
+
+    page = pool("cv", [fold], ["a", "b"], ["ct"], notes=["3 pairs & more."]).page
+
+    assert "Note: 3 pairs &amp; more." in page
+
+
 def test_a_cross_validations_headline_compares_over_all_folds() -> None:
     validation = {"epoch": 1, "cases": 4, "loss": 0.7, "accuracy": 0.75, "balanced_accuracy": 0.5, "auroc": None}
     folds = []

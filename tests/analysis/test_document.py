@@ -111,6 +111,25 @@ def test_the_headline_of_a_model_that_always_answers_the_commonest_class_says_th
     assert f"Always answering the commonest class, normal, {end}" in page.text
 
 
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"pairs": 3, "across_parts": 2}, "3 pairs of images of different patients are almost the same, 2 of them in "
+         "different parts of the split: the results may be too good"),
+        ({"pairs": 1, "across_parts": 0}, "1 pair of images of different patients is almost the same"),
+        (None, None), ("damaged", None), ({"pairs": "x"}, None),
+    ],
+)  # fmt: skip
+def test_near_duplicates_that_the_check_had_found_are_repeated(found: Any, words: str | None, run: Path) -> None:
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"near_duplicates": found}))
+
+    _, page = report_of(run)
+
+    assert ("vwmm check found that" in page.text) == (words is not None)
+    assert words is None or f"vwmm check found that {words}" in page.text
+
+
 def test_the_interval_of_several_cases_a_patient_is_said_to_be_a_bootstrap(tmp_path: Path, make_run: Maker) -> None:
     _, page = report_of(make_run(tmp_path / "run", cases_per_patient=3))
 

@@ -21,6 +21,10 @@ from tests.conftest import TINY, run_command
 from tests.data.making import write_csv
 from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
+from vwmm.config.schema import Data, Modality
+from vwmm.data.identity import content_hash
+from vwmm.data.manifest import read_cohort
+from vwmm.data.near_record import find_near_pairs
 from vwmm.data.phantom import make_cohort
 from vwmm.data.readers import read_image
 
@@ -32,6 +36,13 @@ Rows = list[dict[str, str]]
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a cohort of 60 cases of four hospitals."""
     return make_cohort(tmp_path_factory.mktemp("clean") / "demo", cases=NUM_CASES, sites=4, seed=11).parent
+
+
+@pytest.fixture(autouse=True)
+def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where near-duplicates are kept for training, unless `cache.dir` says otherwise."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
 
 
 @pytest.fixture
@@ -145,7 +156,17 @@ def test_each_of_many_copies_is_named_once(planted: Any, tmp_path: Path) -> None
         Pillow.fromarray(np.squeeze(grey).T).save(folder / "copy.png")
         rows[32]["mri"] = "copy.png"
 
-    result = check(planted(copy), tmp_path / "out", code=2)
+    table = planted(copy)
+    result = check(table, tmp_path / "out", f"cache.dir={tmp_path / 'kept'}", code=2)
+
+    cohort = read_cohort(Data(csv=str(table)), dict.fromkeys(("vw_mri", "mri", "ct"), Modality(dims=2, size=[8, 8])))
+    hashes = {
+        case.name: {name: content_hash(path) for name, path in case.images.items() if path is not None}
+        for case in cohort.cases
+    }
+    kept = find_near_pairs(tmp_path / "kept", cohort, hashes)
+    assert {pair.second[0] for pair in kept} >= {f"case_{n:04d}" for n in (*range(21, 29), 33)}
+    assert all("case_0002" not in (pair.first[0], pair.second[0]) or pair.likeness < 1 for pair in kept), "equal files"
 
     near = [(one["line"], one["modality"]) for one in of_kind(result, "near_duplicate")]
     assert near == [*((line, "vw_mri") for line in range(22, 30)), (34, "mri")]

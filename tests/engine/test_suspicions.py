@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.making import make_case, make_cohort
 from vwmm.config.loading import load_config
+from vwmm.data.near_record import NearPair, keep_near_pairs
 from vwmm.engine import suspicions
 from vwmm.engine.preparing import Images
 from vwmm.engine.suspicions import few_images, warn_of_suspicions
@@ -49,6 +50,24 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def images_of(hashes: dict[str, dict[str, str]], **more: Any) -> Images:
     """Images of these contents."""
     return cast(Images, SimpleNamespace(hashes=lambda cohort: hashes, **more))
+
+
+def test_training_repeats_the_near_duplicates_that_a_check_has_found(told: list[str], tmp_path: Path) -> None:
+    cases = [make_case(f"c{n:02}", "ab"[n % 2], line=n + 2, images={"ct": Path(f"{n}.nii")}) for n in range(40)]
+    cohort, hashes = make_cohort(cases), {case.name: {"ct": case.name} for case in cases}
+    near = [NearPair(("c00", "ct"), ("c02", "ct"), 0.9), NearPair(("c00", "ct"), ("c30", "ct"), 0.97)]
+    keep_near_pairs(tmp_path / "cache", cohort, near, hashes)
+    words = ["modalities.vw_mri=null", "modalities.mri=null", "model.norm=group", f"cache.dir={tmp_path / 'cache'}"]
+    assigned = {case.name: "val" if case.name >= "c20" else "train" for case in cases}
+
+    warn_of_suspicions(load_config([], words), cohort, assigned, images_of(hashes))
+
+    other = "line 2: ct of case c00, of another patient, as `vwmm check` found"
+    assert told == [
+        f"warning: cohort.csv line 32: ct of case c30 is alike by 0.97 to {other}, and one is in 'train', one in "
+        "'val': is it one person?",
+        f"warning: cohort.csv line 4: ct of case c02 is alike by 0.90 to {other}: is it one person?",
+    ]
 
 
 def test_training_warns_of_one_patient_in_two_spellings_and_notes_small_classes(told: list[str]) -> None:

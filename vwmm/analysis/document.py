@@ -50,7 +50,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "state": STATES.get(str(record.status.get("state")), "state unknown"),
         "is_done": record.status.get("state") == "done",
         "summary": summary(record),
-        "notes": record.notes,
+        "notes": [*record.notes, *near_duplicates_notes([record.environment])],
         "curves": _curves(record.history),
         "modality_curves": svg_of(figures.modality_curves(record.history)) if record.history.alone else None,
         "examples": [svg_of(figures.examples([example])) for example in examples],
@@ -97,6 +97,31 @@ def summary(record: RunRecord) -> str:
     )  # NaN
     accuracy = tables.percent(rows["accuracy"].iloc[-1])
     return f"In the best epoch so far ({epoch}) {accuracy}{count} were right; no interval without predictions."
+
+
+def near_duplicates_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `vwmm check` had found of the images of these runs, which share a cohort; nothing where it found nothing.
+
+    environments: environment.json of each.
+    """
+    found = [one["near_duplicates"] for one in environments if isinstance(one.get("near_duplicates"), Mapping)]
+    numbers = [[one.get(key) for one in found] for key in ("pairs", "across_parts")]
+    pairs, across = (max((one for one in values if isinstance(one, int)), default=0) for values in numbers)
+    if not pairs:
+        return []
+    images = (
+        "1 pair of images of different patients is"
+        if pairs == 1
+        else f"{pairs} pairs of images of different patients are"
+    )
+    whom = (
+        ""
+        if not across
+        else ", some of them in different folds"
+        if len(environments) > 1
+        else f", {across} of them in different parts of the split"
+    )
+    return [f"vwmm check found that {images} almost the same{whom}{': the results may be too good' if across else ''}."]
 
 
 def results_of(

@@ -50,8 +50,18 @@ class Pooled:
     """report.html."""
 
 
-def pool(name: str, folds: Sequence[FoldResult], classes: Sequence[str], modalities: Sequence[str]) -> Pooled:
-    """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice."""
+def pool(
+    name: str,
+    folds: Sequence[FoldResult],
+    classes: Sequence[str],
+    modalities: Sequence[str],
+    *,
+    notes: Sequence[str] = (),
+) -> Pooled:
+    """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice.
+
+    notes: what the page has to say besides.
+    """
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "a run writes these columns"
@@ -79,6 +89,7 @@ def pool(name: str, folds: Sequence[FoldResult], classes: Sequence[str], modalit
     }
     summary = {"folds": rows, "pooled": pooled, "mean": _over(rows, statistics.fmean), "std": _over(rows, _deviation)}
     page = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
+    page["notes"] = notes
     naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
     page["sentence"] = f"{page['sentence']} {naive}".rstrip()
     page |= results_of(predictions, classes, "each by the model that did not see its patient",

@@ -17,10 +17,11 @@ from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.headers import FILE_NAME, NAME_IN_CSV
 from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.near_duplicates import MANY
+from vwmm.data.near_record import NearPair
 from vwmm.data.plausible import mixed_formats, plausibility
 from vwmm.data.splits import split_cohort
 from vwmm.engine.acquisition import Acquisition, survey_acquisition
-from vwmm.engine.comparing import near_duplicates
+from vwmm.engine.comparing import keep_for_training, near_duplicates
 from vwmm.engine.surveying import survey_images
 
 MAX_PICTURED = 400
@@ -83,16 +84,24 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
             for doubt in facts.doubts
         ]
     findings += mixed_formats(cases, modalities, survey.facts)
-    copies, _ = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
-    findings += copies
-    findings += near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
+    copies, same = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
+    near, pairs = near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
+    findings += [*copies, *near]
+    not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cases, same)])
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
     findings += [*acquisition.findings, *alike_names(cases, assigned), *_privacy(cases, modalities, survey.facts)]
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
-        _remarks(cases, modalities, survey.facts, config.data.columns.site),
+        [*_remarks(cases, modalities, survey.facts, config.data.columns.site), *([not_kept] if not_kept else [])],
         cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights),
     )  # fmt: skip
+
+
+def _same_voxels(cases: Sequence[Case], pairs: Iterable[frozenset[Key]]) -> list[NearPair]:
+    """Images of the same voxels under two patients, whatever files they are in."""
+    patients = {case.name: case.patient for case in cases}
+    keys = [sorted(pair) for pair in pairs]
+    return [NearPair(one, other, 1.0) for one, other in sorted(keys) if patients[one[0]] != patients[other[0]]]
 
 
 def table_findings(problems: Iterable[str], cohort: Cohort) -> list[Finding]:

@@ -4,16 +4,19 @@ Images are compared within a modality, slices and volumes by themselves, and of 
 is found there may be more of the same, so both are then compared with many others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from vwmm.config.findings import Finding
 from vwmm.data.duplicates import Key
 from vwmm.data.facts import ImageFacts
-from vwmm.data.manifest import Case
+from vwmm.data.identity import content_hash
+from vwmm.data.manifest import Case, Cohort
 from vwmm.data.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
+from vwmm.data.near_record import NearPair, keep_near_pairs
 from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
@@ -56,8 +59,11 @@ def near_duplicates(
     files: Mapping[Key, str],
     *,
     num_workers: int,
-) -> list[Finding]:
-    """One finding for each image that is alike to an earlier one of another patient; files: each as the CSV has it."""
+) -> tuple[list[Finding], list[NearPair]]:
+    """One finding for each image that is alike to an earlier one of another patient, and all pairs of such images.
+
+    files: each as the CSV has it.
+    """
     groups = [
         group for name in modalities for dims in (2, 3) if (group := _group(cases, name, dims, facts)) is not None
     ]
@@ -70,7 +76,31 @@ def near_duplicates(
                 found[number] = np.zeros(len(jobs[number].numbers)) if isinstance(values, Died) else values
             for number, (group, job) in enumerate(work):
                 group.learn(job, found[number])
-    return [finding for group in groups for finding in _findings(group, files)]
+    findings = [finding for group in groups for finding in _findings(group, files)]
+    return findings, [pair for group in groups for pair in _pairs(group)]
+
+
+def keep_for_training(cache_dir: Path, cohort: Cohort, pairs: Iterable[NearPair]) -> str | None:
+    """Keeps the pairs where training finds them, but for equal files, which it finds itself; None, or why it cannot."""
+    paths = {case.name: case.images for case in cohort.cases}
+    kept, hashes = list[NearPair](), dict[str, dict[str, str]]()
+    try:
+        for pair in pairs:
+            found = []
+            for case, name in (pair.first, pair.second):
+                path = paths[case][name]
+                assert path is not None
+                own = hashes.setdefault(case, {})
+                found.append(own[name] if name in own else own.setdefault(name, content_hash(path)))
+            if found[0] != found[1]:
+                kept.append(pair)
+        keep_near_pairs(cache_dir, cohort, kept, hashes)
+    except OSError as error:
+        return (
+            f"Training will not repeat the near-duplicates: they could not be kept in cache.dir, {cache_dir} "
+            f"({error.strerror})."
+        )
+    return None
 
 
 def _group(cases: Sequence[Case], name: str, dims: int, facts: Mapping[Key, ImageFacts]) -> _Group | None:
@@ -80,6 +110,13 @@ def _group(cases: Sequence[Case], name: str, dims: int, facts: Mapping[Key, Imag
             firsts.setdefault(one.content, case)
     own = list(firsts.values())
     return _Group(name, own, np.stack([facts[case.name, name].miniature for case in own])) if len(own) > 1 else None
+
+
+def _pairs(group: _Group) -> list[NearPair]:
+    return [
+        NearPair((group.cases[one].name, group.modality), (group.cases[other].name, group.modality), value)
+        for (one, other), value in sorted(group.alike.items())
+    ]
 
 
 def _findings(group: _Group, files: Mapping[Key, str]) -> list[Finding]:

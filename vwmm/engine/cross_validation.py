@@ -152,9 +152,18 @@ def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     return table
 
 
+def _read_environment(run: RunFolder) -> dict[str, Any]:
+    try:
+        found = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def pool_folds(folds: Sequence[Fold]) -> str:
     """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
     from vwmm.analysis.baseline import no_better_note
+    from vwmm.analysis.document import near_duplicates_notes
     from vwmm.analysis.pooling import FoldResult, describe, pool
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
@@ -168,7 +177,8 @@ def pool_folds(folds: Sequence[Fold]) -> str:
         table = _read_predictions(fold.run, classes)
         results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"]))
     folder = folds[0].run.path.parent
-    pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities))
+    notes = near_duplicates_notes([_read_environment(fold.run) for fold in folds])
+    pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities), notes=notes)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time
         write_whole(folder / "predictions.csv", pooled.table.to_csv(index=False, lineterminator="\n"))

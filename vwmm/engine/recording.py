@@ -21,6 +21,7 @@ from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
+from vwmm.data.near_record import across_parts, find_near_pairs
 from vwmm.data.split_file import hash_hashes
 from vwmm.data.splits import split_hash, split_table
 from vwmm.data.uses import note_use
@@ -175,6 +176,8 @@ def _write_head(
 ) -> None:
     hashes = images.hashes(cohort)
     environment = environment | {"images_hash": hash_hashes(hashes), "earlier_starts": _earlier_starts(run)}
+    if near := find_near_pairs(Path(config.cache.dir), cohort, hashes):
+        environment["near_duplicates"] = {"pairs": len(near), "across_parts": len(across_parts(near, assigned))}
     run.write_status("running", **({"epoch": 0, "step": 0} | run.position()))
     with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
         note_use(images.store.folder, run.path)

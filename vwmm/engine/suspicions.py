@@ -1,12 +1,14 @@
 """What training says of its cohort before it begins, from what is known by then."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
 from vwmm.data.cohort_notes import cohort_notes
 from vwmm.data.duplicates import similar_in_words
 from vwmm.data.manifest import Cohort
+from vwmm.data.near_record import across_parts, describe, find_near_pairs
 from vwmm.data.quick_checks import content_leaks, telling_facts
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG
@@ -48,7 +50,10 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
             LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
-    for found in (similar_in_words(cohort), copies):
+    near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
+    apart = across_parts(near, assigned)
+    in_order = [describe(pair, cohort, assigned) for pair in (*apart, *(pair for pair in near if pair not in apart))]
+    for found in (similar_in_words(cohort), copies, in_order):
         _warn(found)
 
 
