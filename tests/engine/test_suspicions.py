@@ -52,6 +52,21 @@ def images_of(hashes: dict[str, dict[str, str]], **more: Any) -> Images:
     return cast(Images, SimpleNamespace(hashes=lambda cohort: hashes, **more))
 
 
+def test_training_warns_of_two_columns_with_the_same_files(told: list[str]) -> None:
+    images: dict[str, Path | None] = {"mri": Path("x.nii"), "ct": Path("x.nii")}
+    cases = [make_case(f"c{n:02}", "ab"[n % 2], line=n + 2, images=images) for n in range(40)]
+    words = ["modalities.vw_mri=null", "model.norm=group", "modalities.ct.window_hu=null"]
+    assigned = {case.name: "val" if case.name >= "c20" else "train" for case in cases}
+
+    hashes = {case.name: {"mri": case.name, "ct": case.name} for case in cases}
+    warn_of_suspicions(load_config([], words), make_cohort(cases), assigned, images_of(hashes))
+
+    (line,) = told
+    assert line.startswith(
+        "warning: cohort.csv: mri and ct are the same image in 40 of the 40 cases that have both (lines 2,"
+    )
+
+
 def test_training_repeats_the_near_duplicates_that_a_check_has_found(told: list[str], tmp_path: Path) -> None:
     cases = [make_case(f"c{n:02}", "ab"[n % 2], line=n + 2, images={"ct": Path(f"{n}.nii")}) for n in range(40)]
     cohort, hashes = make_cohort(cases), {case.name: {"ct": case.name} for case in cases}

@@ -57,6 +57,7 @@ KINDS = {
     "mixed_formats": Kind(
         "warning", "Pictures beside images that know the patient's sides", "convert all of them from their source"
     ),
+    "same_columns": Kind("warning", "The same image in two columns", "put each modality's own image there"),
     "confounded": Kind(
         "warning", "The label goes with how the images were made", "balance it, or report each group by itself"
     ),

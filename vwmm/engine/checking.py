@@ -19,6 +19,7 @@ from vwmm.data.manifest import Case, Cohort, survey_cohort
 from vwmm.data.near_duplicates import MANY
 from vwmm.data.near_record import NearPair
 from vwmm.data.plausible import mixed_formats, plausibility
+from vwmm.data.same_columns import same_columns
 from vwmm.data.splits import split_cohort
 from vwmm.engine.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.comparing import keep_for_training, near_duplicates
@@ -85,15 +86,19 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
         ]
     findings += mixed_formats(cases, modalities, survey.facts)
     copies, same = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
+    twice = same_columns(cases, config.modalities, {key: facts.content for key, facts in survey.facts.items()})
     near, pairs = near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
-    findings += [*copies, *near]
+    findings += [*copies, *near, *(Finding("same_columns", one.text, one.line) for one in twice if one.is_warning)]
     not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cases, same)])
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
     findings += [*acquisition.findings, *alike_names(cases, assigned), *_privacy(cases, modalities, survey.facts)]
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
         [*_remarks(cases, modalities, survey.facts, config.data.columns.site), *([not_kept] if not_kept else [])],
-        cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights),
+        [
+            *cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights),
+            *(one.text for one in twice if not one.is_warning),
+        ],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from vwmm.data.duplicates import similar_in_words
 from vwmm.data.manifest import Cohort
 from vwmm.data.near_record import across_parts, describe, find_near_pairs
 from vwmm.data.quick_checks import content_leaks, telling_facts
+from vwmm.data.same_columns import same_columns
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG
 
@@ -50,11 +51,18 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
             LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
+    _tell_of_same_columns(config, cohort, images)
     near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
     apart = across_parts(near, assigned)
     in_order = [describe(pair, cohort, assigned) for pair in (*apart, *(pair for pair in near if pair not in apart))]
     for found in (similar_in_words(cohort), copies, in_order):
         _warn(found)
+
+
+def _tell_of_same_columns(config: Config, cohort: Cohort, images: Images) -> None:
+    contents = {(case, name): content for case, own in images.hashes(cohort).items() for name, content in own.items()}
+    for one in same_columns(cohort.cases, config.modalities, contents):
+        LOG.info("%s: %s: %s", "warning" if one.is_warning else "note", cohort.csv_path.name, one.text)
 
 
 def _warn(found: Sequence[str]) -> None:
