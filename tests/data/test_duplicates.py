@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.data.making import make_case, make_cohort
-from vwmm.data.duplicates import alike_names, apart_problems
+from vwmm.data.duplicates import alike_names, alike_sites, apart_problems
 from vwmm.data.manifest import Case
 
 
@@ -64,3 +64,14 @@ def test_training_is_told_of_spellings_in_two_parts_in_the_same_words_for_each_f
             "split (train, val): write it one way, or, if these are two people, give one of them another name"
         ]
     assert apart_problems(make_cohort(cases), {"a": "train", "b": "train"}) == []
+
+
+def test_one_site_in_two_spellings_is_told_once_with_both_counts() -> None:
+    sites = ["Leeds", "leeds", "Lyon", "", "Leeds", "Lyon"]
+    cases = [replace(case, site=site) for case, site in zip(cases_of(*"abcdef"), sites, strict=True)]
+
+    (finding,) = alike_sites(cases)
+
+    assert (finding.kind, finding.line) == ("alike_sites", 3)
+    assert finding.found == "site 'leeds' (1 case) is written almost like 'Leeds' (2 cases, line 2)"
+    assert alike_sites(cases_of("a", "b")) == []

@@ -44,6 +44,7 @@ KINDS = {
         "write the name alike if it is one person; else give one of them another name",
     ),
     "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
+    "alike_sites": Kind("warning", "Sites with almost the same name", "write the name one way if it is one site"),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
     "inverted": Kind(

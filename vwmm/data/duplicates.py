@@ -75,6 +75,22 @@ def similar_in_words(cohort: Cohort) -> list[str]:
     ]
 
 
+def alike_sites(cases: Sequence[Case]) -> list[Finding]:
+    """Sites whose names a person would take for one: by site, in tables and in splits, they count as two."""
+    lines = defaultdict[str, list[int]](list)
+    for case in sorted(cases, key=lambda case: case.line):
+        if case.site:
+            lines[case.site].append(case.line)
+    firsts, findings = dict[str, str](), []
+    for site, own in lines.items():
+        first = firsts.setdefault(spelling_key(site), site)
+        if first != site:
+            own_count, count = (f"{n} case{'s' * (n > 1)}" for n in (len(own), len(lines[first])))
+            text = f"site {site!r} ({own_count}) is written almost like {first!r} ({count}, line {lines[first][0]})"
+            findings.append(Finding("alike_sites", text, own[0]))
+    return findings
+
+
 def _places_apart(first: Case, case: Case, assigned: Mapping[str, str]) -> str:
     """`parts (train, val)` or `folds (0, 1)` where the two are not in the same; else nothing."""
     part, other = (assigned.get(one.name) or one.split for one in (first, case))

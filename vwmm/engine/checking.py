@@ -12,7 +12,7 @@ from vwmm.config.findings import Finding, in_order
 from vwmm.config.schema import Config
 from vwmm.data.checks import recipe_problems
 from vwmm.data.cohort_notes import cohort_notes
-from vwmm.data.duplicates import Key, alike_names, same_contents, split_leaks
+from vwmm.data.duplicates import Key, alike_names, alike_sites, same_contents, split_leaks
 from vwmm.data.facts import ImageFacts, names_with_dates
 from vwmm.data.headers import FILE_NAME, NAME_IN_CSV
 from vwmm.data.manifest import Case, Cohort, survey_cohort
@@ -91,7 +91,12 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
     findings += [*copies, *near, *(Finding("same_columns", one.text, one.line) for one in twice if one.is_warning)]
     not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cases, same)])
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
-    findings += [*acquisition.findings, *alike_names(cases, assigned), *_privacy(cases, modalities, survey.facts)]
+    findings += [
+        *acquisition.findings,
+        *alike_names(cases, assigned),
+        *alike_sites(cases),
+        *_privacy(cases, modalities, survey.facts),
+    ]
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
         [*_remarks(cases, modalities, survey.facts, config.data.columns.site), *([not_kept] if not_kept else [])],

@@ -6,7 +6,7 @@ from pathlib import Path
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
 from vwmm.data.cohort_notes import cohort_notes
-from vwmm.data.duplicates import similar_in_words
+from vwmm.data.duplicates import alike_sites, similar_in_words
 from vwmm.data.manifest import Cohort
 from vwmm.data.near_record import across_parts, describe, find_near_pairs
 from vwmm.data.quick_checks import content_leaks, telling_facts
@@ -55,7 +55,8 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
     near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
     apart = across_parts(near, assigned)
     in_order = [describe(pair, cohort, assigned) for pair in (*apart, *(pair for pair in near if pair not in apart))]
-    for found in (similar_in_words(cohort), copies, in_order):
+    sites = [f"{cohort.csv_path.name} line {one.line}: {one.found}" for one in alike_sites(cohort.cases)]
+    for found in (similar_in_words(cohort), sites, copies, in_order):
         _warn(found)
 
 
