@@ -73,6 +73,7 @@ def evaluate(job: Job) -> None:
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
     import numpy as np
 
+    from vwmm.data.cohort_notes import table_notes
     from vwmm.data.quick_checks import same_images
     from vwmm.data.seen import cases_hash, image_problems, num_test_cases
     from vwmm.data.split_file import hash_of_split, read_split_file
@@ -94,6 +95,8 @@ def evaluate(job: Job) -> None:
     from vwmm.engine.validating import predict_cases
 
     start_log(is_speaker=is_speaker())
+    for note in table_notes(cohort):
+        LOG.info("note: %s", note)
     config = job.config
     runtime = start_runtime(config.train, shares_steps=False)
     images = prepare_images(runtime, cohort, config.modalities, config.cache)

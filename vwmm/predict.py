@@ -47,6 +47,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
     from vwmm.data.checks import check_images
+    from vwmm.data.cohort_notes import table_notes
     from vwmm.data.manifest import survey_cohort
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
 
@@ -70,6 +71,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     from vwmm.engine.validating import predict_cases
 
     start_log(is_speaker=is_speaker())
+    for note in table_notes(cohort):
+        LOG.info("note: %s", note)
     runtime = start_runtime(config.train, shares_steps=False)
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)

@@ -59,12 +59,15 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     """Transforms a share of the cohort's images; (number from 0, how many shares)."""
     cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
+    from vwmm.data.cohort_notes import table_notes
     from vwmm.engine.launching import listen
     from vwmm.engine.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
+    for note in table_notes(cohort):
+        LOG.info("note: %s", note)
     listen()
     runtime = start_runtime(config.train, shares_steps=False)
     STOP.defer()  # an image that is begun is finished

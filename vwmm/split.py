@@ -20,6 +20,7 @@ from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
+from vwmm.data.cohort_notes import table_notes
 from vwmm.data.duplicates import apart_problems
 from vwmm.data.manifest import SPLITS, Case, Cohort, read_cohort
 from vwmm.data.split_file import split_file_text
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> int:
         raise UserError(problems)
     places = [*(f"fold {number}" for number in sorted(set(folds.values()))), *places]
     print(describe(cohort, place_of, places))
+    for note in table_notes(cohort):
+        say(f"note: {note}")
     for warning in warnings_of(cohort, place_of, places, is_held_out=config.split.by_site == "hold_out"):
         say(f"warning: {warning}")
     if not folds:

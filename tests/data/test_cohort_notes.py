@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.making import make_case, make_cohort
 from vwmm.config.findings import Finding
-from vwmm.data.cohort_notes import carried_columns, cohort_notes, small_classes
+from vwmm.data.cohort_notes import carried_columns, cohort_notes, small_classes, table_notes
 from vwmm.data.manifest import Cohort
 
 
@@ -67,4 +67,5 @@ def test_notes_of_the_table_come_first_with_their_line() -> None:
         make_cohort([make_case("a", images={"ct": Path("x")})]), notes=(Finding("table_note", "words", 3),)
     )
 
+    assert table_notes(cohort) == ["cohort.csv line 3: words"]
     assert cohort_notes(cohort, {}, "site", weights=None) == ["cohort.csv line 3: words"]

@@ -527,6 +527,15 @@ def test_a_path_that_is_a_word_for_a_missing_value_is_a_missing_image_with_a_not
     ]
 
 
+def test_a_label_that_is_such_a_word_is_none_with_a_note_where_none_is_needed(root: Path) -> None:
+    data = written(root, [GOOD[0], "c1,p1,nan,1.png,", *GOOD[2:]])
+
+    cohort = read_cohort(data, TWO, need_labels=False, classes=("a", "b"))
+
+    assert cohort.cases[0].label is None
+    assert [note.found for note in cohort.notes] == ["column 'label': 1 cell (nan) is taken as empty"]
+
+
 def test_a_file_of_such_a_name_is_read(root: Path) -> None:
     (root / "NA").write_bytes(b"x")
 

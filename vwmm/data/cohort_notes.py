@@ -12,9 +12,13 @@ _SHOWN_COLUMNS, _SHOWN_CLASSES = 8, 5
 
 def cohort_notes(cohort: Cohort, assigned: Mapping[str, str], site_column: str, *, weights: object) -> list[str]:
     """All of it, in words. assigned: the part of each case, empty without a split; weights: `train.class_weights`."""
-    of_table = [f"{cohort.csv_path.name} line {note.line}: {note.found}" for note in cohort.notes]
     others = [small_classes(cohort, assigned, weights=weights), carried_columns(cohort, site_column)]
-    return [*of_table, *(note for note in others if note is not None)]
+    return [*table_notes(cohort), *(note for note in others if note is not None)]
+
+
+def table_notes(cohort: Cohort) -> list[str]:
+    """What of the table was passed over or taken as empty, in words."""
+    return [f"{cohort.csv_path.name} line {note.line}: {note.found}" for note in cohort.notes]
 
 
 def small_classes(cohort: Cohort, assigned: Mapping[str, str], *, weights: object) -> str | None:

@@ -141,7 +141,7 @@ class _Reader:
         for column, cells in self.taken_as_empty.items():
             words = ", ".join(dict.fromkeys(cells.values()))
             what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-            which = "" if column == self.data.columns.site else ": the image is missing"
+            which = "" if column in (self.data.columns.site, self.data.columns.label) else ": the image is missing"
             text = f"column {column!r}: {what} ({words}) {'is' if len(cells) == 1 else 'are'} taken as empty{which}"
             notes.append(Finding("table_note", text, min(cells)))
         return sorted(notes, key=lambda note: note.line or 0)
@@ -244,6 +244,8 @@ class _Reader:
             if self.need_labels:
                 what = f"case {name}: label is missing ({label}); fill it in, remove the row"
                 self.note(line, f"{what}, or, if it is a class, name it in data.labels")
+            else:
+                self.taken_as_empty.setdefault(self.data.columns.label, {})[line] = label
             return None
         if self.classes and label not in self.classes:
             near = nearest_class(label, self.classes)
