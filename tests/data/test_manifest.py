@@ -581,7 +581,8 @@ def test_paths_of_a_windows_drive_are_refused_once(root: Path) -> None:
     lines = [GOOD[0], "c1,p1,a,C:\\data\\1.png,2.png", "c2,p2,a,1.png,D:/2.png", "c3,p3,b,\\\\host\\1.png,", GOOD[4]]
 
     assert problems_of(root, lines) == [
-        f"cohort.csv line 2: C:\\data\\1.png is a path of Windows: write it relative to {root}, with / (in 3 cells)"
+        f"cohort.csv line 2: file not found: C:\\data\\1.png is a path of Windows: write it relative to {root}, with / "
+        "(in 3 cells)"
     ]
 
 

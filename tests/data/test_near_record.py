@@ -79,11 +79,11 @@ def test_the_record_has_no_name_of_a_case_a_patient_or_a_file(cache: Path) -> No
 def test_each_pair_is_told_with_lines_and_parts() -> None:
     parts = {"c0": "train", "c1": "train", "c2": "val", "c3": "train"}
 
-    assert describe(PAIR, COHORT, parts) == (
+    assert describe([PAIR], COHORT, parts) == [
         "cohort.csv line 4: ct of case c2 is alike by 0.97 to line 2: ct of case c0, of another patient, as "
         "`vwmm check` found, and one is in 'train', one in 'val': is it one person?"
-    )
-    same = describe(replace(PAIR, likeness=1.0), COHORT, dict.fromkeys(parts, "train"))
+    ]
+    (same,) = describe([replace(PAIR, likeness=1.0)], COHORT, dict.fromkeys(parts, "train"))
     assert same.startswith(
         "cohort.csv line 4: ct of case c2 has the voxels of line 2: ct of case c0, of another patient"
     )

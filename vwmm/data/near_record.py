@@ -75,15 +75,19 @@ def across_parts(pairs: Iterable[NearPair], assigned: Mapping[str, str]) -> list
     return [pair for pair in pairs if assigned[pair.first[0]] != assigned[pair.second[0]]]
 
 
-def describe(pair: NearPair, cohort: Cohort, assigned: Mapping[str, str]) -> str:
-    """A pair for a log."""
+def describe(pairs: Iterable[NearPair], cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+    """The pairs for a log."""
     lines = {case.name: case.line for case in cohort.cases}
+    return [_describe(pair, cohort.csv_path.name, lines, assigned) for pair in pairs]
+
+
+def _describe(pair: NearPair, table: str, lines: Mapping[str, int], assigned: Mapping[str, str]) -> str:
     (first, modality), (second, name) = pair.first, pair.second
     how = "has the voxels of" if pair.likeness >= 1 else f"is alike by {pair.likeness:.2f} to"
     parts = sorted({assigned[first], assigned[second]})
     apart = f", and one is in {parts[0]!r}, one in {parts[1]!r}" if len(parts) > 1 else ""
     other = f"line {lines[first]}: {modality} of case {first}, of another patient"
-    own = f"{cohort.csv_path.name} line {lines[second]}: {name} of case {second}"
+    own = f"{table} line {lines[second]}: {name} of case {second}"
     return f"{own} {how} {other}, as `vwmm check` found{apart}: is it one person?"
 
 

@@ -49,7 +49,7 @@ class WindowsPaths:
         if self.drives:
             line, cell = next(iter(self.drives))
             cells = _cells(len(self.drives))
-            yield line, f"{cell} is a path of Windows: write it relative to {root}, with / (in {cells})"
+            yield line, f"file not found: {cell} is a path of Windows: write it relative to {root}, with / (in {cells})"
 
 
 def _cells(count: int) -> str:

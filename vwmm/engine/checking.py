@@ -85,26 +85,39 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
             for doubt in facts.doubts
         ]
     findings += mixed_formats(cases, modalities, survey.facts)
-    copies, same = same_contents(cases, {key: facts.content for key, facts in survey.facts.items()}, files)
-    twice = same_columns(cases, config.modalities, {key: facts.content for key, facts in survey.facts.items()})
-    near, pairs = near_duplicates(cases, modalities, survey.facts, files, num_workers=num_workers)
-    findings += [*copies, *near, *(Finding("same_columns", one.text, one.line) for one in twice if one.is_warning)]
-    not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cases, same)])
+    compared = _compare(config, cohort, survey.facts, files, num_workers=num_workers)
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
-    findings += [
-        *acquisition.findings,
-        *alike_names(cases, assigned),
-        *alike_sites(cases),
-        *_privacy(cases, modalities, survey.facts),
-    ]
+    findings += [*compared.findings, *acquisition.findings, *alike_names(cases, assigned), *alike_sites(cases)]
+    findings += _privacy(cases, modalities, survey.facts)
+    notes = cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights)
+    remarks = _remarks(cases, modalities, survey.facts, config.data.columns.site)
     return Checked(
         cohort, modalities, assigned, survey.facts, acquisition, in_order(findings), pictured,
-        [*_remarks(cases, modalities, survey.facts, config.data.columns.site), *([not_kept] if not_kept else [])],
-        [
-            *cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights),
-            *(one.text for one in twice if not one.is_warning),
-        ],
+        [*remarks, *compared.remarks], [*notes, *compared.notes],
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What came of comparing the images with one another."""
+
+    findings: Sequence[Finding]
+    notes: Sequence[str]
+    remarks: Sequence[str]
+
+
+def _compare(
+    config: Config, cohort: Cohort, facts: Mapping[Key, ImageFacts], files: Mapping[Key, str], *, num_workers: int
+) -> _Compared:
+    """Equal images, almost equal ones, and columns that hold the same; keeps the pairs for training."""
+    contents = {key: one.content for key, one in facts.items()}
+    copies, same = same_contents(cohort.cases, contents, files)
+    columns = same_columns(cohort.cases, config.modalities, contents)
+    near, pairs = near_duplicates(cohort.cases, tuple(config.modalities), facts, files, num_workers=num_workers)
+    not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cohort.cases, same)])
+    suspicious = [Finding("same_columns", one.text, one.line) for one in columns if one.is_warning]
+    notes = [one.text for one in columns if not one.is_warning]
+    return _Compared([*copies, *near, *suspicious], notes, [] if not_kept is None else [not_kept])
 
 
 def _same_voxels(cases: Sequence[Case], pairs: Iterable[frozenset[Key]]) -> list[NearPair]:

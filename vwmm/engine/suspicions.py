@@ -53,10 +53,9 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
         LOG.info("warning: %s", warning)
     _tell_of_same_columns(config, cohort, images)
     near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
-    apart = across_parts(near, assigned)
-    in_order = [describe(pair, cohort, assigned) for pair in (*apart, *(pair for pair in near if pair not in apart))]
+    in_order = dict.fromkeys([*across_parts(near, assigned), *near])
     sites = [f"{cohort.csv_path.name} line {one.line}: {one.found}" for one in alike_sites(cohort.cases)]
-    for found in (similar_in_words(cohort), sites, copies, in_order):
+    for found in (similar_in_words(cohort), sites, copies, describe(in_order, cohort, assigned)):
         _warn(found)
 
 
