@@ -87,7 +87,8 @@ def test_numbers_that_are_measured_are_told_once(labels: list[str], tmp_path: Pa
 
 @pytest.mark.parametrize(
     "labels",
-    [list("0123456789") * 2, ["0", "0.5", "1", "2", "3"] * 2, ["1.5", "3"] * 3, ["2019", "2020", "2021"] * 2,
+    [list("0123456789") * 2, ["0", "0.5", "1", "2", "3"] * 2, ["1.5", "3"] * 3,
+     ["0.50", "1.50", "2.50"] * 2, ["2019", "2020", "2021"] * 2,
      ["T1a", "T1b", "T2", "T3", "T4", "TX"] * 2],
 )  # fmt: skip
 def test_grades_are_classes(labels: list[str], tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _multi_label(lines: Lines, column: str) -> str | None:
         return None
     count = sum(len(lines[label]) for label in found)
     first = min(found, key=lambda label: lines[label][0][1])
-    where = f"{_cut(first)!r} in line {lines[first][0][1]}; {count} such cells"
+    where = f"{_cut(first)!r} in line {lines[first][0][1]}; {'1 such cell' if count == 1 else f'{count} such cells'}"
     return (
         f"column {column!r} holds several labels in one cell ({where}): vwmm gives each case one class (no multi-label "
         "training); keep one label, make a column for each (data.columns.label=...), or name each combination in "
@@ -111,7 +111,7 @@ def _no_classes(lines: Lines, column: str) -> str | None:
     patients = {patient for cases in lines.values() for patient, _ in cases}
     is_spread = len(lines) > _FEW and 2 * len(lines) > len(patients)
     are_numbers = all(match is not None for match in matches)
-    num_decimals = sum(len(fraction) > 1 for fraction in fractions)
+    num_decimals = sum(len(fraction.rstrip("0")) > 1 for fraction in fractions)
     is_measured = len(lines) > _MANY or num_decimals >= _MANY_DECIMALS or len(fractions) >= _MANY_FRACTIONS
     if not (is_spread or (are_numbers and is_measured)):
         return None
