@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from vwmm.data.spelling import is_missing, spelling_key, without_blanks
+from vwmm.data.spelling import is_missing, name_key, spelling_key, without_blanks
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,12 @@ def test_one_value_in_two_spellings_has_one_key(one: str, other: str) -> None:
 )  # fmt: skip
 def test_other_values_have_other_keys(one: str, other: str) -> None:
     assert spelling_key(one) != spelling_key(other)
+
+
+def test_a_name_with_a_point_is_no_fraction() -> None:
+    assert name_key("1.10") != name_key("1.1")  # the tenth patient of site 1, and the first
+    assert name_key("7.0") == name_key("7,0") == name_key("007") == name_key("7")
+    assert name_key("P-7") == name_key("p 7")
 
 
 def test_what_cannot_be_seen_at_the_ends_of_a_cell_is_left_out() -> None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from vwmm.config.findings import Finding
 from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import spelling_key
+from vwmm.data.spelling import name_key
 
 Key = tuple[str, str]
 """(case's name, modality)."""
@@ -32,7 +32,7 @@ def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     firsts: dict[str, Case] = {}
     told, pairs = set[str](), []
     for case in sorted(cases, key=lambda case: case.line):
-        first = firsts.setdefault(spelling_key(case.patient), case)
+        first = firsts.setdefault(name_key(case.patient), case)
         if first.patient != case.patient and case.patient not in told:
             told.add(case.patient)
             pairs.append((first, case))
@@ -83,7 +83,7 @@ def alike_sites(cases: Sequence[Case]) -> list[Finding]:
             lines[case.site].append(case.line)
     firsts, findings = dict[str, str](), []
     for site, own in lines.items():
-        first = firsts.setdefault(spelling_key(site), site)
+        first = firsts.setdefault(name_key(site), site)
         if first != site:
             own_count, count = (f"{n} case{'s' * (n > 1)}" for n in (len(own), len(lines[first])))
             text = f"site {site!r} ({own_count}) is written almost like {first!r} ({count}, line {lines[first][0]})"

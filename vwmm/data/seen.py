@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import spelling_key
+from vwmm.data.spelling import name_key
 from vwmm.data.split_file import SplitRow
 
 Hashes = Mapping[str, Mapping[str, str]]
@@ -65,10 +65,10 @@ def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
 def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
     """Cases of patients that the run has seen, in whatever spelling (7, 007)."""
     seen = {str(row.patient or name): (name, row) for name, row in rows.items() if row.part in SEEN}
-    spelled = {spelling_key(patient): patient for patient in seen}
+    spelled = {name_key(patient): patient for patient in seen}
     problems = []
     for case in cohort.cases:
-        if (patient := case.patient if case.patient in seen else spelled.get(spelling_key(case.patient))) is not None:
+        if (patient := case.patient if case.patient in seen else spelled.get(name_key(case.patient))) is not None:
             name, row = seen[patient]
             almost = "" if patient == case.patient else f" is written almost like {patient}, who"
             problems.append(

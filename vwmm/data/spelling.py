@@ -49,6 +49,12 @@ def spelling_key(value: str) -> str:
     return re.sub(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", text)
 
 
+def name_key(name: str) -> str:
+    """As `spelling_key`, for names of patients and sites: 1.1 and 1.10 are two of them, 7 and 7.0 one."""
+    key = spelling_key(name)
+    return _plain(name) if "." in key and _number(key) is not None else key
+
+
 def _plain(value: str) -> str:
     """Composed alike, without capitals and what cannot be seen, each run of blanks as one and each dash as a hyphen."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
