@@ -20,6 +20,9 @@ from vwmm.data.near_record import NearPair, keep_near_pairs
 from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
+# Of equal voxels the likeness is 1; no other pair is rounded to it.
+_NEARLY = 0.9999
+
 
 @dataclass
 class _Group:
@@ -114,7 +117,9 @@ def _group(cases: Sequence[Case], name: str, dims: int, facts: Mapping[Key, Imag
 
 def _pairs(group: _Group) -> list[NearPair]:
     return [
-        NearPair((group.cases[one].name, group.modality), (group.cases[other].name, group.modality), value)
+        NearPair(
+            (group.cases[one].name, group.modality), (group.cases[other].name, group.modality), min(value, _NEARLY)
+        )
         for (one, other), value in sorted(group.alike.items())
     ]
 
