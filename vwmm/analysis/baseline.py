@@ -1,4 +1,4 @@
-"""What a model is compared with: to answer the commonest class whatever the images show."""
+"""What a model is compared with: always answering the commonest class, without looking at an image."""
 
 from collections.abc import Mapping, Sequence
 

@@ -60,7 +60,7 @@ def pool(
 ) -> Pooled:
     """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice.
 
-    notes: what the page has to say besides.
+    notes: further remarks for the page.
     """
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])

@@ -83,7 +83,7 @@ def _cut(label: str) -> str:
 
 
 def _multi_label(lines: Lines, column: str) -> str | None:
-    """Says that cells hold several labels each; a comma, plus or ampersand counts where each part is a label, too."""
+    """The message that cells hold several labels each; a comma, plus or ampersand counts where each part is a label."""
 
     def is_multiple(label: str) -> bool:
         if re.search(r"[^;|]\s*[;|]\s*[^;|\s]", label) or (_LIST.fullmatch(label) and re.search("[,;|]", label)):
@@ -105,7 +105,7 @@ def _multi_label(lines: Lines, column: str) -> str | None:
 
 
 def _no_classes(lines: Lines, column: str) -> str | None:
-    """Says that the labels are measurements, or names; None: they may be classes."""
+    """The message that the labels are measurements, or names; None: they may be classes."""
     matches = [_NUMBER.fullmatch(label) for label in lines]
     fractions = [match[1] for match in matches if match is not None and match[1] and match[1].strip("0")]
     patients = {patient for cases in lines.values() for patient, _ in cases}

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
 NOTHING = {"", "anonymous", "anonymized", "anonymised", "anon", "none", "unknown", "removed", "na", "pseudonym"}
-"""Values that say nothing."""
+"""Values that name nobody."""
 # Shorter pieces of a name are parts of other words; as words of their own they may be somebody's.
 _MIN_PIECE, _MIN_WORD = 4, 3
 _UMLAUTS = str.maketrans(

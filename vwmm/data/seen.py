@@ -63,7 +63,7 @@ def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
 
 
 def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
-    """Cases of patients that the run has seen, in whatever spelling (7, 007)."""
+    """Cases of patients that the run has seen, in any spelling (7, 007)."""
     seen = {str(row.patient or name): (name, row) for name, row in rows.items() if row.part in SEEN}
     spelled = {name_key(patient): patient for patient in seen}
     problems = []

@@ -40,7 +40,7 @@ def spelling_key(value: str) -> str:
     """Equal for values that a person reads as one: 7, 007 and 7.0; TRUE and True; Unicode's forms; kinds of blanks.
 
     Compatible characters are one (Unicode TR15, NFKC). A hyphen or underscore between letters or digits is a blank; one
-    between a letter and a digit is nothing. A number is its value, whatever its zeros.
+    between a letter and a digit is nothing. A number is its value, without needless zeros.
     """
     text = _plain(value)
     if (number := _number(text)) is not None:

@@ -121,7 +121,7 @@ def _compare(
 
 
 def _same_voxels(cases: Sequence[Case], pairs: Iterable[frozenset[Key]]) -> list[NearPair]:
-    """Images of the same voxels under two patients, whatever files they are in."""
+    """Images of the same voxels under two patients, in any format."""
     patients = {case.name: case.patient for case in cases}
     keys = [sorted(pair) for pair in pairs]
     return [NearPair(one, other, 1.0) for one, other in sorted(keys) if patients[one[0]] != patients[other[0]]]
