@@ -75,7 +75,7 @@ def train(config: Config) -> None:
         from vwmm.data.splits import cases_of
         from vwmm.engine.fit import Fit, Material
         from vwmm.engine.preparing import build_dataset, prepare_images
-        from vwmm.engine.suspicions import warn_of_suspicions
+        from vwmm.engine.suspicions import note_cohort, warn_of_suspicions
 
         images = prepare_images(runtime, cohort, config.modalities, config.cache)
         warn_of_suspicions(config, cohort, assigned, images)
@@ -91,6 +91,8 @@ def train(config: Config) -> None:
         from vwmm.engine.tracking import start_trackers
 
         with open_run(runtime, config, cohort, assigned, images) as (folder, state):
+            note_cohort(config, cohort, assigned)
+
             # 5. Train, or go on. After each epoch: validate, and keep the best and the last checkpoint.
             fit = Fit(runtime, config, material, folder)
             LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))

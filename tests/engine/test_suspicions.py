@@ -11,7 +11,7 @@ from vwmm.config.loading import load_config
 from vwmm.data.near_record import NearPair, keep_near_pairs
 from vwmm.engine import suspicions
 from vwmm.engine.preparing import Images
-from vwmm.engine.suspicions import few_images, warn_of_suspicions
+from vwmm.engine.suspicions import few_images, note_cohort, warn_of_suspicions
 
 SMALL = ["modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "model.backbone=densenet_thin"]
 
@@ -96,6 +96,7 @@ def test_training_warns_of_one_patient_in_two_spellings_and_notes_small_classes(
     config = load_config([], ["modalities.vw_mri=null", "modalities.mri=null", "model.norm=group"])
     assigned = {case.name: "val" if case.name > "c09" else "train" for case in cases}
 
+    note_cohort(config, cohort, assigned)
     warn_of_suspicions(config, cohort, assigned, images_of({case.name: {"ct": case.name} for case in cases}))
 
     assert told[0].startswith(

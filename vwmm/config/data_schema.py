@@ -37,7 +37,7 @@ class Data(Record):
     columns: Columns = Columns()
     """Names of the CSV's columns."""
     labels: Annotated[list[str], Field(min_length=2)] | None = None
-    """The classes in their order; null: those found, sorted (as numbers where all are)."""
+    """The classes in their order, `none` or `1.0` beside `1` as well if meant; null: those found, sorted (as numbers where all are)."""  # noqa: E501
     allow_outside_root: bool = False
     """Whether an image may lie outside `root`."""
 

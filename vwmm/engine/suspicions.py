@@ -37,6 +37,12 @@ def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> s
     )
 
 
+def note_cohort(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> None:
+    """Logs what is worth knowing of the cohort although nothing is wrong with it."""
+    for note in cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights):
+        LOG.info("note: %s", note)
+
+
 def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images) -> None:
     """Logs what is suspicious; raises UserError where the same file is in two parts of the split.
 
@@ -45,10 +51,8 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
     leaks, copies = content_leaks(cohort, assigned, images.hashes(cohort))
     if leaks:
         raise UserError(leaks)
-    notes = cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights)
-    for note in (*notes, few_images(config, cohort, assigned)):
-        if note is not None:
-            LOG.info("note: %s", note)
+    if (note := few_images(config, cohort, assigned)) is not None:
+        LOG.info("note: %s", note)
     for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
         LOG.info("warning: %s", warning)
     _tell_of_same_columns(config, cohort, images)
