@@ -32,11 +32,12 @@ def test_true_probabilities_lie_on_the_diagonal_and_exaggerated_ones_do_not() ->
     assert honest.of_what == "yes"
     assert [group.num_cases for group in honest.groups] == [400] * 10
     assert max(abs(group.predicted - group.observed) for group in honest.groups) < 0.06
-    inside = [group.interval.low <= group.predicted <= group.interval.high for group in honest.groups if group.interval]
+    spans = [group.limits.interval for group in honest.groups]
+    inside = [span[0] <= group.predicted <= span[1] for span, group in zip(spans, honest.groups, strict=True) if span]
     assert sum(inside) >= 8
     assert loud.groups[1].predicted < 0.02 < 0.1 < loud.groups[1].observed
-    assert honest.excess_interval is not None
-    assert honest.excess_interval.low < 0 < honest.excess_interval.high
+    assert honest.excess_limits.interval is not None
+    assert honest.excess_limits.interval.low < 0 < honest.excess_limits.interval.high
 
 
 def test_of_more_classes_the_predicted_one_is_judged() -> None:
@@ -88,3 +89,14 @@ def test_the_figure_says_its_values_in_words() -> None:
     assert "of 10 cases with a mean probability of 0.0" in svg
     assert "probability of yes" in text_of(svg)
     assert "Calibration (N = 100 cases)" in text_of(svg)
+
+
+@pytest.mark.parametrize("decimals", [1, 2])
+def test_a_group_has_ten_cases_or_more_where_many_have_one_probability(decimals: int) -> None:
+    found = drawn(95, sharpness=2)
+
+    groups = calibration_of(predictions_of(found.labels, found.probabilities.round(decimals)), ["no", "yes"]).groups
+
+    assert len(groups) > 1
+    assert sum(group.num_cases for group in groups) == 95
+    assert min(group.num_cases for group in groups) >= 10

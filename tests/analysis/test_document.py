@@ -130,11 +130,15 @@ def test_near_duplicates_that_the_check_had_found_are_repeated(found: Any, words
     assert words is None or f"vwmm check found that {words}" in page.text
 
 
-def test_the_interval_of_several_cases_a_patient_is_said_to_be_a_bootstrap(tmp_path: Path, make_run: Maker) -> None:
+def test_the_interval_of_several_cases_a_patient_has_an_effective_number_of_cases(
+    tmp_path: Path, make_run: Maker
+) -> None:
     _, page = report_of(make_run(tmp_path / "run", cases_per_patient=3))
 
     assert "On 60 validation cases of 20 patients" in page.text
-    assert "Wilson" not in page.text.split("By class")[0]
+    results = page.text.split("By class")[0]
+    assert "Wilson, effective number of cases" in results
+    assert "no interval: a few large losses decide it" in results
 
 
 def test_the_page_is_whole_and_needs_no_network(run: Path, make_examples: Maker) -> None:

@@ -1,131 +1,186 @@
-"""Intervals against published numbers, scikit-learn and simulation."""
+"""Intervals against scipy, published values, a plain loop and simulation; at length: benchmarks/coverage.py."""
 
-import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from scipy.stats import binomtest
 
-from vwmm.analysis.intervals import (
-    accuracy_interval,
-    auroc_of,
-    balanced_accuracy_of,
-    bootstrap_interval,
-    macro_auroc_of,
-    mean_of,
+from vwmm.analysis import bootstrap
+from vwmm.analysis.auroc_intervals import auroc_limits, macro_auroc_limits
+from vwmm.analysis.bootstrap import mean_limits
+from vwmm.analysis.intervals import Interval, Limits, balanced_accuracy_limits, excess_limits, share_limits
+from vwmm.analysis.metrics import class_ranks
+
+Limiter = Callable[[np.ndarray, np.ndarray, np.ndarray], Limits]
+LIMITERS: dict[str, Limiter] = {
+    "share": lambda labels, scores, patients: share_limits((scores > 0) == labels, patients),
+    "balanced accuracy": lambda labels, scores, patients: balanced_accuracy_limits(labels, scores > 0, patients),
+    "auroc": lambda labels, scores, patients: auroc_limits(labels == 1, scores, patients),
+    "mean": lambda labels, scores, patients: mean_limits((expit(scores) - labels) ** 2, patients),
+    "excess": lambda labels, scores, patients: excess_limits(expit(scores), labels == 1, patients),
+}
+
+
+def expit(values: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-values)))
+
+
+def binormal(num_negative: int, num_positive: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores; the area is 0.856, either class is right in 0.773."""
+    labels = np.repeat([0, 1], [num_negative, num_positive])
+    return labels, np.random.default_rng(seed).normal(size=len(labels)) + 0.75 * (2 * labels - 1)
+
+
+def interval_of(limits: Limits) -> Interval:
+    assert limits.interval is not None, limits.reason
+    return limits.interval
+
+
+@pytest.mark.parametrize(("right", "of"), [(57, 60), (60, 60), (0, 12), (1, 10), (500, 1000)])
+def test_one_case_a_patient_has_the_wilson_interval_of_scipy(right: int, of: int) -> None:
+    found = share_limits(np.arange(of) < right, np.arange(of))
+
+    assert interval_of(found) == pytest.approx(binomtest(right, of).proportion_ci(method="wilson"), abs=1e-7)
+    assert found.method == "Wilson"
+
+
+def test_balanced_accuracy_of_5_of_5_and_40_of_45() -> None:
+    labels = np.repeat([1, 0], [5, 45])
+    predicted = np.concatenate([np.ones(5), np.zeros(40), np.ones(5)]).astype(np.int64)
+
+    assert interval_of(balanced_accuracy_limits(labels, predicted, np.arange(50))) == pytest.approx(
+        (0.719, 0.976), abs=5e-4
+    )
+
+
+def test_a_perfect_auroc_of_10_and_10() -> None:
+    found = auroc_limits(np.arange(20) >= 10, np.arange(20.0), np.arange(20))
+
+    assert interval_of(found) == pytest.approx((0.800, 1.0), abs=5e-4)
+    assert found.method == "Newcombe 5"
+
+
+def test_an_auroc_and_its_complement_have_mirrored_intervals() -> None:
+    labels, scores = binormal(12, 20)
+    low, high = interval_of(auroc_limits(labels == 1, scores, np.arange(32)))
+
+    assert interval_of(auroc_limits(labels == 1, -scores, np.arange(32))) == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize("name", LIMITERS)
+def test_the_same_case_four_times_is_one_case(name: str) -> None:
+    labels, scores = binormal(20, 30)
+    once, patients = LIMITERS[name](labels, scores, np.arange(50)), np.arange(50)
+    again = LIMITERS[name](np.repeat(labels, 4), np.repeat(scores, 4), np.repeat(patients, 4))
+
+    assert interval_of(again) == pytest.approx(interval_of(once), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LIMITERS)
+def test_a_second_case_of_one_patient_changes_little(name: str) -> None:
+    labels, scores = binormal(20, 40)
+    once = interval_of(LIMITERS[name](labels, scores, np.arange(60)))
+    more = [np.append(values, values[-1]) for values in (labels, scores, np.arange(60))]
+
+    assert interval_of(LIMITERS[name](*more)) == pytest.approx(once, abs=0.012)
+
+
+@pytest.mark.parametrize("name", LIMITERS)
+def test_names_and_order_of_patients_change_nothing(name: str) -> None:
+    labels, scores = binormal(20, 30)
+    patients, order = np.arange(50) // 2, np.random.default_rng(1).permutation(50)
+    if name in ("mean", "excess", "share"):  # the bootstrap draws patients in the order of their names
+        order = np.arange(50)
+    names = np.array([f"p{n:03}" for n in patients])
+
+    found = LIMITERS[name](labels[order], scores[order], names[order])
+
+    assert interval_of(found) == pytest.approx(interval_of(LIMITERS[name](labels, scores, patients)), abs=1e-9)
+
+
+def test_all_right_counts_patients_by_their_cases() -> None:
+    equal = share_limits(np.ones(40, dtype=bool), np.repeat(np.arange(20), 2))
+    one_large = share_limits(np.ones(40, dtype=bool), np.minimum(np.arange(40), 20))
+
+    assert interval_of(equal) == pytest.approx(binomtest(20, 20).proportion_ci(method="wilson"), abs=1e-7)
+    assert (one_large.interval, one_large.reason) == (None, "fewer than 10 patients, counted by their cases")
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (share_limits(np.zeros(0, dtype=bool), np.zeros(0)), "no case"),
+        (share_limits(np.arange(9) > 2, np.arange(9)), "fewer than 10 patients"),
+        (share_limits(np.arange(90) > 20, np.arange(90) % 9), "fewer than 10 patients"),
+        (auroc_limits(np.arange(40) < 4, np.arange(40.0), np.arange(40)), "fewer than 5 patients of a class"),
+        (
+            balanced_accuracy_limits(np.arange(40) // 36, np.zeros(40), np.arange(40)),
+            "fewer than 5 patients of a class",
+        ),
+        (mean_limits(np.linspace(0, 1, 19), np.arange(19)), "fewer than 20 patients"),
+        (mean_limits(np.full(30, 0.25), np.arange(30)), "all cases have the same value"),
+        (excess_limits(np.linspace(0, 1, 19), np.arange(19) > 9, np.arange(19)), "fewer than 20 patients"),
+    ],
 )
-from vwmm.analysis.metrics import macro_auroc
+def test_where_an_interval_would_not_hold_there_is_a_reason_instead(limits: Limits, reason: str) -> None:
+    assert (limits.interval, limits.reason, limits.method) == (None, reason, "")
 
 
-def drawn_cases(generator: np.random.Generator, num_resamples: int, num_cases: int) -> np.ndarray:
-    """(R, N) float64: how often each case was drawn."""
-    return generator.multinomial(num_cases, np.full(num_cases, 1 / num_cases), size=num_resamples).astype(np.float64)
+def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+    values = np.random.default_rng(1).beta(0.4, 2, size=60)
+    patients = np.minimum(np.arange(60), 56)  # the last one has 4 cases
+    sizes, sums = np.bincount(patients), np.bincount(patients, weights=values)
+
+    ratios = []
+    for drawn in bootstrap._whole(57, bootstrap.NUM_RESAMPLES, 0).astype(int):
+        chosen = np.repeat(np.arange(57), drawn)
+        mean = sums[chosen].sum() / sizes[chosen].sum()
+        error = np.sqrt(((sums[chosen] - mean * sizes[chosen]) ** 2).sum()) / sizes[chosen].sum()
+        ratios.append((mean - values.mean()) / error)
+    error = np.sqrt(((sums - values.mean() * sizes) ** 2).sum()) / 60
+    low, high = values.mean() - np.quantile(ratios, [0.975, 0.025]) * error
+
+    assert interval_of(mean_limits(values, patients)) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_one_case_per_patient_has_the_wilson_interval() -> None:
-    correct = np.arange(60) < 57
+def test_the_bootstrap_is_repeatable_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, patients = np.random.default_rng(0).beta(1, 3, size=60), np.arange(60) // 2
 
-    interval = accuracy_interval(correct, np.arange(60))
+    whole = mean_limits(values, patients)
+    monkeypatch.setattr("vwmm.analysis.bootstrap.CHUNK_NUMBERS", 30 * 7)
+    in_chunks = mean_limits(values, patients)
 
-    # Worked out from Wilson's formula with z = 1.959964: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n).
-    z, n, p = 1.959964, 60, 0.95
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    assert interval == pytest.approx((centre - half, centre + half), abs=1e-6)
-    assert interval == pytest.approx((0.863, 0.983), abs=5e-4)
+    assert interval_of(whole) == pytest.approx(interval_of(in_chunks), abs=1e-12)
+    assert whole != mean_limits(values, patients, seed=1)
 
 
-def test_repeated_cases_of_a_patient_widen_the_interval_instead_of_narrowing_it() -> None:
-    correct = np.random.default_rng(0).random(40) < 0.7
-    patients = np.arange(40)
+def test_the_mean_area_of_two_classes_is_that_of_the_second_one() -> None:
+    labels, scores = binormal(12, 20)
+    ranks = class_ranks(np.stack([1 - expit(scores), expit(scores)], axis=1))
 
-    once = accuracy_interval(correct, patients)
-    four_times = accuracy_interval(np.repeat(correct, 4), np.repeat(patients, 4))
-    as_if_independent = accuracy_interval(np.repeat(correct, 4), np.arange(160))
+    found = macro_auroc_limits(labels, ranks, np.arange(32))
 
-    assert once is not None
-    assert four_times is not None
-    assert as_if_independent is not None
-    assert np.diff(four_times) == pytest.approx(np.diff(once), rel=0.15)
-    assert np.diff(as_if_independent) < 0.6 * np.diff(four_times)
+    assert interval_of(found) == pytest.approx(interval_of(auroc_limits(labels == 1, scores, np.arange(32))))
 
 
-def test_all_right_still_has_a_width() -> None:
-    interval = accuracy_interval(np.ones(20, dtype=bool), np.repeat(np.arange(10), 2))
+def test_the_mean_area_of_three_classes_is_surer_than_one_of_them() -> None:
+    labels = np.arange(90) % 3
+    logits = np.random.default_rng(0).normal(size=(90, 3)) + np.eye(3)[labels]
+    ranks = class_ranks(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    single = [np.ptp(interval_of(auroc_limits(labels == k, ranks[:, k], np.arange(90)))) for k in range(3)]
 
-    assert interval == pytest.approx(accuracy_interval(np.ones(10, dtype=bool), np.arange(10)))
-    assert interval is not None
-    assert interval.low == pytest.approx(0.722, abs=1e-3)
-    assert interval.high == 1.0
+    width = np.ptp(interval_of(macro_auroc_limits(labels, ranks, np.arange(90))))
 
-
-def test_no_cases_have_no_interval() -> None:
-    assert accuracy_interval(np.zeros(0, dtype=bool), np.zeros(0)) is None
-    assert bootstrap_interval(mean_of(np.zeros(0)), np.zeros(0)) is None
+    assert np.sqrt(1 / 3) * np.mean(single) < width < np.mean(single)  # the areas go together, though not wholly
 
 
-def test_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
-    values = np.random.default_rng(1).normal(size=200)
+@pytest.mark.parametrize(("name", "true"), [("balanced accuracy", 0.7734), ("auroc", 0.8556), ("share", 0.7734)])
+def test_intervals_of_5_and_45_cases_cover_95_of_100_times(name: str, true: float) -> None:
+    covered = 0
+    for seed in range(400):
+        labels, scores = binormal(45, 5, seed=seed)
+        low, high = interval_of(LIMITERS[name](labels, scores, np.arange(50)))
+        covered += low <= true <= high
 
-    interval = bootstrap_interval(mean_of(values), np.arange(200), num_resamples=4000)
-
-    expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / np.sqrt(200)
-    assert interval == pytest.approx(expected, abs=0.012)
-
-
-def test_ranked_auroc_agrees_with_sklearn_with_ties_and_weights() -> None:
-    generator = np.random.default_rng(0)
-    is_positive = generator.random(80) < 0.4
-    scores = np.round(generator.random(80) + 0.3 * is_positive, 1)  # many ties
-    weights = drawn_cases(generator, 20, 80)
-
-    areas = auroc_of(is_positive, scores)(weights)
-
-    expected = [roc_auc_score(is_positive, scores, sample_weight=row) for row in weights]
-    assert areas == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("num_classes", [2, 4])
-def test_statistics_of_the_cohort_itself_are_the_metrics(num_classes: int) -> None:
-    generator = np.random.default_rng(0)
-    labels = np.arange(60) % num_classes
-    probabilities = generator.dirichlet(np.ones(num_classes), size=60)
-    predicted = probabilities.argmax(axis=1)
-    once = np.ones((1, 60))
-
-    assert macro_auroc_of(labels, probabilities)(once)[0] == pytest.approx(macro_auroc(labels, probabilities))
-    assert balanced_accuracy_of(labels, predicted)(once)[0] == pytest.approx(balanced_accuracy_score(labels, predicted))
-
-
-def test_an_interval_is_undefined_where_a_class_is_too_rare_or_nothing_varies() -> None:
-    labels = np.array([0] * 30 + [1])
-    scores = np.random.default_rng(0).random(31)
-
-    assert bootstrap_interval(auroc_of(labels == 1, scores), np.arange(31)) is None
-    assert bootstrap_interval(balanced_accuracy_of(labels, labels), np.arange(31)) is None
-    assert bootstrap_interval(auroc_of(np.arange(40) >= 20, np.arange(40.0)), np.arange(40)) is None
-    assert bootstrap_interval(mean_of(np.arange(5.0)), np.zeros(5)) is None
-
-
-def test_the_interval_is_repeatable_whatever_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    statistic = mean_of(np.random.default_rng(0).normal(size=30))
-    patients = np.arange(30) // 2
-
-    whole = bootstrap_interval(statistic, patients)
-    monkeypatch.setattr("vwmm.analysis.intervals.CHUNK_NUMBERS", 30 * 7)
-    in_chunks = bootstrap_interval(statistic, patients)
-
-    assert whole == pytest.approx(in_chunks, abs=1e-12)
-    assert whole != bootstrap_interval(statistic, patients, seed=1)
-
-
-def test_the_intervals_of_120_cases_take_less_than_3_s() -> None:
-    generator = np.random.default_rng(0)
-    labels = np.arange(120) % 3
-    probabilities = generator.dirichlet(np.ones(3), size=120)
-
-    start = time.process_time()
-    assert bootstrap_interval(macro_auroc_of(labels, probabilities), np.arange(120)) is not None
-    assert bootstrap_interval(balanced_accuracy_of(labels, probabilities.argmax(axis=1)), np.arange(120)) is not None
-
-    assert time.process_time() - start < 3
+    assert 0.92 < covered / 400 < 0.99  # the percentile bootstrap of balanced accuracy: 0.76

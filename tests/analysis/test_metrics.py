@@ -1,13 +1,17 @@
 """Metrics against scikit-learn and numbers worked out by hand."""
 
+import io
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vwmm.analysis.metrics import classification_metrics, confusion_matrix, macro_auroc, mean_loss, roc_curves
 from vwmm.analysis.predictions import Predictions
+from vwmm.analysis.records import read_predictions
+from vwmm.analysis.results import overall
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -129,3 +133,25 @@ def test_a_modality_alone_is_measured_on_the_cases_that_have_it() -> None:
         ("ct", 2, 1.0), ("mri", 2, 0.5),
     ]  # fmt: skip
     assert predictions.metrics()["cases"] == 3
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_numbers_of_saturated_predictions_are_the_same_from_logits_and_from_the_table(num_classes: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % num_classes
+    logits = (30 * generator.normal(size=(60, num_classes)) + 45 * np.eye(num_classes)[labels]).astype(np.float32)
+    names, classes = [str(n) for n in range(60)], [f"class{k}" for k in range(num_classes)]
+    predictions = Predictions(names, names, labels, logits, np.ones((60, 1), dtype=bool), classes, ["ct"])
+    table = pd.read_csv(io.StringIO(predictions.to_csv()), dtype=str, keep_default_na=False)
+
+    read = read_predictions(table, classes, ["ct"], [])
+
+    assert read is not None
+    assert (read.probabilities == 1.0).sum() > 10
+    others = np.stack([np.delete(logits, k, axis=1).astype(np.float64) for k in range(num_classes)], axis=1)
+    by_logit = logits - np.log(np.exp(others - others.max(axis=2, keepdims=True)).sum(axis=2)) - others.max(axis=2)
+    judged = [1] if num_classes == 2 else range(num_classes)
+    expected = np.mean([roc_auc_score(labels == k, by_logit[:, k]) for k in judged])
+    assert overall(read)["auroc"].value == pytest.approx(expected, abs=1e-12)
+    for name in ("loss", "accuracy", "balanced_accuracy", "auroc"):
+        assert overall(read)[name].value == pytest.approx(predictions.metrics()[name], abs=1e-12), name

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from vwmm.analysis.intervals import Interval, accuracy_interval, bootstrap_interval, mean_of
+from vwmm.analysis.intervals import Interval, Limits, excess_limits, share_limits
 from vwmm.analysis.records import RecordedPredictions
 from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 
@@ -27,7 +27,7 @@ class Group:
     """Mean probability."""
     observed: float
     """Share of the cases for which it came true."""
-    interval: Interval | None
+    limits: Limits
     """Of `observed`, 95 %, over patients."""
     num_cases: int
 
@@ -42,7 +42,7 @@ class Calibration:
     """By rising probability, about equally many cases in each; empty with fewer than two groups' cases."""
     excess: float
     """Mean probability less the share that came true; above 0: the probabilities are too high."""
-    excess_interval: Interval | None
+    excess_limits: Limits
     """95 %, over patients."""
     num_cases: int
 
@@ -58,7 +58,7 @@ def calibration_of(predictions: RecordedPredictions, classes: Sequence[str]) -> 
         of_what=of_what,
         groups=_groups(scores, hits, predictions.patients),
         excess=float(np.mean(scores - hits)),
-        excess_interval=bootstrap_interval(mean_of(scores - hits), predictions.patients),
+        excess_limits=excess_limits(scores, hits, predictions.patients),
         num_cases=len(scores),
     )
 
@@ -84,7 +84,7 @@ def calibration_plot(calibration: Calibration) -> Figure:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
     if groups:
         x, y = [group.predicted for group in groups], [group.observed for group in groups]
-        spans = [group.interval or Interval(group.observed, group.observed) for group in groups]
+        spans = [group.limits.interval or Interval(group.observed, group.observed) for group in groups]
         axes.vlines(x, [span.low for span in spans], [span.high for span in spans], color=PALETTE[0], linewidth=1.4)
         axes.plot(x, y, color=PALETTE[0], linewidth=1.8, marker="o", markersize=5)
     else:
@@ -100,20 +100,34 @@ def calibration_plot(calibration: Calibration) -> Figure:
 
 def _groups(scores: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> tuple[Group, ...]:
     """Cases with one probability stay together, so that the order of the cases changes nothing."""
-    number = min(MAX_GROUPS, len(scores) // MIN_CASES)
-    if number < 2:
+    if len(scores) < 2 * MIN_CASES:
         return ()
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, number + 1)[1:-1]))
-    group_of = np.searchsorted(edges, scores, side="left")
-    groups = []
+    group_of, groups = group_numbers(scores), list[Group]()
     for one in np.unique(group_of):
         inside = group_of == one
         groups.append(
             Group(
                 predicted=float(scores[inside].mean()),
                 observed=float(hits[inside].mean()),
-                interval=accuracy_interval(hits[inside], patients[inside]),
+                limits=share_limits(hits[inside], patients[inside]),
                 num_cases=int(inside.sum()),
             )
         )
     return tuple(groups)
+
+
+def group_numbers(scores: np.ndarray) -> np.ndarray:
+    """The group of each case, (N,) int64: by rising probability, `MIN_CASES` or more in each.
+
+    A group ends with the first probability by which the next tenth (or so) of the cases is reached.
+    """
+    number = min(MAX_GROUPS, len(scores) // MIN_CASES)
+    value_of, counts = np.unique(scores, return_inverse=True, return_counts=True)[1:]
+    group_of_value, group, inside, until, parts_done = np.zeros(len(counts), dtype=np.int64), 0, 0, 0, 0
+    for value, count in enumerate(counts.tolist()):
+        group_of_value[value], inside, until = group, inside + count, until + count
+        if inside >= MIN_CASES and until * number >= (parts_done + 1) * len(scores):
+            group, inside, parts_done = group + 1, 0, until * number // len(scores)
+    if 0 < inside < MIN_CASES:  # what is left over joins the last group
+        group_of_value[group_of_value == group] = group - 1
+    return np.asarray(group_of_value[value_of])

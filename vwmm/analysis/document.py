@@ -131,7 +131,7 @@ def results_of(
     known: dict[str, Any] = {"of_what": of_what, "has_many_classes": len(classes) > 8}
     if predictions is None or not len(predictions.labels):
         return known | dict.fromkeys(("results", "class_rows", "presence_rows", "confusion", "roc", "counts"))
-    intervals = tables.class_auroc_intervals(predictions, len(classes))
+    intervals = tables.class_auroc_intervals(predictions, classes)
     curves = figures.roc(predictions.labels, predictions.probabilities, classes, intervals=intervals, folds=folds)
     return known | {
         "counts": (
@@ -139,7 +139,7 @@ def results_of(
             tables.counted(len(np.unique(predictions.patients)), "patient"),
         ),
         "results": tables.result_rows(predictions, classes),
-        "class_rows": tables.class_rows(predictions, classes, intervals),
+        "class_rows": tables.class_rows(predictions, classes),
         "presence_rows": tables.presence_rows(predictions),
         "confusion": svg_of(figures.confusion(tables.matrix_of(predictions, classes), classes)),
         "roc": svg_of(curves),
@@ -178,7 +178,7 @@ def pictures_of(record: RunRecord) -> dict[str, figures.Figure]:
         matrix = tables.matrix_of(record.predictions, record.classes)
         shown["confusion_matrix"] = figures.confusion(matrix, record.classes)
         known = record.predictions
-        intervals = tables.class_auroc_intervals(known, len(record.classes))
+        intervals = tables.class_auroc_intervals(known, record.classes)
         shown["roc"] = figures.roc(known.labels, known.probabilities, record.classes, intervals=intervals)
     return shown
 

@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis import tables
+from vwmm.analysis import results, tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.calibration import Calibration, brier_scores, calibration_of, calibration_plot
+from vwmm.analysis.calibration import Calibration, calibration_of, calibration_plot
 from vwmm.analysis.document import results_of, svg_of, templates
-from vwmm.analysis.intervals import (
-    Interval,
-    auroc_of,
-    balanced_accuracy_of,
-    bootstrap_interval,
-    macro_auroc_of,
-    mean_of,
-)
-from vwmm.analysis.metrics import classification_metrics, mean_loss, roc_curves
-from vwmm.analysis.records import RecordedPredictions, log_losses, read_predictions
+from vwmm.analysis.intervals import Interval, Limits
+from vwmm.analysis.records import RecordedPredictions, read_predictions
+from vwmm.analysis.results import Number
 
-Number = dict[str, Any]
-"""`value`, `n` and `interval`, [low, high]; null where one does not exist."""
+JsonNumber = dict[str, Any]
+"""`value`, `n` and `interval`, [low, high], null where one does not exist; `no_interval`: why a value has none."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +46,11 @@ def evaluate_table(
         "cases": len(table),
         "patients": len(np.unique(predictions.patients)),
         "classes": list(classes),
-        "metrics": overall(predictions, len(classes)),
+        "metrics": _json_of(results.overall(predictions)),
         "by_class": by_class(predictions, classes),
         "confusion": tables.matrix_of(predictions, classes).tolist(),
         "calibration": _calibration(calibration),
-        "by_site": by_site(predictions, np.array(sites), len(classes)) if sites else [],
+        "by_site": by_site(predictions, np.array(sites)) if sites else [],
     }
     page = {"summary": summary, "sentence": sentence(summary), "shown": _shown}
     page["calibration"] = svg_of(calibration_plot(calibration))
@@ -65,62 +58,25 @@ def evaluate_table(
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 
 
-def overall(predictions: RecordedPredictions, num_classes: int) -> dict[str, Number]:
-    """Accuracy, balanced accuracy, AUROC, loss and Brier score over all cases."""
-    labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
-    values, losses = classification_metrics(labels, probabilities), log_losses(predictions)
-    distances = brier_scores(predictions)
-    n = len(labels)
-    has_area = values["auroc"] is not None
-    return {
-        "accuracy": _share(predictions.predicted == labels, patients),
-        "balanced_accuracy": _number(
-            values["balanced_accuracy"],
-            n,
-            bootstrap_interval(balanced_accuracy_of(labels, predictions.predicted), patients),
-        ),
-        "auroc": _number(
-            values["auroc"],
-            n,
-            bootstrap_interval(macro_auroc_of(labels, probabilities), patients) if has_area else None,
-        ),
-        "loss": _number(mean_loss(losses), n, bootstrap_interval(mean_of(losses), patients)),
-        "brier": _number(mean_loss(distances), n, bootstrap_interval(mean_of(distances), patients)),
-    }
-
-
 def _calibration(found: Calibration) -> dict[str, Any]:
     groups = [
-        {"probability": group.predicted, "came_true": _number(group.observed, group.num_cases, group.interval)}
+        {"probability": group.predicted, "came_true": _json(Number(group.observed, group.num_cases, group.limits))}
         for group in found.groups
     ]
-    excess = _number(found.excess, found.num_cases, found.excess_interval)
+    excess = _json(Number(found.excess, found.num_cases, found.excess_limits))
     return {"of": found.of_what, "excess": excess, "groups": groups}
 
 
 def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Sensitivity, specificity and one-vs-rest AUROC of each class; a class that does not occur has null."""
-    labels, predicted, patients = predictions.labels, predictions.predicted, predictions.patients
-    areas = {curve.label: curve.auroc for curve in roc_curves(labels, predictions.probabilities)}
-    rows = []
-    for number, name in enumerate(classes):
-        of_class, called = labels == number, predicted == number
-        scores = predictions.probabilities[:, number]
-        interval = bootstrap_interval(auroc_of(of_class, scores), patients) if number in areas else None
-        rows.append(
-            {
-                "class": name,
-                "cases": int(of_class.sum()),
-                "sensitivity": _share(called[of_class], patients[of_class]),
-                "specificity": _share(~called[~of_class], patients[~of_class]),
-                "precision": _share(of_class[called], patients[called]),
-                "auroc": _number(areas.get(number), len(labels), interval),
-            }
-        )
-    return rows
+    """Sensitivity, specificity, precision and AUROC of each class; a class that does not occur has null."""
+    numbers = ("sensitivity", "specificity", "precision", "auroc")
+    return [
+        {"class": row.name, "cases": row.cases} | _json_of({name: getattr(row, name) for name in numbers})
+        for row in results.by_class(predictions, classes)
+    ]
 
 
-def by_site(predictions: RecordedPredictions, sites: np.ndarray, num_classes: int) -> list[dict[str, Any]]:
+def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
     """The overall metrics of each site by itself; sites: (N,) str."""
     rows = []
     for name in sorted(set(sites.tolist())):
@@ -132,7 +88,7 @@ def by_site(predictions: RecordedPredictions, sites: np.ndarray, num_classes: in
             predictions.present[inside],
         )
         patients = len(np.unique(part.patients))
-        rows.append({"site": name, "cases": int(inside.sum()), "patients": patients, **overall(part, num_classes)})
+        rows.append({"site": name, "cases": int(inside.sum()), "patients": patients, **_json_of(results.overall(part))})
     return rows
 
 
@@ -157,25 +113,33 @@ def describe(summary: Mapping[str, Any]) -> str:
     rows = [("all", summary["cases"], summary["metrics"])]
     rows += [(row["site"], row["cases"], row) for row in summary["by_site"]]
     for name, cases, metrics in rows:
-        cells = [_shown(metrics[key], is_share=key != "auroc") for key in ("accuracy", "balanced_accuracy", "auroc")]
-        texts = [f"{value} ({span})" if span != tables.NONE else value for value, span in cells]
+        keys = ("accuracy", "balanced_accuracy", "auroc")
+        cells = [(*_shown(metrics[key], is_share=key != "auroc"), metrics[key]["interval"]) for key in keys]
+        texts = [value if interval is None else f"{value} ({span})" for value, span, interval in cells]
         lines.append(f"{name:22.22}{cases:7}{texts[0]:>28}{texts[1]:>28}{texts[2]:>24}".rstrip())
     return "\n".join(lines)
 
 
-def _share(hits: np.ndarray, patients: np.ndarray) -> Number:
-    found = tables.share(hits, patients)
-    value = found.num_right / found.num_cases if found.num_cases else None
-    return {**_number(value, found.num_cases, found.interval), "right": found.num_right}
+def _json_of(numbers: Mapping[str, Number]) -> dict[str, JsonNumber]:
+    return {name: _json(number) for name, number in numbers.items()}
 
 
-def _number(value: float | None, n: int, interval: Interval | None) -> Number:
-    return {"value": value, "n": n, "interval": None if interval is None else list(interval)}
+def _json(number: Number) -> JsonNumber:
+    limits = number.limits
+    found: JsonNumber = {
+        "value": number.value,
+        "n": number.n,
+        "interval": None if limits.interval is None else [*limits.interval],
+    }
+    if number.right is not None:
+        found["right"] = number.right
+    if number.value is not None and limits.interval is None:
+        found["no_interval"] = limits.reason
+    return found
 
 
-def _shown(number: Number, *, is_share: bool = True) -> tuple[str, str]:
-    """Value and interval as text."""
+def _shown(number: JsonNumber, *, is_share: bool = True) -> tuple[str, str]:
+    """Value and interval as text, or why there is no interval."""
     interval = None if number["interval"] is None else Interval(*number["interval"])
-    if is_share:
-        return tables.percent(number["value"]), tables.percent_span(interval)
-    return tables.decimal(number["value"]), tables.decimal_span(interval)
+    value, span = (tables.percent, tables.percent_span) if is_share else (tables.decimal, tables.decimal_span)
+    return value(number["value"]), tables.limits_text(Limits(interval, reason=number.get("no_interval", "")), span)

@@ -1,22 +1,22 @@
-"""Confidence intervals that take the patient, not the case, as the unit.
+"""95 % confidence intervals of shares and of their means, with the patient, not the case, as the unit.
 
-A patient's cases resemble each other, so resampling cases would give intervals that are too narrow. Where each patient
-has one case, a share has Wilson's interval; everything else is a bootstrap that draws patients with all their cases.
+A patient's cases resemble each other, so counting cases would give intervals that are too narrow. What each interval
+covers is simulated in `benchmarks/coverage.py`; where it would not hold its 95 %, there is none, and a reason instead
+(docs/statistics.md).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 
-# Beyond this share of resamples without a value, what is left no longer stands for the cohort.
-MAX_UNDEFINED = 0.1
-# Numbers held at once while resampling: 4 million float64 are 32 MB.
-CHUNK_NUMBERS = 4_000_000
-
-Statistic = Callable[[np.ndarray], np.ndarray]
-"""From how often each case was drawn, (R, N) float64, to the value of each resample, (R,) float64; NaN: undefined."""
+LEVEL = 0.95
+Z = float(ndtri((1 + LEVEL) / 2))
+# With fewer patients an interval does not hold its 95 % whatever the true value (benchmarks/coverage.py).
+MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN = 10, 5, 20
 
 
 class Interval(NamedTuple):
@@ -26,113 +26,162 @@ class Interval(NamedTuple):
     high: float
 
 
-def accuracy_interval(correct: np.ndarray, patients: np.ndarray, *, level: float = 0.95) -> Interval | None:
-    """The interval of a share of cases; None where there are no cases or no interval can be had.
+@dataclass(frozen=True)
+class Limits:
+    """The interval of a number, or why there is none."""
 
-    correct: (N,) bool; patients: (N,) any identifiers. With one case per patient it is Wilson's score interval (Wilson
-    1927, doi:10.1080/01621459.1927.10502953), else a bootstrap over patients. Where every case is right, or every case
-    wrong, all resamples agree and the bootstrap has no width: then it is Wilson's over the number of patients, as if
-    the cases of a patient were one.
+    interval: Interval | None
+    method: str = ""
+    """How the interval was computed; empty without one."""
+    reason: str = ""
+    """Why there is no interval; empty with one."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of cases, over patients."""
+
+    value: float
+    """0 to 1."""
+    limits: Limits
+    """Its interval."""
+    residuals: np.ndarray
+    """(P,) float64: what each patient adds to the estimate's error; the sum of squares estimates its variance."""
+
+
+def share_limits(hits: np.ndarray, patients: np.ndarray, *, at_least: int = MIN_FOR_SHARE) -> Limits:
+    """The interval of a share of cases. hits: (N,) bool; patients: (N,) any identifiers."""
+    if len(hits) == 0:
+        return Limits(None, reason="no case")
+    groups = np.unique(patients, return_inverse=True)[1]
+    return _share(np.asarray(hits, dtype=np.float64), groups, int(groups.max()) + 1, at_least).limits
+
+
+def accuracy_interval(correct: np.ndarray, patients: np.ndarray) -> Interval | None:
+    """As `share_limits`, for those who only show the interval."""
+    return share_limits(correct, patients).interval
+
+
+def balanced_accuracy_limits(labels: np.ndarray, predicted: np.ndarray, patients: np.ndarray) -> Limits:
+    """Mean sensitivity of the classes that occur in `labels`, by MOVER over their Wilson intervals.
+
+    labels, predicted: (N,) int64; patients: (N,).
     """
-    num_patients = len(np.unique(patients))
-    if num_patients == 0:
-        return None
-    if num_patients == len(correct):
-        return _wilson(int(np.sum(correct)), num_patients, level)
-    if np.all(correct) or not np.any(correct):
-        return _wilson(num_patients if np.all(correct) else 0, num_patients, level)
-    return bootstrap_interval(mean_of(np.asarray(correct, dtype=np.float64)), patients, level=level)
+    if len(labels) == 0:
+        return Limits(None, reason="no case")
+    groups = np.unique(patients, return_inverse=True)[1]
+    num_groups, hits = int(groups.max()) + 1, (predicted == labels).astype(np.float64)
+    shares = [_share(hits[labels == k], groups[labels == k], num_groups, MIN_OF_CLASS) for k in np.unique(labels)]
+    intervals = [share.limits.interval for share in shares]
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(intervals):
+        return Limits(None, reason=f"fewer than {MIN_OF_CLASS} patients of a class")
+    values, residuals = [share.value for share in shares], [share.residuals for share in shares]
+    return Limits(mover_mean(values, known, residuals), "MOVER of Wilson")
 
 
-def bootstrap_interval(
-    statistic: Statistic, patients: np.ndarray, *, level: float = 0.95, num_resamples: int = 2000, seed: int = 0
-) -> Interval | None:
-    """Percentile interval of a cluster bootstrap: patients are drawn with replacement, with all their cases.
+def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> Limits:
+    """Mean probability less the share that came true, by MOVER: of Student's interval and of the share's.
 
-    patients: (N,) any identifiers. Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Statist. Soc. B
-    69(3):369-390, doi:10.1111/j.1467-9868.2007.00593.x. None where more than `MAX_UNDEFINED` of the resamples have no
-    value, or where all have the same one: a width of zero would claim a certainty that few cases cannot give.
+    probabilities: (N,) float64; hits: (N,) bool; patients: (N,). Zou and Donner 2008 for a difference of two estimates
+    that go together.
     """
-    clusters, cluster_of_case = np.unique(patients, return_inverse=True)
-    if len(clusters) < 2:
-        return None
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_NUMBERS // len(patients))
-    parts = []
-    for start in range(0, num_resamples, chunk):
-        drawn = _draw(generator, min(chunk, num_resamples - start), len(clusters))  # (R, P)
-        parts.append(statistic(drawn[:, cluster_of_case]))  # (R, N) -> (R,)
-    values = np.concatenate(parts)
-    defined = values[np.isfinite(values)]
-    if len(defined) < (1 - MAX_UNDEFINED) * num_resamples or np.ptp(defined) < 1e-12:
-        return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    groups = np.unique(patients, return_inverse=True)[1]
+    num_groups, num_cases = int(groups.max()) + 1, len(hits)
+    if reason := too_few(np.bincount(groups), MIN_FOR_MEAN):
+        return Limits(None, reason=reason)
+    share = _share(hits.astype(np.float64), groups, num_groups, MIN_FOR_MEAN)
+    assert share.limits.interval is not None
+    mean = float(probabilities.mean())
+    residuals = np.bincount(groups, weights=probabilities - mean) / num_cases
+    half = float(stdtrit(num_groups - 1, (1 + LEVEL) / 2))
+    half *= np.sqrt(num_groups / (num_groups - 1) * float(residuals @ residuals))
+    low, high = share.limits.interval
+    r = float(correlations([residuals, share.residuals])[0, 1])
+
+    def reach(of_share: float) -> float:
+        return float(np.sqrt(max(0.0, half**2 + of_share**2 - 2 * r * half * of_share)))
+
+    excess = mean - share.value
+    found = Interval(excess - reach(high - share.value), excess + reach(share.value - low))
+    return Limits(found, "MOVER of Student and Wilson")
 
 
-def mean_of(values: np.ndarray) -> Statistic:
-    """The mean of one value per case; values: (N,) float64."""
-    return lambda weights: weights @ values / weights.sum(axis=1)
+def mover_mean(values: list[float], intervals: list[Interval], residuals: list[np.ndarray]) -> Interval:
+    """The interval of the mean of K estimates from their own: the method of variance estimates recovery.
 
-
-def balanced_accuracy_of(labels: np.ndarray, predicted: np.ndarray) -> Statistic:
-    """Mean recall of the classes that occur in `labels`; undefined in a resample that lacks one of them.
-
-    labels, predicted: (N,) int64.
+    residuals: of each estimate (P,), from which follows how much they go together. Source: Zou and Donner 2008,
+    "Construction of confidence limits about effect measures: a general approach", Stat. Med. 27(10):1693-1702,
+    doi:10.1002/sim.3095.
     """
-    is_class = np.equal.outer(labels, np.unique(labels)).astype(np.float64)  # (N, C)
-    is_right = is_class * (predicted == labels)[:, None]
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that says undefined
-            return np.mean(weights @ is_right / (weights @ is_class), axis=1)
-
-    return statistic
+    together = correlations(residuals)
+    centre = np.array(values)
+    below, above = centre - [found.low for found in intervals], np.array([found.high for found in intervals]) - centre
+    reach = [float(np.sqrt(max(0.0, side @ together @ side))) / len(values) for side in (below, above)]
+    return Interval(max(0.0, float(centre.mean()) - reach[0]), min(1.0, float(centre.mean()) + reach[1]))
 
 
-def auroc_of(is_positive: np.ndarray, scores: np.ndarray) -> Statistic:
-    """Area under the ROC curve, from ranks; undefined in a resample without a positive or a negative case.
+def correlations(residuals: list[np.ndarray]) -> np.ndarray:
+    """(K, K) float64: of estimates, from what each patient adds to each; 1 where one of them does not vary."""
+    table = np.stack(residuals)  # (K, P)
+    lengths = np.sqrt((table**2).sum(axis=1))
+    products = np.outer(lengths, lengths)
+    together = np.divide(table @ table.T, products, out=np.ones_like(products), where=products > 1e-18)
+    np.fill_diagonal(together, 1.0)
+    return together
 
-    is_positive: (N,) bool; scores: (N,) float64, finite. The area is the share of (positive, negative) pairs in which
-    the positive has the higher score, ties counting one half (Hanley and McNeil 1982,
-    doi:10.1148/radiology.143.1.7063747). The scores are sorted once, for all resamples: scikit-learn, called for each
-    one, takes 3.6 s instead of 0.02 s (2000 resamples of 120 cases).
+
+def too_few(sizes: np.ndarray, at_least: int) -> str:
+    """Why there are too few patients, or nothing. sizes: (P,) int64, cases of each patient; 0: none.
+
+    Patients are counted by their cases, (sum n)^2 / sum n^2 (Kish 1965, "Survey sampling"), so that one patient with
+    most of the cases is not taken for many patients.
     """
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # the first case of each group of ties
-    positive_sorted = is_positive[order].astype(np.float64)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        drawn = weights[:, order]
-        positives = np.add.reduceat(drawn * positive_sorted, starts, axis=1)  # (R, groups)
-        negatives = np.add.reduceat(drawn * (1 - positive_sorted), starts, axis=1)
-        below = np.cumsum(negatives, axis=1) - negatives
-        pairs_won = (positives * (below + negatives / 2)).sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            return np.divide(pairs_won, positives.sum(axis=1) * negatives.sum(axis=1))
-
-    return statistic
+    if np.count_nonzero(sizes) < at_least:
+        return f"fewer than {at_least} patients"
+    if sizes.sum() ** 2 / (sizes**2).sum() < at_least - 1e-9:
+        return f"fewer than {at_least} patients, counted by their cases"
+    return ""
 
 
-def macro_auroc_of(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
-    """As `metrics.macro_auroc`: that of class 1 for two classes, else the mean one-vs-rest area.
+def solve(estimate: float, variance: Callable[[float], float]) -> Interval:
+    """The values that are not rejected: those t with (estimate - t)^2 <= z^2 variance(t), for an estimate in 0..1."""
 
-    labels: (N,) int64; probabilities: (N, K) float64, finite.
+    def excess(value: float) -> float:
+        return (estimate - value) ** 2 - Z**2 * variance(value)
+
+    # At 0 and 1 the variance is 0 as well: an estimate there is no root that is looked for.
+    low = 0.0 if estimate <= 0 else float(brentq(excess, 0.0, min(estimate, 1 - 1e-9)))
+    high = 1.0 if estimate >= 1 else float(brentq(excess, max(estimate, 1e-9), 1.0))
+    return Interval(low, high)
+
+
+def _share(hits: np.ndarray, groups: np.ndarray, num_groups: int, at_least: int) -> Share:
+    """A share and its score interval with an effective number of cases: at the bound t that is sought,
+
+        n_eff(t) = n / D(t),  D(t) = sum over patients (x - t n)^2 / sum over cases (x - t)^2, at least 1
+
+    With one case a patient D = 1, and it is Wilson's (1927, doi:10.1080/01621459.1927.10502953); where all are right or
+    all wrong it is Wilson's over the patients, counted by their cases. hits: (N,) float64; groups: (N,) int64. Source
+    of D: the design effect of Rao and Scott 1992, "A simple method for the analysis of clustered binary data",
+    Biometrics 48:577-585, doi:10.2307/2532311, with residuals from the hypothesis, as a score test takes them.
     """
-    num_classes = probabilities.shape[1]
-    judged = [1] if num_classes == 2 else range(num_classes)
-    areas = [auroc_of(labels == label, probabilities[:, label]) for label in judged]
-    return lambda weights: np.mean([area(weights) for area in areas], axis=0)
+    num_cases, value = len(hits), float(hits.mean())
+    sizes = np.bincount(groups, minlength=num_groups)  # (P,)
+    right = np.bincount(groups, weights=hits, minlength=num_groups)  # (P,)
+    residuals = (right - value * sizes) / num_cases
+    if not residuals.any():  # nothing varies: as if the cases of a patient were one
+        residuals = sizes / num_cases
+    if reason := too_few(sizes, at_least):
+        return Share(value, Limits(None, reason=reason), residuals)
+    squares, products, total = float(right @ right), float(right @ sizes), float(sizes @ sizes)
 
+    def variance(t: float) -> float:
+        of_cases = num_cases * (value * (1 - 2 * t) + t * t)
+        of_patients = squares - 2 * t * products + t * t * total
+        design_effect = max(1.0, of_patients / of_cases) if of_cases > 1e-12 else total / num_cases
+        return t * (1 - t) * design_effect / num_cases
 
-def _draw(generator: np.random.Generator, num_resamples: int, num_clusters: int) -> np.ndarray:
-    """How often each of `num_clusters` was drawn in each resample: (R, P) float64, rows adding up to P."""
-    draws = generator.integers(num_clusters, size=(num_resamples, num_clusters))
-    draws += np.arange(num_resamples)[:, None] * num_clusters
-    counts = np.bincount(draws.ravel(), minlength=num_resamples * num_clusters)
-    return counts.reshape(num_resamples, num_clusters).astype(np.float64)
-
-
-def _wilson(num_right: int, num_cases: int, level: float) -> Interval:
-    low, high = binomtest(num_right, num_cases).proportion_ci(confidence_level=level, method="wilson")
-    return Interval(float(low), float(high))
+    is_repeated = int(sizes.max()) > 1
+    method = "Wilson, effective number of cases" if is_repeated else "Wilson"
+    return Share(value, Limits(solve(value, variance), method), residuals)

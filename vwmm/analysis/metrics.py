@@ -55,9 +55,25 @@ def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
     num_classes = probabilities.shape[1]
     if num_classes < 2 or len(np.unique(labels)) < num_classes or not np.isfinite(probabilities).all():
         return None
-    judged = [1] if num_classes == 2 else range(num_classes)
-    areas = [float(roc_auc_score(labels == label, probabilities[:, label])) for label in judged]
+    judged, ranks = [1] if num_classes == 2 else range(num_classes), class_ranks(probabilities)
+    areas = [float(roc_auc_score(labels == label, ranks[:, label])) for label in judged]
     return math.fsum(areas) / len(areas)
+
+
+def class_ranks(probabilities: np.ndarray) -> np.ndarray:
+    """The order of the cases by their logit of each class, from 0, equal ones equal: (N, K) int64.
+
+    probabilities: (N, K) float64. The logit of class k is ln p(k) less ln of the sum of the others. Where p(k) has
+    become 1.0 (from a logit of 37 on), the others still differ, down to 1e-308, so that cases keep their order;
+    `predictions_val.csv` has all digits of them.
+    """
+    ranks = np.empty(probabilities.shape, dtype=np.int64)
+    for label in range(probabilities.shape[1]):
+        others = np.delete(probabilities, label, axis=1).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a probability of 0 is a logit of infinity
+            logits = np.log(probabilities[:, label]) - np.log(others)
+        ranks[:, label] = np.unique(logits, return_inverse=True)[1]
+    return ranks
 
 
 def mean_loss(losses: np.ndarray) -> float | None:
@@ -94,10 +110,11 @@ def roc_curves(labels: np.ndarray, probabilities: np.ndarray) -> list[RocCurve]:
     curves: list[RocCurve] = []
     if not np.isfinite(probabilities).all():
         return curves
+    ranks = class_ranks(probabilities)
     for label in range(probabilities.shape[1]):
         is_class = labels == label
         if is_class.any() and not is_class.all():
-            scores = probabilities[:, label]
+            scores = ranks[:, label]
             false_positive, true_positive, _ = roc_curve(is_class, scores)
             curves.append(RocCurve(label, false_positive, true_positive, float(roc_auc_score(is_class, scores))))
     return curves

@@ -251,6 +251,6 @@ def read_predictions(
 
 
 def log_losses(predictions: RecordedPredictions) -> np.ndarray:
-    """Minus the logarithm of the true class's probability: (N,) float64, in nats, at most 36 (float64's epsilon)."""
+    """Minus the logarithm of the true class's probability: (N,) float64, in nats, at most 744 (float64's least)."""
     of_true_class = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
-    return np.negative(np.log(np.clip(of_true_class, math.ulp(1.0), 1.0)))
+    return np.negative(np.log(np.clip(of_true_class, math.ulp(0.0), 1.0)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.analysis.intervals import Interval, balanced_accuracy_of, bootstrap_interval
+from vwmm.analysis.intervals import Interval, balanced_accuracy_limits
 
 NUM_FOLDS = 5
 # A warning needs both: a score that no more than one shuffled cohort in 1,000 reaches, and one this much above chance.
@@ -63,12 +63,11 @@ def shortcut_score(
     folds = _folds(groups, seed)
     probabilities = _out_of_fold(table, numbers, folds, seed)
     predicted = probabilities.argmax(axis=1)
-    statistic = balanced_accuracy_of(numbers, predicted)
-    score = float(statistic(np.ones((1, len(numbers))))[0])
+    score = _balanced_accuracy(numbers, predicted)
     chance = 1 / len(classes)
     return Shortcut(
         score=score,
-        interval=bootstrap_interval(statistic, np.asarray(patients), num_resamples=1000, seed=seed),
+        interval=balanced_accuracy_limits(numbers, predicted, np.asarray(patients)).interval,
         chance=chance,
         auroc=_auroc(numbers, probabilities),
         probability=_probability(table, numbers, folds, score, seed),

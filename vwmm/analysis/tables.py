@@ -2,25 +2,17 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vwmm.analysis.calibration import brier_scores
 from vwmm.analysis.figures import SPLITS, combination_name, combinations
-from vwmm.analysis.intervals import (
-    Interval,
-    accuracy_interval,
-    auroc_of,
-    balanced_accuracy_of,
-    bootstrap_interval,
-    macro_auroc_of,
-    mean_of,
-)
-from vwmm.analysis.metrics import classification_metrics, confusion_matrix, mean_loss, roc_curves
-from vwmm.analysis.records import RecordedPredictions, RunRecord, log_losses, setting
+from vwmm.analysis.intervals import Interval, Limits, share_limits
+from vwmm.analysis.metrics import confusion_matrix
+from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
+from vwmm.analysis.results import Number, by_class, overall
 from vwmm.config.loading import PATH_KEYS
 
 NONE = "\u2013"
@@ -41,9 +33,12 @@ class Share:
 
     num_right: int
     num_cases: int
-    interval: Interval | None
-    method: str
-    """How the interval was had."""
+    limits: Limits
+    """The interval, and how it was computed."""
+
+    @property
+    def interval(self) -> Interval | None:
+        return self.limits.interval
 
     @property
     def text(self) -> str:
@@ -51,16 +46,13 @@ class Share:
 
     @property
     def span(self) -> str:
-        return percent_span(self.interval)
+        """The interval, or why there is none."""
+        return limits_text(self.limits, percent_span)
 
 
 def share(correct: np.ndarray, patients: np.ndarray) -> Share:
     """correct: (N,) bool; patients: (N,)."""
-    num_right, num_patients = int(correct.sum()), len(np.unique(patients))
-    method = "Wilson" if num_patients == len(correct) else "bootstrap over patients"
-    if num_patients < len(correct) and num_right in (0, len(correct)):
-        method = "Wilson over patients"
-    return Share(num_right, len(correct), accuracy_interval(correct, patients), method)
+    return Share(int(correct.sum()), len(correct), share_limits(correct, patients))
 
 
 def percent(value: float | None) -> str:
@@ -83,6 +75,11 @@ def decimal_span(interval: Interval | None) -> str:
     return NONE if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
 
 
+def limits_text(limits: Limits, span: Callable[[Interval | None], str]) -> str:
+    """The interval as `span` writes it, or `no interval: ` and why; nothing where neither is known."""
+    return span(limits.interval) if limits.interval else f"no interval: {limits.reason}" if limits.reason else ""
+
+
 def counted(number: int, noun: str) -> str:
     """`1 case`, `60 cases`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -90,61 +87,39 @@ def counted(number: int, noun: str) -> str:
 
 def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, str]]:
     """Accuracy, balanced accuracy, AUROC, loss, Brier score, with intervals; what naming the largest class gets."""
-    labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
-    predicted = predictions.predicted
-    values = classification_metrics(labels, probabilities)
-    right = share(predicted == labels, patients)
-    losses = log_losses(predictions)
+    labels, found = predictions.labels, overall(predictions)
     largest = int(np.bincount(labels).argmax())
-    naive = share(labels == largest, patients)
-    auroc_interval = None
-    if values["auroc"] is not None:
-        auroc_interval = bootstrap_interval(macro_auroc_of(labels, probabilities), patients)
-    balanced_interval = bootstrap_interval(balanced_accuracy_of(labels, predicted), patients)
-    loss_interval = bootstrap_interval(mean_of(losses), patients)
-    distances = brier_scores(predictions)
-    brier_interval = bootstrap_interval(mean_of(distances), patients)
+    naive = share(labels == largest, predictions.patients)
     what = f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
+    right = f"{found['accuracy'].right} of {found['accuracy'].n} cases right"
     return [
-        _row("Accuracy", f"{right.num_right} of {right.num_cases} cases right", right.text, right.span, right.method),
-        _row("Balanced accuracy", "mean recall of the classes", percent(values["balanced_accuracy"]),
-             percent_span(balanced_interval)),
-        _row("AUROC", what, decimal(values["auroc"]), decimal_span(auroc_interval)),
-        _row("Loss", "mean of \u2212ln p(true class); lower is better", decimal(mean_loss(losses)),
-             decimal_span(loss_interval)),
-        _row("Brier score", "half the squared error of the probabilities; 0 is best", decimal(mean_loss(distances)),
-             decimal_span(brier_interval)),
-        _row("For comparison", f"accuracy of always answering {classes[largest]}", naive.text, naive.span,
-             naive.method),
+        _row("Accuracy", right, found["accuracy"], is_share=True),
+        _row("Balanced accuracy", "mean sensitivity of the classes", found["balanced_accuracy"], is_share=True),
+        _row("AUROC", what, found["auroc"]),
+        _row("Loss", "mean of \u2212ln p(true class); lower is better", found["loss"]),
+        _row("Brier score", "half the squared error of the probabilities; 0 is best", found["brier"]),
+        {"name": "For comparison", "what": f"accuracy of always answering {classes[largest]}", "value": naive.text,
+         "span": percent_span(naive.interval), "method": _method(naive.limits)},
     ]  # fmt: skip
 
 
-def class_rows(
-    predictions: RecordedPredictions, classes: Sequence[str], auroc_intervals: Sequence[Interval | None]
-) -> list[dict[str, Any]]:
-    """Recall, precision and one-vs-rest AUROC of each class, with intervals."""
-    labels, predicted, patients = predictions.labels, predictions.predicted, predictions.patients
-    areas = {curve.label: curve.auroc for curve in roc_curves(labels, predictions.probabilities)}
-    rows = []
-    for number, name in enumerate(classes):
-        of_class, called = labels == number, predicted == number
-        rows.append({
-            "name": name,
-            "recall": share(predicted[of_class] == number, patients[of_class]),
-            "precision": share(labels[called] == number, patients[called]),
-            "auroc": decimal(areas.get(number)),
-            "auroc_span": decimal_span(auroc_intervals[number]) if number in areas else "",
-        })  # fmt: skip
-    return rows
+def class_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Sensitivity, precision and one-vs-rest AUROC of each class, with intervals."""
+    return [
+        {
+            "name": row.name,
+            "sensitivity": Share(row.sensitivity.right or 0, row.sensitivity.n, row.sensitivity.limits),
+            "precision": Share(row.precision.right or 0, row.precision.n, row.precision.limits),
+            "auroc": decimal(row.auroc.value),
+            "auroc_span": limits_text(row.auroc.limits, decimal_span),
+        }
+        for row in by_class(predictions, classes)
+    ]
 
 
-def class_auroc_intervals(predictions: RecordedPredictions, num_classes: int) -> list[Interval | None]:
+def class_auroc_intervals(predictions: RecordedPredictions, classes: Sequence[str]) -> list[Interval | None]:
     """One-vs-rest AUROC intervals, one per class."""
-    return [
-        bootstrap_interval(auroc_of(predictions.labels == k, predictions.probabilities[:, k]), predictions.patients)
-        if 0 < int(np.sum(predictions.labels == k)) < len(predictions.labels) else None
-        for k in range(num_classes)
-    ]  # fmt: skip
+    return [row.auroc.limits.interval for row in by_class(predictions, classes)]
 
 
 def matrix_of(predictions: RecordedPredictions, classes: Sequence[str]) -> np.ndarray:
@@ -245,8 +220,16 @@ def _is_path(key: tuple[str, ...], value: Any) -> bool:
     return named or (isinstance(value, str) and _PATH.search(value) is not None)
 
 
-def _row(name: str, what: str, value: str, span: str, method: str = "bootstrap over patients") -> dict[str, str]:
-    return {"name": name, "what": what, "value": value, "span": span, "method": method}
+def _row(name: str, what: str, number: Number, *, is_share: bool = False) -> dict[str, str]:
+    value, span = (percent, percent_span) if is_share else (decimal, decimal_span)
+    interval = number.limits.interval
+    return {"name": name, "what": what, "value": value(number.value), "span": span(interval),
+            "method": _method(number.limits)}  # fmt: skip
+
+
+def _method(limits: Limits) -> str:
+    """How the interval was computed, or why there is none."""
+    return limits.method or (f"no interval: {limits.reason}" if limits.reason else NONE)
 
 
 def _listed(value: Any) -> str:

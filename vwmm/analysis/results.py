@@ -1,0 +1,95 @@
+"""The numbers of a table of predictions, each with its N and its interval, or why there is no interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vwmm.analysis.auroc_intervals import auroc_limits, macro_auroc_limits
+from vwmm.analysis.bootstrap import mean_limits
+from vwmm.analysis.calibration import brier_scores
+from vwmm.analysis.intervals import Limits, balanced_accuracy_limits, share_limits
+from vwmm.analysis.metrics import class_ranks, classification_metrics, mean_loss, roc_curves
+from vwmm.analysis.records import RecordedPredictions, log_losses
+
+NO_VALUE = Limits(None)
+# Losses have no upper limit: a resample cannot know of the large ones that the cases at hand happen to lack. Of
+# log-normal losses (sigma 1.5), bootstrap-t covers 0.87 at 20 cases and 0.92 at 200.
+NO_INTERVAL_OF_LOSS = Limits(None, reason="a few large losses decide it")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value over N cases."""
+
+    value: float | None
+    """None where it is not defined."""
+    n: int
+    """Cases."""
+    limits: Limits
+    """Its 95 % interval."""
+    right: int | None = None
+    """Of a share: how many of the N."""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class against the rest."""
+
+    name: str
+    cases: int
+    """Cases of the class."""
+    sensitivity: Number
+    """Of its cases, the share that is given the class."""
+    specificity: Number
+    """Of the other cases, the share that is not."""
+    precision: Number
+    """Of the cases that are given the class, the share that is of it."""
+    auroc: Number
+
+
+def share(hits: np.ndarray, patients: np.ndarray) -> Number:
+    """A share of cases. hits: (N,) bool; patients: (N,)."""
+    right, n = int(hits.sum()), len(hits)
+    return Number(right / n if n else None, n, share_limits(hits, patients) if n else NO_VALUE, right)
+
+
+def overall(predictions: RecordedPredictions) -> dict[str, Number]:
+    """Accuracy, balanced accuracy, AUROC, loss and Brier score over all cases."""
+    labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
+    values, n = classification_metrics(labels, probabilities), len(labels)
+    losses, distances = log_losses(predictions), brier_scores(predictions)
+    area = NO_VALUE
+    if values["auroc"] is not None:
+        area = macro_auroc_limits(labels, class_ranks(probabilities), patients)
+    return {
+        "accuracy": share(predictions.predicted == labels, patients),
+        "balanced_accuracy": Number(
+            values["balanced_accuracy"], n, balanced_accuracy_limits(labels, predictions.predicted, patients)
+        ),
+        "auroc": Number(values["auroc"], n, area),
+        "loss": Number(mean_loss(losses), n, NO_INTERVAL_OF_LOSS),
+        "brier": Number(mean_loss(distances), n, mean_limits(distances, patients)),
+    }
+
+
+def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[ClassResult]:
+    """Sensitivity, specificity, precision and one-vs-rest AUROC of each class."""
+    labels, predicted, patients = predictions.labels, predictions.predicted, predictions.patients
+    areas = {curve.label: curve.auroc for curve in roc_curves(labels, predictions.probabilities)}
+    ranks = class_ranks(predictions.probabilities)
+    found = []
+    for number, name in enumerate(classes):
+        of_class, called = labels == number, predicted == number
+        limits = auroc_limits(of_class, ranks[:, number], patients) if number in areas else NO_VALUE
+        found.append(
+            ClassResult(
+                name=name,
+                cases=int(of_class.sum()),
+                sensitivity=share(called[of_class], patients[of_class]),
+                specificity=share(~called[~of_class], patients[~of_class]),
+                precision=share(of_class[called], patients[called]),
+                auroc=Number(areas.get(number), len(labels), limits),
+            )
+        )
+    return found
