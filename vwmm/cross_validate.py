@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
     folds = plan_folds(config)
     if alone is not None and alone not in [fold.number for fold in folds]:
         raise UserError(f"split.fold={alone}: the folds are {', '.join(str(fold.number) for fold in folds)}")
+    for note in folds[0].split.notes_of_folds():
+        _say(f"note: {Path(str(config.data.csv)).name}, {note}")
     chosen = [fold for fold in folds if alone in (None, fold.number)]
     code = train_folds(chosen, line.passed_on(files), line.options.get("--launch"), [fold.number for fold in folds])
     if code != EXIT_DONE or not is_speaker():

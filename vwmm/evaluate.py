@@ -78,7 +78,7 @@ def evaluate(job: Job) -> None:
     from vwmm.data.seen import cases_hash, image_problems, num_test_cases
     from vwmm.data.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
-    from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, write_evaluation
+    from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, split_of, write_evaluation
 
     checkpoint = find_checkpoint(job.run.best)
     if checkpoint is None:
@@ -131,6 +131,7 @@ def evaluate(job: Job) -> None:
     processes = runtime.num_processes
     times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
     if runtime.is_main:
+        split = split_of(job.run)
         facts: dict[str, Any] = {
             "run": job.run.path.resolve().name,
             "epoch": meta["progress"]["epoch"],
@@ -140,6 +141,7 @@ def evaluate(job: Job) -> None:
             "split_hash": hash_of_split(rows),
             "num_test_cases": num_own,
             "times_evaluated": times,
+            "split": None if split is None else split.to_json(),
         }
         sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
         text, summary = write_evaluation(job.out, predictions, sites, facts)

@@ -72,6 +72,7 @@ def train(config: Config) -> None:
         STOP.ask_after(config.train.max_minutes)
     with failing_once(runtime, report_outcome):
         # 3. Transform each image once, for all processes and all later runs.
+        from vwmm.data.split_origin import record_of_split
         from vwmm.data.splits import cases_of
         from vwmm.engine.fit import Fit, Material
         from vwmm.engine.preparing import build_dataset, prepare_images
@@ -84,18 +85,19 @@ def train(config: Config) -> None:
             for part in ("train", "val")
         )
         material = Material(training, validation, cohort.classes)
+        split = record_of_split(cohort, assigned, config.split, config.data.columns)
 
         # 4. Open the run folder: what is needed to repeat the run is written before it begins.
         from vwmm.engine.banner import describe_run
         from vwmm.engine.recording import open_run
         from vwmm.engine.tracking import start_trackers
 
-        with open_run(runtime, config, cohort, assigned, images) as (folder, state):
+        with open_run(runtime, config, cohort, assigned, split, images) as (folder, state):
             note_cohort(config, cohort, assigned)
 
             # 5. Train, or go on. After each epoch: validate, and keep the best and the last checkpoint.
             fit = Fit(runtime, config, material, folder)
-            LOG.info("%s", describe_run(runtime, config, material, fit.model, folder))
+            LOG.info("%s", describe_run(runtime, config, material, split, fit.model, folder))
             fit.resume(state)
             with start_trackers(runtime, config, folder) as fit.trackers:
                 fit.run_epochs()

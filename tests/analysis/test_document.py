@@ -18,6 +18,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 from vwmm.analysis.document import write_report
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.records import read_history
+from vwmm.config.split_record import PartCount, SplitRecord
 
 CLASSES = ("normal", "stenosis", "dissection")
 Maker = Callable[..., Any]
@@ -139,6 +140,24 @@ def test_the_interval_of_several_cases_a_patient_has_an_effective_number_of_case
     results = page.text.split("By class")[0]
     assert "Wilson, effective number of cases" in results
     assert "no interval: a few large losses decide it" in results
+
+
+def test_the_split_is_stated_as_it_was_made(run: Path) -> None:
+    _, before = report_of(run)
+    environment = json.loads((run / "environment.json").read_text())
+    counts = {"train": (180, 170), "val": (60, 55), "test": (30, 30)}
+    record = SplitRecord("column", "part", "column", "part", {k: PartCount(*n) for k, n in counts.items()})
+    (run / "environment.json").write_text(json.dumps(environment | {"split": record.to_json()}))
+
+    _, page = report_of(run)
+
+    assert "validation 0.2" not in page.text.split("Full configuration")[0]
+    assert "Splitby the column 'part'" in page.text
+    for words in ("180 cases of 170 patients to train on", "60 cases of 55 patients to validate on",
+                  "30 cases of 30 patients set aside to test"):  # fmt: skip
+        assert words in page.text
+    assert "Splitnot recorded" in before.text
+    assert "seed 0" not in before.text.split("Splitnot recorded")[1].split("Full configuration")[0]
 
 
 def test_the_page_is_whole_and_needs_no_network(run: Path, make_examples: Maker) -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import TINY, run_command
 from tests.faults.rehearsing import bits, in_long_form
+from vwmm.__main__ import main
 from vwmm.analysis.intervals import accuracy_interval
 
 FOLDS = 3
@@ -76,6 +77,41 @@ def test_the_metrics_are_those_of_sklearn(crossed: Path) -> None:
     accuracies = [row["accuracy"] for row in summary["folds"]]
     assert summary["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
     assert summary["std"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+
+
+def test_the_page_says_how_the_folds_came_about_and_how_many_are_in_each(crossed: Path) -> None:
+    folder = crossed / "runs" / "cv"
+    summary, page = json.loads((folder / "cross_validation.json").read_text()), (folder / "report.html").read_text()
+    assert "Folds 0, 1, 2, drawn: seed 0, stratified by class." in page
+    for row in summary["folds"]:
+        split = pd.read_csv(folder / f"fold-{row['fold']}" / "split.csv", dtype=str)
+        for part in ("train", "val"):
+            inside = split[split.split == part]
+            assert row["parts"][part] == {"cases": len(inside), "patients": inside.patient.nunique()}
+            assert f"{len(inside)}; {inside.patient.nunique()}" in page
+    report = (folder / "fold-1" / "report.html").read_text()
+    assert "fold 1 of 0, 1, 2, drawn: seed 0, stratified by class" in report
+
+
+def test_a_column_of_parts_that_folds_pass_over_is_named(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    number = {name: n for n, name in enumerate(sorted(table.patient.unique()))}
+    table["split"] = [("train", "train", "val", "test")[number[name] % 4] for name in table.patient]
+    table.to_csv(cohort.with_name("with_parts.csv"), index=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vwmm.cross_validate.train_folds", lambda *_: 1)
+    csv = cohort.with_name("with_parts.csv")
+
+    assert main(["cross_validate", f"data.csv={csv}", *TINY, "split.stratified=false", "run.name=x"]) == 1
+
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
+    tested = table[table.split == "test"]
+    assert (
+        f"note: with_parts.csv, column 'split': {len(tested)} cases of {tested.patient.nunique()} patients set aside "
+        "to test; 'train' and 'val' are not used, since the folds say who is validated on"
+    ) in note
 
 
 def test_finished_folds_are_not_trained_again(crossed: Path, cohort: Path) -> None:

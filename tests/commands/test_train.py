@@ -65,6 +65,21 @@ def test_the_split_is_by_patient_stratified_and_eighty_to_twenty(trained: Traine
     assert split.groupby("patient").split.nunique().max() == 1
 
 
+def test_banner_report_and_record_say_how_the_split_came_about(trained: Trained) -> None:
+    split = pd.read_csv(trained.folder / "split.csv", dtype=str)
+    record = json.loads((trained.folder / "environment.json").read_text())["split"]
+    page = (trained.folder / "report.html").read_text()
+    words = "drawn: validation 0.2 of the patients, seed 0, stratified by class"
+    for part in ("train", "val"):
+        inside = split[split.split == part]
+        assert record["parts"][part] == {"cases": len(inside), "patients": inside.patient.nunique()}
+        counts = f"{len(inside)} cases of {inside.patient.nunique()} patients to "
+        assert counts in trained.process.stderr
+        assert counts in page
+    assert f"  split      {words}\n" in trained.process.stderr
+    assert words in page
+
+
 def test_metrics_have_each_step_and_epoch_once(trained: Trained) -> None:
     steps = read_metrics(trained.folder, "train")
     assert [record["step"] for record in steps] == list(range(1, 9))

@@ -55,6 +55,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "modality_curves": svg_of(figures.modality_curves(record.history)) if record.history.alone else None,
         "examples": [svg_of(figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
+        "split": record.split,
         "recipe": tables.recipe_rows(record),
         "environment": tables.environment_rows(record.environment),
         "config": yaml.safe_dump(tables.shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
@@ -71,6 +72,7 @@ def templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)
+    environment.filters["readable_text"] = lambda text: plain(str(text), limit=400, escape_math=False)
     return environment
 
 

@@ -14,6 +14,7 @@ from vwmm.analysis.document import results_of, svg_of, templates
 from vwmm.analysis.intervals import Interval, Limits
 from vwmm.analysis.records import RecordedPredictions, read_predictions
 from vwmm.analysis.results import Number
+from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]
 """`value`, `n` and `interval`, [low, high], null where one does not exist; `no_interval`: why a value has none."""
@@ -52,7 +53,8 @@ def evaluate_table(
         "calibration": _calibration(calibration),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
     }
-    page = {"summary": summary, "sentence": sentence(summary), "shown": _shown}
+    split = SplitRecord.of_json(facts.get("split"))
+    page = {"summary": summary, "sentence": sentence(summary), "shown": _shown, "split": split}
     page["calibration"] = svg_of(calibration_plot(calibration))
     page |= results_of(predictions, classes, "best checkpoint; none of these patients was learned from")
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))

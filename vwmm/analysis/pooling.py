@@ -20,6 +20,7 @@ from vwmm.analysis.document import results_of, templates
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.metrics import classification_metrics
 from vwmm.analysis.records import read_predictions
+from vwmm.config.split_record import SplitRecord
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
 
@@ -36,6 +37,8 @@ class FoldResult:
     """Its `predictions_val.csv`, all text."""
     validation: Mapping[str, Any]
     """The validation record of its best checkpoint: epoch, cases, loss, accuracy, ..."""
+    split: SplitRecord
+    """How its split came about."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def pool(
             "cases": fold.validation["cases"],
         }
         | {key: fold.validation[key] for key in METRICS}
+        | {"parts": fold.split.to_json()["parts"]}
         for fold in folds
     ]
     right = predictions.predicted == predictions.labels
@@ -92,6 +96,7 @@ def pool(
     page["notes"] = notes
     naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
     page["sentence"] = f"{page['sentence']} {naive}".rstrip()
+    page |= {"split": _split_words(folds[0].split)}
     page |= results_of(predictions, classes, "each by the model that did not see its patient",
                        folds=table["fold"].to_numpy())  # fmt: skip
     return Pooled(table, summary, templates().get_template("cross_validation.html.jinja").render(page))
@@ -149,6 +154,13 @@ def _sentence(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _split_words(split: SplitRecord) -> str:
+    """How the folds came about, and who is in none."""
+    aside = f" In no fold: {split.parts['test']}, set aside to test." if "test" in split.parts else ""
+    words = split.words_of_folds()
+    return f"{words[0].upper()}{words[1:]}.{aside}"
+
+
 def _shown(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """The rows of the page's table of folds."""
 
@@ -161,9 +173,14 @@ def _shown(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         }
 
     rows = [
-        {"name": f"Fold {row['fold']}", "link": f"{row['run']}/report.html", "cases": str(row["cases"]),
+        {"name": f"Fold {row['fold']}", "link": f"{row['run']}/report.html",
+         "trained": _size(row["parts"]["train"]), "validated": _size(row["parts"]["val"]),
          "best_epoch": str(row["best_epoch"]), **cells(row)} for row in summary["folds"]
     ]  # fmt: skip
     for name, key in (("Mean", "mean"), ("Standard deviation", "std")):
-        rows.append({"name": name, "link": "", "cases": "", "best_epoch": "", **cells(summary[key])})
+        rows.append({"name": name, "link": "", "trained": "", "validated": "", "best_epoch": "", **cells(summary[key])})
     return rows
+
+
+def _size(part: Mapping[str, int]) -> str:
+    return f"{part['cases']}; {part['patients']}"

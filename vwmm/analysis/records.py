@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from vwmm.config.split_record import SplitRecord
+
 TRAIN_COLUMNS = ("epoch", "step", "loss")
 ALONE_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 VALIDATION_COLUMNS = ("epoch", "step", "loss", "accuracy", "balanced_accuracy", "auroc", "cases", "train_loss", "lr")
@@ -66,6 +68,8 @@ class RunRecord:
     """(N, M) bool, in the split table's order."""
     predictions: RecordedPredictions | None
     """None where there is no predictions_val.csv."""
+    split: SplitRecord | None
+    """How the split came about; None in runs of versions that did not record it."""
     notes: list[str]
     """What was absent or unreadable, for the reader."""
 
@@ -94,6 +98,7 @@ def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord
         split_table=split_table,
         presence=_presence(split_table, modalities),
         predictions=None if predicted is None else read_predictions(predicted, classes, modalities, notes),
+        split=SplitRecord.of_json(environment.get("split")),
         notes=notes,
     )
 

@@ -16,6 +16,7 @@ from vwmm.analysis.results import Number, by_class, overall
 from vwmm.config.loading import PATH_KEYS
 
 NONE = "\u2013"
+NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"
 MAX_COMBINATIONS = 16
 # Absolute paths of Linux, macOS and Windows, a home folder, and addresses.
 _PATH = re.compile(r"^\s*(/|~|\\\\|[A-Za-z]:[\\/])|://")
@@ -183,9 +184,7 @@ def recipe_rows(record: RunRecord) -> list[tuple[str, str]]:
                             ("class_weights", "class weights {}"),
                             ("pattern_weights", "pattern weights {}"), ("label_smoothing", "label smoothing {}"),
                             ("seed", "seed {}"))),
-        ("Split", _words(config, "split", ("val_fraction", "validation {}"), ("test_fraction", "test {}"),
-                         ("folds", "{} folds"), ("fold", "fold {} (from 0)"), ("by_site", "by site: {}"),
-                         ("seed", "seed {}"))),
+        ("Split", record.split.words() if record.split else NO_SPLIT_RECORD),
     ]  # fmt: skip
     return [(name, text) for name, text in rows if text]
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -41,6 +42,28 @@ class Folds:
         return {case.name: part_of.get(case.patient, "test") for case in cohort.cases}
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What says who is where; see `split_cohort` for the order of precedence."""
+
+    by: Literal["draw", "column", "file"]
+    """Of who is validated on: the column is that of folds with `split.fold`, else that of parts."""
+    test_by: Literal["draw", "sites", "column", "file"]
+    """Of who is set aside; a column is always that of parts."""
+
+
+def decided_by(cohort: Cohort, split: Split) -> Decision:
+    """What decides about a cohort."""
+    if split.file is not None:
+        return Decision("file", "file")
+    has_parts = any(case.split for case in cohort.cases)
+    drawn: Literal["draw", "sites"] = "draw" if split.test_sites is None else "sites"
+    if split.fold is not None:
+        has_folds = any(case.fold is not None for case in cohort.cases)
+        return Decision("column" if has_folds else "draw", "column" if has_parts else drawn)
+    return Decision("column", "column") if has_parts else Decision("draw", drawn)
+
+
 def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     """`train`, `val` or `test` for each case's name.
 
@@ -48,12 +71,14 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     CSV's column `split`; a draw by `split.val_fraction`. With folds, the cases that the CSV or `split.test_fraction`
     sets aside are in none. Raises UserError where a part comes out empty.
     """
+    by = decided_by(cohort, split).by
     if split.fold is not None:
         assigned = divide_in_folds(cohort, split).parts(cohort, split.fold)
-    elif split.file is not None:
+    elif by == "file":
+        assert split.file is not None
         assigned = _from_file(cohort, Path(split.file))
         _check_set_aside(split, "test" in assigned.values(), Path(split.file).name)
-    elif any(case.split for case in cohort.cases):
+    elif by == "column":
         _check_column_decides(cohort, split, "split", "by_site")
         assigned = {case.name: str(case.split) for case in cohort.cases}
         _check_set_aside(split, "test" in assigned.values(), f"{cohort.csv_path.name}'s column of splits")
@@ -189,7 +214,7 @@ def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
         return folds
     sites = _sites(cohort, split)
     aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
-    if not any(case.split for case in cohort.cases):
+    if decided_by(cohort, split).test_by != "column":
         aside = _draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
     else:
         _check_column_decides(cohort, split, "split", "test_sites")

@@ -6,12 +6,20 @@ import torch
 
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
+from vwmm.config.split_record import SplitRecord
 from vwmm.data.dataset import CaseDataset
 from vwmm.engine.fit import Material
 from vwmm.engine.runtime import Runtime
 
 
-def describe_run(runtime: Runtime, config: Config, material: Material, model: torch.nn.Module, run: RunFolder) -> str:
+def describe_run(
+    runtime: Runtime,
+    config: Config,
+    material: Material,
+    split: SplitRecord,
+    model: torch.nn.Module,
+    run: RunFolder,
+) -> str:
     """The banner: what really runs, on what."""
     facts = runtime.describe()
     train = config.train
@@ -27,8 +35,8 @@ def describe_run(runtime: Runtime, config: Config, material: Material, model: to
             f"run {run.path}",
             f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
             f"{engine}precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
-            f"  cohort     {len(material.train)} cases to train on, {len(material.val)} to validate on; "
-            f"classes {', '.join(material.classes)}",
+            f"  cohort     {split.counts()}; classes {', '.join(material.classes)}",
+            f"  split      {split.words()}",
             f"  images     {', '.join(images)}; missing: {gaps}",
             f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
             f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "

@@ -15,8 +15,10 @@ from typing import Any
 from vwmm.config.errors import UserError, is_speaker
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, write_whole
 from vwmm.config.schema import Config
+from vwmm.config.split_record import SplitRecord
 from vwmm.data.checks import check_config, check_images
 from vwmm.data.manifest import survey_cohort
+from vwmm.data.split_origin import record_of_split
 from vwmm.data.splits import fold_numbers
 
 DEFAULT_FOLDS = 5
@@ -34,6 +36,8 @@ class Fold:
     """Where its run is."""
     is_done: bool
     """Whether that run is finished."""
+    split: SplitRecord
+    """How its split came about."""
 
     def overrides(self) -> list[str]:
         """KEY=VALUE arguments that make this fold's run out of the configuration that all folds share."""
@@ -114,7 +118,7 @@ def _plan_fold(config: Config, split: Any, number: int, folder: Path) -> Fold:
             )
         if problems:
             raise UserError([*problems, "to begin a new cross-validation choose another run.name"])
-    return Fold(number, config, run, is_done)
+    return Fold(number, config, run, is_done, record_of_split(cohort, assigned, split, config.data.columns))
 
 
 def _read_split(run: RunFolder) -> set[tuple[str, str, str | None, str]]:
@@ -175,7 +179,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
         meta = read_meta(best)
         classes = classes or meta["classes"]
         table = _read_predictions(fold.run, classes)
-        results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"]))
+        results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"], fold.split))
     folder = folds[0].run.path.parent
     notes = near_duplicates_notes([_read_environment(fold.run) for fold in folds])
     pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities), notes=notes)

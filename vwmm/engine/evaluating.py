@@ -19,6 +19,7 @@ from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.split_record import SplitRecord
 from vwmm.data.split_file import SplitRow, hash_of_images, hash_of_split
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
@@ -42,6 +43,14 @@ def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
             f"{run.split}: is not the split that the run was trained with: its hash is not that of environment.json; "
             "put the run's own back"
         )
+
+
+def split_of(run: RunFolder) -> SplitRecord | None:
+    """How the run's split came about; None where it was not recorded."""
+    try:
+        return SplitRecord.of_json(json.loads(run.environment.read_text(encoding="utf-8")).get("split"))
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:

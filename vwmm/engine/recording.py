@@ -20,6 +20,7 @@ from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
 from vwmm.config.schema import Config
+from vwmm.config.split_record import SplitRecord
 from vwmm.data.manifest import Cohort
 from vwmm.data.near_record import across_parts, find_near_pairs
 from vwmm.data.split_file import hash_hashes
@@ -49,7 +50,12 @@ VERSIONS_OF = (
 
 @contextmanager
 def open_run(
-    runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images
+    runtime: Runtime,
+    config: Config,
+    cohort: Cohort,
+    assigned: Mapping[str, str],
+    split: SplitRecord,
+    images: Images,
 ) -> Iterator[tuple[RunFolder, Path | None]]:
     """The run's folder, held by this run until the block ends, and the state that it goes on from.
 
@@ -57,12 +63,13 @@ def open_run(
     """
     num_parameters = count_parameters(config.model, config.modalities, len(cohort.classes))
     environment = describe_environment(runtime, config, cohort, assigned, num_parameters) | {
+        "split": split.to_json(),
         "cache": {
             "mode": config.cache.mode,
             "dtype": config.cache.dtype,
             "found": len(images.entries) - images.num_built,
             "built": images.num_built,
-        }
+        },
     }
     run, lock = None, None
 
