@@ -54,6 +54,16 @@ def test_balanced_accuracy_of_5_of_5_and_40_of_45() -> None:
     )
 
 
+def test_balanced_accuracy_of_equal_classes_reaches_as_high_as_wilsons_interval() -> None:
+    labels = np.repeat([0, 1], 10)
+    predicted = np.where(np.arange(20) % 10 < 8, labels, 1 - labels)  # 8 of 10 right in each
+
+    low, high = interval_of(balanced_accuracy_limits(labels, predicted, np.arange(20)))
+
+    assert high == pytest.approx(binomtest(16, 20).proportion_ci(method="wilson").high, abs=1e-6)
+    assert low == pytest.approx(0.8 - np.hypot(0.8 - 0.4902, 0.8 - 0.4902) / 2, abs=1e-3)  # of MOVER; Wilson: 0.584
+
+
 def test_a_perfect_auroc_of_10_and_10() -> None:
     found = auroc_limits(np.arange(20) >= 10, np.arange(20.0), np.arange(20))
 
@@ -88,10 +98,8 @@ def test_a_second_case_of_one_patient_changes_little(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITERS)
 def test_names_and_order_of_patients_change_nothing(name: str) -> None:
-    labels, scores = binormal(20, 30)
-    patients, order = np.arange(50) // 2, np.random.default_rng(1).permutation(50)
-    if name in ("mean", "excess", "share"):  # the bootstrap draws patients in the order of their names
-        order = np.arange(50)
+    labels, scores = binormal(30, 40)
+    patients, order = np.arange(70) // 2, np.random.default_rng(1).permutation(70)
     names = np.array([f"p{n:03}" for n in patients])
 
     found = LIMITERS[name](labels[order], scores[order], names[order])
@@ -120,7 +128,7 @@ def test_all_right_counts_patients_by_their_cases() -> None:
         ),
         (mean_limits(np.linspace(0, 1, 19), np.arange(19)), "fewer than 20 patients"),
         (mean_limits(np.full(30, 0.25), np.arange(30)), "all cases have the same value"),
-        (excess_limits(np.linspace(0, 1, 19), np.arange(19) > 9, np.arange(19)), "fewer than 20 patients"),
+        (excess_limits(np.linspace(0, 1, 29), np.arange(29) > 9, np.arange(29)), "fewer than 30 patients"),
     ],
 )
 def test_where_an_interval_would_not_hold_there_is_a_reason_instead(limits: Limits, reason: str) -> None:

@@ -16,7 +16,7 @@ from scipy.special import ndtri, stdtrit
 LEVEL = 0.95
 Z = float(ndtri((1 + LEVEL) / 2))
 # With fewer patients an interval does not hold its 95 % whatever the true value (benchmarks/coverage.py).
-MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN = 10, 5, 20
+MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN, MIN_FOR_EXCESS = 10, 5, 20, 30
 
 
 class Interval(NamedTuple):
@@ -38,15 +38,17 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Share:
+class ShareEstimate:
     """A share of cases, over patients."""
 
     value: float
     """0 to 1."""
     limits: Limits
     """Its interval."""
+    variance: float
+    """Of the estimate, over patients."""
     residuals: np.ndarray
-    """(P,) float64: what each patient adds to the estimate's error; the sum of squares estimates its variance."""
+    """(P,) float64: what each patient adds to the estimate's error; where nothing varies, how many cases it has."""
 
 
 def share_limits(hits: np.ndarray, patients: np.ndarray, *, at_least: int = MIN_FOR_SHARE) -> Limits:
@@ -65,19 +67,29 @@ def accuracy_interval(correct: np.ndarray, patients: np.ndarray) -> Interval | N
 def balanced_accuracy_limits(labels: np.ndarray, predicted: np.ndarray, patients: np.ndarray) -> Limits:
     """Mean sensitivity of the classes that occur in `labels`, by MOVER over their Wilson intervals.
 
-    labels, predicted: (N,) int64; patients: (N,).
+    labels, predicted: (N,) int64; patients: (N,). The bound that is nearer to 0 or 1 is never inside that of Wilson's
+    interval with the effective number of cases, which is value (1 - value) / variance: of two classes of 10 cases MOVER
+    alone covers 0.90 to 0.95.
     """
     if len(labels) == 0:
         return Limits(None, reason="no case")
     groups = np.unique(patients, return_inverse=True)[1]
     num_groups, hits = int(groups.max()) + 1, (predicted == labels).astype(np.float64)
-    shares = [_share(hits[labels == k], groups[labels == k], num_groups, MIN_OF_CLASS) for k in np.unique(labels)]
-    intervals = [share.limits.interval for share in shares]
-    known = [interval for interval in intervals if interval is not None]
-    if len(known) < len(intervals):
-        return Limits(None, reason=f"fewer than {MIN_OF_CLASS} patients of a class")
+    present = np.unique(labels)
+    at_least = MIN_OF_CLASS if len(present) > 1 else MIN_FOR_SHARE
+    shares = [_share(hits[labels == k], groups[labels == k], num_groups, at_least) for k in present]
+    known = [share.limits.interval for share in shares if share.limits.interval is not None]
+    if len(known) < len(shares):
+        return Limits(None, reason=f"fewer than {at_least} patients of a class")
     values, residuals = [share.value for share in shares], [share.residuals for share in shares]
-    return Limits(mover_mean(values, known, residuals), "MOVER of Wilson")
+    found, value = mover_mean(values, known, residuals), float(np.mean(values))
+    errors = np.sqrt([share.variance for share in shares]) / len(shares)
+    variance = float(errors @ correlations(residuals) @ errors)
+    if 0 < value < 1 and variance > 0:
+        low, high = solve(value, lambda t: t * (1 - t) * variance / (value * (1 - value)))
+        wider = (found.low, max(found.high, high)) if value >= 0.5 else (min(found.low, low), found.high)
+        found = Interval(*wider)
+    return Limits(found, "MOVER of Wilson")
 
 
 def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> Limits:
@@ -88,9 +100,9 @@ def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndar
     """
     groups = np.unique(patients, return_inverse=True)[1]
     num_groups, num_cases = int(groups.max()) + 1, len(hits)
-    if reason := too_few(np.bincount(groups), MIN_FOR_MEAN):
+    if reason := too_few(np.bincount(groups), MIN_FOR_EXCESS):
         return Limits(None, reason=reason)
-    share = _share(hits.astype(np.float64), groups, num_groups, MIN_FOR_MEAN)
+    share = _share(hits.astype(np.float64), groups, num_groups, MIN_FOR_EXCESS)
     assert share.limits.interval is not None
     mean = float(probabilities.mean())
     residuals = np.bincount(groups, weights=probabilities - mean) / num_cases
@@ -156,7 +168,7 @@ def solve(estimate: float, variance: Callable[[float], float]) -> Interval:
     return Interval(low, high)
 
 
-def _share(hits: np.ndarray, groups: np.ndarray, num_groups: int, at_least: int) -> Share:
+def _share(hits: np.ndarray, groups: np.ndarray, num_groups: int, at_least: int) -> ShareEstimate:
     """A share and its score interval with an effective number of cases: at the bound t that is sought,
 
         n_eff(t) = n / D(t),  D(t) = sum over patients (x - t n)^2 / sum over cases (x - t)^2, at least 1
@@ -170,10 +182,11 @@ def _share(hits: np.ndarray, groups: np.ndarray, num_groups: int, at_least: int)
     sizes = np.bincount(groups, minlength=num_groups)  # (P,)
     right = np.bincount(groups, weights=hits, minlength=num_groups)  # (P,)
     residuals = (right - value * sizes) / num_cases
+    of_value = float(residuals @ residuals)
     if not residuals.any():  # nothing varies: as if the cases of a patient were one
         residuals = sizes / num_cases
     if reason := too_few(sizes, at_least):
-        return Share(value, Limits(None, reason=reason), residuals)
+        return ShareEstimate(value, Limits(None, reason=reason), of_value, residuals)
     squares, products, total = float(right @ right), float(right @ sizes), float(sizes @ sizes)
 
     def variance(t: float) -> float:
@@ -184,4 +197,4 @@ def _share(hits: np.ndarray, groups: np.ndarray, num_groups: int, at_least: int)
 
     is_repeated = int(sizes.max()) > 1
     method = "Wilson, effective number of cases" if is_repeated else "Wilson"
-    return Share(value, Limits(solve(value, variance), method), residuals)
+    return ShareEstimate(value, Limits(solve(value, variance), method), of_value, residuals)
