@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from tests.analysis.test_figures import text_of
-from vwmm.analysis.calibration import brier_scores, calibration_of, calibration_plot
+from vwmm.analysis.calibration import brier_scores, calibration_of, calibration_plot, group_limits
 from vwmm.analysis.records import RecordedPredictions
 from vwmm.analysis.svg import to_svg
 
@@ -100,3 +100,12 @@ def test_a_group_has_ten_cases_or_more_where_many_have_one_probability(decimals:
     assert len(groups) > 1
     assert sum(group.num_cases for group in groups) == 95
     assert min(group.num_cases for group in groups) >= 10
+
+
+def test_a_group_with_repeated_patients_needs_15_of_them_for_an_interval() -> None:
+    hits = np.arange(15) % 3 == 0
+
+    assert group_limits(hits[:12], np.arange(12)).interval is not None
+    assert group_limits(hits[:12], np.arange(12) // 2 * 2).reason == "fewer than 15 patients"
+    assert group_limits(np.append(hits, True), np.append(np.arange(15), 14)).reason.startswith("fewer than 15 patients")
+    assert group_limits(np.tile(hits, 2), np.tile(np.arange(15), 2)).interval is not None

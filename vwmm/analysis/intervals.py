@@ -106,12 +106,13 @@ def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndar
     assert share.limits.interval is not None
     mean = float(probabilities.mean())
     residuals = np.bincount(groups, weights=probabilities - mean) / num_cases
-    half = float(stdtrit(num_groups - 1, (1 + LEVEL) / 2))
-    half *= np.sqrt(num_groups / (num_groups - 1) * float(residuals @ residuals))
+    quantile = float(stdtrit(num_groups - 1, (1 + LEVEL) / 2))
+    half = quantile * np.sqrt(num_groups / (num_groups - 1) * float(residuals @ residuals))
     low, high = share.limits.interval
     r = float(correlations([residuals, share.residuals])[0, 1])
 
     def reach(of_share: float) -> float:
+        of_share *= quantile / Z  # both as sure as Student's
         return float(np.sqrt(max(0.0, half**2 + of_share**2 - 2 * r * half * of_share)))
 
     excess = mean - share.value
