@@ -80,8 +80,8 @@ def test_an_auroc_and_its_complement_have_mirrored_intervals() -> None:
 
 @pytest.mark.parametrize("name", LIMITERS)
 def test_the_same_case_four_times_is_one_case(name: str) -> None:
-    labels, scores = binormal(20, 30)
-    once, patients = LIMITERS[name](labels, scores, np.arange(50)), np.arange(50)
+    labels, scores = binormal(40, 60)
+    once, patients = LIMITERS[name](labels, scores, np.arange(100)), np.arange(100)
     again = LIMITERS[name](np.repeat(labels, 4), np.repeat(scores, 4), np.repeat(patients, 4))
 
     assert interval_of(again) == pytest.approx(interval_of(once), abs=1e-6)
@@ -89,17 +89,17 @@ def test_the_same_case_four_times_is_one_case(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITERS)
 def test_a_second_case_of_one_patient_changes_little(name: str) -> None:
-    labels, scores = binormal(20, 40)
-    once = interval_of(LIMITERS[name](labels, scores, np.arange(60)))
-    more = [np.append(values, values[-1]) for values in (labels, scores, np.arange(60))]
+    labels, scores = binormal(40, 70)
+    once = interval_of(LIMITERS[name](labels, scores, np.arange(110)))
+    more = [np.append(values, values[-1]) for values in (labels, scores, np.arange(110))]
 
     assert interval_of(LIMITERS[name](*more)) == pytest.approx(once, abs=0.012)
 
 
 @pytest.mark.parametrize("name", LIMITERS)
 def test_names_and_order_of_patients_change_nothing(name: str) -> None:
-    labels, scores = binormal(30, 40)
-    patients, order = np.arange(70) // 2, np.random.default_rng(1).permutation(70)
+    labels, scores = binormal(100, 120)
+    patients, order = np.arange(220) // 2, np.random.default_rng(1).permutation(220)
     names = np.array([f"p{n:03}" for n in patients])
 
     found = LIMITERS[name](labels[order], scores[order], names[order])
@@ -128,7 +128,7 @@ def test_all_right_counts_patients_by_their_cases() -> None:
         ),
         (mean_limits(np.linspace(0, 1, 19), np.arange(19)), "fewer than 20 patients"),
         (mean_limits(np.full(30, 0.25), np.arange(30)), "all cases have the same value"),
-        (excess_limits(np.linspace(0, 1, 29), np.arange(29) > 9, np.arange(29)), "fewer than 30 patients"),
+        (excess_limits(np.linspace(0, 1, 99), np.arange(99) > 9, np.arange(99)), "fewer than 100 patients"),
     ],
 )
 def test_where_an_interval_would_not_hold_there_is_a_reason_instead(limits: Limits, reason: str) -> None:
