@@ -5,6 +5,7 @@ import pytest
 
 from vwmm.analysis.baseline import compare_with_commonest, no_better_note
 from vwmm.analysis.pooling import FoldResult, pool
+from vwmm.config.split_record import PartCount, SplitRecord
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,11 @@ from vwmm.analysis.pooling import FoldResult, pool
 )
 def test_a_model_that_is_no_better_than_the_commonest_class_is_called_so(matrix: list[list[int]], end: str) -> None:
     assert compare_with_commonest(matrix, ["a", "b"]) == f"Always answering the commonest class, {end}"
+
+
+SPLIT = SplitRecord(
+    "draw", "", "", "", {"train": PartCount(4, 4), "val": PartCount(4, 4)}, fold=0, folds=(0, 1), seed=0
+)
 
 
 def test_cases_of_one_class_are_not_compared() -> None:
@@ -39,7 +45,7 @@ def test_a_cross_validations_page_has_its_notes() -> None:
     labels, names = ["a", "b"], ["c0", "c1"]
     table = pd.DataFrame({"case": names, "patient": names, "label": labels, "predicted": "a", "p_a": "0.9"})
     validation = {"epoch": 1, "cases": 2, "loss": 0.7, "accuracy": 0.5, "balanced_accuracy": 0.5, "auroc": None}
-    fold = FoldResult(0, "fold-0", table.assign(p_b="0.1", present_ct="1"), validation)
+    fold = FoldResult(0, "fold-0", table.assign(p_b="0.1", present_ct="1"), validation, SPLIT)
 
     page = pool("cv", [fold], ["a", "b"], ["ct"], notes=["3 pairs & more."]).page
 
@@ -53,7 +59,7 @@ def test_a_cross_validations_headline_compares_over_all_folds() -> None:
         labels = ["a", "a", "a", "b"]
         names = [f"c{number}{n}" for n in range(4)]
         table = pd.DataFrame({"case": names, "patient": names, "label": labels, "predicted": "a", "p_a": "0.9"})
-        folds.append(FoldResult(number, f"fold-{number}", table.assign(p_b="0.1", present_ct="1"), validation))
+        folds.append(FoldResult(number, f"fold-{number}", table.assign(p_b="0.1", present_ct="1"), validation, SPLIT))
 
     page = pool("cv", folds, ["a", "b"], ["ct"]).page
 
