@@ -537,7 +537,7 @@ def test_a_large_picture_gives_no_warning(tmp_path: Path) -> None:
 
 
 def test_postscript_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
-    """Pillow would hand it to Ghostscript, which runs it."""
+    """Another program would be started for it."""
     Pillow.fromarray(numbers(20, 30).astype(np.uint8)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
 

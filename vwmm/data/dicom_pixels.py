@@ -25,7 +25,7 @@ _JPEG = (
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
 _RLE = "1.2.840.10008.1.2.5"
-# pydicom's name of the decoder of each syntax. Its own for RLE: pylibjpeg's panics on damaged data, past any `except`.
+# pydicom's name of the decoder of each syntax. Its own for RLE: it raises what can be caught.
 DECODERS = {
     **dict.fromkeys((*_JPEG, *_JPEG_2000), "pylibjpeg"),
     **dict.fromkeys(_JPEG_LS, "pyjpegls"),

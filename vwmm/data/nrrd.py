@@ -1,4 +1,4 @@
-"""NRRD files, read here: one long word in a header of ITK's reader ends the whole process.
+"""NRRD files, read here: ITK's reader does not survive every damaged header, and would take its process with it.
 
 The header is text, a field and its value a line, up to an empty line (https://teem.sourceforge.net/nrrd/format.html).
 The voxels follow, or are in a file beside the header.

@@ -79,7 +79,7 @@ def _open_picture(path: Path) -> Iterator[Any]:
     from PIL import UnidentifiedImageError
 
     _quiet()
-    # These formats only: Pillow would start Ghostscript for an EPS, whatever its suffix.
+    # These formats only: for some others Pillow starts other programs.
     with path.open("rb") as stream:
         try:
             picture: Any = Pillow.open(stream, formats=["PNG", "JPEG"])
