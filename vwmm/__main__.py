@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from vwmm import __version__
 from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, leave, run_guarded
-from vwmm.config.stopping import SIGNALS
+from vwmm.config.stopping import stop_signals
 
 # command: (module, function, what it does)
 COMMANDS = {
@@ -54,7 +54,7 @@ def _run(words: list[str]) -> int:
         print(f"vwmm: no such command: {words[0]}{hint}", file=sys.stderr)
         return EXIT_INVALID
     if words[0] in LONG:
-        for number in SIGNALS:  # nothing has begun yet
+        for number in stop_signals():  # nothing has begun yet
             signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))
     module, function, _ = COMMANDS[words[0]]
     code: int = getattr(importlib.import_module(module), function)(words[1:])

@@ -222,11 +222,17 @@ def test_every_converter_gives_the_same_input(scan: Scan, preset: str, tmp_path:
                     num_refused += 1
                     continue
                 difference = float(np.abs(found - source).max() / max(np.ptp(source), 1e-9))
-                if difference > 1e-5 and not _has_lost(scan, file, recipe):
+                if difference > _tolerance(name, scan) and not _has_lost(scan, file, recipe):
                     wrong.append(f"{name} {file.name} {recipe.dims}D: {difference:.2g}")
                 num_same += difference <= 1e-5
     assert not wrong, "\n".join(wrong)
     assert num_same >= len(recipes) or num_refused >= len(recipes) * len(converters)
+
+
+def _tolerance(converter: str, scan: Scan) -> float:
+    """1e-5; a little more where dcm2niix writes an oblique NRRD, whose directions it gives six digits."""
+    is_aligned = set(np.abs(PLANES[scan.plane]).tolist()) <= {0, 1}
+    return 1e-5 if is_aligned or converter != "dcm2niix -e y" else 2e-5
 
 
 def _has_lost(scan: Scan, file: Path, recipe: Modality) -> bool:

@@ -67,8 +67,13 @@ def start(cohort: Path, cwd: Path, *arguments: str, launch: str, fault: str = ""
     command = [sys.executable, "-m", "vwmm", "train", "--launch", launch, f"data.csv={cohort}", *RECIPE, "run.name=x"]
     return subprocess.Popen(
         [*command, *arguments], cwd=cwd, env=environment(VWMM_FAULT=fault) if fault else environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_obey_hangups,
     )  # fmt: skip
+
+
+def _obey_hangups() -> None:
+    """Tests may themselves run under `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def run_through(

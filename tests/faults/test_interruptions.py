@@ -3,6 +3,8 @@
 VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few.
 """
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,13 @@ from tests.faults.rehearsing import (
     draw_kill,
     draw_signal,
     in_long_form,
+    processes_in,
     run_through,
     start,
+    wait_for_silence,
 )
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.stopping import SIGNALS
+from vwmm.engine.metrics_file import last_step
 from vwmm.engine.resuming import snapshot_place
 
 SAVING = f"run.save_every_steps={SAVE_EVERY}"
@@ -89,8 +93,55 @@ def test_a_run_that_makes_no_progress_uses_up_its_starts(cohort: Path, cache: st
     assert "was stopped 2 times in a row before it had made one step after step " in text
 
 
-def test_signals_are_those_that_clusters_send() -> None:
-    assert {number.name for number in SIGNALS} == {"SIGTERM", "SIGUSR1", "SIGINT"}
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_no_rank_trains_on_where_its_launcher_dies_as_it_starts(
+    number: signal.Signals, cohort: Path, cache: str, tmp_path: Path
+) -> None:
+    """SIGKILL reaches nobody but `vwmm train`: a rank that starts a moment later has another parent."""
+    for rehearsal in range(NUM_REHEARSALS):
+        folder = tmp_path / str(rehearsal)
+        folder.mkdir()
+        process = start(cohort, folder, "train.epochs=1000", cache, launch=TWO)
+        end = time.monotonic() + 60
+        while len(processes_in(folder)) < 4:  # vwmm train, the launcher, two ranks
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.5 * rehearsal / NUM_REHEARSALS)
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        wait_for_silence(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
+def test_a_hangup_and_a_limit_of_processor_time_are_requests_to_stop(
+    number: signal.Signals, cohort: Path, cache: str, tmp_path: Path
+) -> None:
+    process = start(cohort, tmp_path, "train.epochs=1000", cache, launch=ONE)
+    end = time.monotonic() + 60
+    while last_step(tmp_path / "runs" / "x" / "metrics.jsonl") < 3:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(number)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, text
+    assert RunFolder(tmp_path / "runs" / "x").state() == "preempted"
+    wait_for_silence(tmp_path)
+
+
+def test_many_interrupts_are_not_called_a_lack_of_memory(cohort: Path, cache: str, tmp_path: Path) -> None:
+    process = start(cohort, tmp_path, "train.epochs=1000", cache, launch=TWO)
+    end = time.monotonic() + 60
+    while last_step(tmp_path / "runs" / "x" / "metrics.jsonl") < 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for _ in range(30):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode in (1, 75), text  # at once, or with the checkpoint that the first of them asked for
+    assert "memory" not in text
+    assert process.returncode == 75 or "interrupted twice: stopped at once" in text
+    wait_for_silence(tmp_path)
 
 
 @in_long_form

@@ -15,10 +15,15 @@ from collections.abc import Callable
 
 from vwmm.config.errors import EXIT_FAILED, say
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 # A terminal's Ctrl-C reaches a process twice where its launcher passes it on as well.
 _TWICE_AFTER_S = 0.5
 _PR_SET_PDEATHSIG = 1
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask to stop; not SIGHUP where `nohup` has this process ignore it."""
+    return [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 class StopRequest:
@@ -49,22 +54,23 @@ class StopRequest:
         timer.daemon = True
         timer.start()
 
-    def install(self, leave_early: Callable[[], None], *, parent: int) -> None:
+    def install(self, leave_early: Callable[[], None], *, parent: int, is_orphan: Callable[[], bool] = bool) -> None:
         """Listens from now on, and asks when the launcher dies.
 
         leave_early: ends this process; called by a request that comes before `defer`, when there is nothing to save.
-        parent: the launcher's process; 0 where there is none.
+        parent: the launcher's process; 0 where there is none. is_orphan: whether the launcher died before this process
+        could see it; asked once the kernel tells of its death.
         """
         self._leave_early = leave_early
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        for number in SIGNALS:
+        for number in stop_signals():
             signal.signal(number, lambda *_: None)  # else it would end the process
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, args=(reader,), name="signals", daemon=True).start()
         if parent:
             ask_when_parent_dies()
-            if os.getppid() != parent:  # it died before the kernel was told
+            if os.getppid() != parent or is_orphan():  # it died before the kernel was told
                 self.ask("the launcher's death")
 
     def defer(self) -> None:

@@ -5,6 +5,7 @@ that this process names in the environment.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.stopping import SIGNALS, STOP, ask_when_parent_dies
+from vwmm.config.stopping import STOP, ask_when_parent_dies, stop_signals
 from vwmm.engine.launch_file import cpu_variable, launch_options
+from vwmm.engine.orphans import hold_liveness, is_orphan
 from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 
 _WORKER, _RUN = "worker-", "run"
@@ -60,14 +62,22 @@ def launch(
             **cpu_variable(launch_file),
             OUTCOME_VARIABLE: str(outcome),
         }
-        with collected_signals() as signals:
+        with collected_signals() as signals, hold_liveness(outcome):
             # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
-            process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_before_launcher)
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=functools.partial(_before_launcher, os.getpid()),
+            )
             _wait_through_signals(process, outcome, signals, watch)
             _wait_for_workers(outcome.parent)
         code = _outcome(outcome)
         if code is None:
-            reason = "its process ended without a word: it was killed from outside (too little memory?)"
+            if signals.count(signal.SIGINT) > 1:
+                reason = "interrupted twice: stopped at once"
+            else:
+                reason = "its process ended without a word: it was killed from outside (too little memory?)"
             if _note_failure(outcome.parent, reason):
                 say(f"vwmm: {reason}; the same command goes on from the last checkpoint")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
@@ -148,7 +158,8 @@ def is_launched() -> bool:
 
 def listen() -> None:
     """Called by the script as early as possible: from now on it takes signals, which `launch` passes on to it."""
-    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=os.getppid() if is_launched() else 0)
+    parent = os.getppid() if is_launched() else 0
+    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=parent, is_orphan=lambda: is_orphan(parent))
     if (file := outcome_file()) is not None:
         (file.parent / f"{_WORKER}{os.getpid()}").touch()
 
@@ -173,9 +184,11 @@ def report_outcome(code: int) -> int:
     return EXIT_DONE
 
 
-def _before_launcher() -> None:
-    """In the launcher, before it is one: it ends when this process dies, and leaves signals to the script."""
+def _before_launcher(parent: int) -> None:
+    """In the launcher, before it is one: it ends when its parent dies, and leaves signals to the script."""
     ask_when_parent_dies(signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(EXIT_FAILED)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -209,7 +222,7 @@ def collected_signals() -> Iterator[list[int]]:
     """The signals that this process has got since; one block may stand within another, and both have them."""
     signals: list[int] = []
     _COLLECTIONS.append(signals)
-    before = {number: signal.signal(number, _collect) for number in SIGNALS}
+    before = {number: signal.signal(number, _collect) for number in stop_signals()}
     try:
         yield signals
     finally:
