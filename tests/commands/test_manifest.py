@@ -498,3 +498,18 @@ def test_links_to_files_that_were_not_fetched_are_counted_and_named(capsys: Capt
         "links to files that are not there, left out: 2 (02/vw.nii.gz, 03/vw.nii.gz); fetch the data set whole"
         in capsys.readouterr().err
     )
+
+
+def test_a_proposal_for_magnitudes_without_a_part_leaves_the_phases_out(capsys: Capture) -> None:
+    touch("d/dataset_description.json")
+    for patient in ("01", "02"):
+        touch(f"d/sub-{patient}/anat/sub-{patient}_T2starw.nii.gz")
+        touch(f"d/sub-{patient}/anat/sub-{patient}_part-phase_T2starw.nii.gz")
+
+    assert main(["manifest", "d"]) == 0
+    patterns = ["t2starw=sub-{patient}/anat/sub-{patient}_T2starw.nii.gz"]
+    patterns.append("t2starw_phase=sub-{patient}/anat/*_part-phase*_T2starw.nii.gz")
+    proposed = capsys.readouterr().out
+    assert all(f"       2  --pattern '{pattern}'" in proposed for pattern in patterns)
+
+    assert main(["manifest", "d", *[word for pattern in patterns for word in ("--pattern", pattern)]]) == 0

@@ -104,6 +104,21 @@ def test_slices_that_only_a_real_world_value_tells_apart_are_refused(tmp_path: P
         assert found.startswith("the slices have no rescale, and real-world values with different slopes")
 
 
+def test_slices_with_and_without_a_rescale_are_refused(tmp_path: Path) -> None:
+    def edit(dataset: Dataset, number: int) -> None:
+        dataset.Modality = "MR"
+        if number == 3:
+            del dataset.RescaleSlope
+            del dataset.RescaleIntercept
+
+    quietly(write_slices, tmp_path / "a", edit=edit)
+
+    assert refusals(tmp_path / "a") == {
+        "4 of 5 slices have a rescale (RescaleSlope), the others none: their contrast would be wrong; export the "
+        "series again"
+    }
+
+
 def test_a_dose_is_in_its_own_unit(tmp_path: Path) -> None:
     dataset = slice_of(0)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.2"

@@ -112,6 +112,25 @@ def test_small_voxels_in_any_unit_are_not_singular(code: int, factor: float, tmp
     assert found.doubts == ()
 
 
+def test_what_was_taken_is_named_once_and_rightly(tmp_path: Path) -> None:
+    edits = {SFORM: ("<12f", [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0]), CODES: ("<2h", [1, 1])}
+
+    found = read_image(write(tmp_path / "a.nii", edits))
+
+    np.testing.assert_allclose(found.affine[:3, :3], np.diag([0.5, 0.5, 2]))
+    assert [doubt.rpartition(": ")[2] for doubt in found.doubts] == [
+        "the sform has no scale, so pixdim was taken",
+        "the qform was taken",
+    ]
+
+
+def test_voxels_of_a_metre_are_doubted(tmp_path: Path) -> None:
+    assert (
+        "the unit of length (metres) makes voxels of centimetres"
+        in read_image(write(tmp_path / "a.nii", {UNITS: ("<b", 1)})).doubts
+    )
+
+
 # --- NRRD and MetaImage ----------------------------------------------------------------------------------------------
 
 
@@ -214,6 +233,12 @@ def test_quantized_nrrd_and_scaled_metaimage_have_their_own_values(tmp_path: Pat
     np.testing.assert_array_equal(unknown.voxels, stored)
     np.testing.assert_allclose(mapped.voxels, byte / np.float32(255), rtol=1e-6)
     np.testing.assert_array_equal(scaled.voxels, numbers(6, 5, 4) * 0.5 - 3)
+
+
+def test_an_axis_of_time_is_no_slice(tmp_path: Path) -> None:
+    for lines in (["kinds: domain domain time"], ["space: left-posterior-superior-time"]):
+        with pytest.raises(ImageError, match="an axis of the NRRD is time"):
+            read_image(nrrd(tmp_path / "a.nrrd", *lines))
 
 
 def test_a_detached_header_is_read_by_either_suffix(tmp_path: Path) -> None:

@@ -102,3 +102,26 @@ def test_n4_of_a_slice_is_the_same_for_two_axes_and_three(tmp_path: Path) -> Non
         two, three = (load_input(tmp_path / f"{name}.mha", recipe) for name in ("two", "three"))
         np.testing.assert_array_equal(two, three)
     assert read_image(tmp_path / "two.mha").voxels.ndim == 2
+
+
+@pytest.mark.parametrize("slope", [0.0031746, 1.7])
+def test_n4_does_not_depend_on_how_scaled_integers_are_rounded(slope: float, tmp_path: Path) -> None:
+    stored, affine = bright_head(), np.diag([0.5, 0.6, 1.0, 1])
+    found = list[np.ndarray]()
+    for values in ((stored * slope).astype(np.float32), stored * np.float32(slope)):
+        image = Image(np.nextafter(values, np.float32(9e9)) if len(found) else values, affine, "unknown", step=slope)
+        found.append(bias_corrected(image, "otsu").voxels)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_a_grid_at_a_tie_does_not_depend_on_the_digits_of_a_position(tmp_path: Path) -> None:
+    """19 slices of 2.5 mm are 47.5 mm: at 1 mm, 48 or 49 of them."""
+    smooth = np.linspace(0, 1, 32)[:, None, None] + np.linspace(0, 1, 32)[:, None] + np.linspace(0, 2, 20)
+    recipe = Modality(dims=3, size=[16, 16, 16], spacing_mm=[1, 1, 1], intensity="none")
+    inputs = []
+    for number, distance in enumerate((2.5, 2.5000228, 2.4999772)):
+        nibabel.save(
+            nibabel.Nifti1Image(smooth.astype(np.float32), np.diag([-1, -1, distance, 1.0])), tmp_path / "a.nii"
+        )
+        inputs.append(load_input(tmp_path / "a.nii", recipe))
+        np.testing.assert_allclose(inputs[number], inputs[0], atol=2e-4)

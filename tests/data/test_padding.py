@@ -129,8 +129,12 @@ def test_an_image_of_nothing_but_padding_is_refused(tmp_path: Path) -> None:
         np.random.default_rng(0).normal(0, 900, (20, 20, 5)),
         np.where(np.arange(2000).reshape(20, 20, 5) == 7, -3000, 50),
         np.where(np.arange(2000).reshape(20, 20, 5) % 3, -1024, 50),
+        np.random.default_rng(0).integers(0, 16, (20, 20, 5)) * 512 - 4096,
+        np.random.default_rng(0).integers(0, 256, (20, 20, 5)) * 256 - 32768,
+        np.random.default_rng(0).choice([-2048, 0, 2048], (20, 20, 5)),
+        np.random.default_rng(3).choice([-32768, 32767], (20, 20, 5)),
     ],
-    ids=["phase", "field map", "one odd voxel", "air of -1024"],
+    ids=["phase", "field map", "one odd voxel", "air of -1024", "steps", "high bytes", "three levels", "two levels"],
 )
 def test_values_that_are_data_stay(values: np.ndarray) -> None:
     voxels = as_voxels(values.astype(np.float32))
@@ -168,3 +172,12 @@ def test_values_that_float32_cannot_tell_apart_are_refused(dtype: type) -> None:
     with pytest.raises(ImageError, match="float32 has steps of 128; subtract a constant"):
         as_voxels((np.arange(1000) + 2**31).astype(dtype))
     assert as_voxels((np.arange(1000) * 2**21).astype(dtype)).dtype == np.float32
+
+
+def test_a_scaled_dicom_keeps_a_background_of_0(tmp_path: Path) -> None:
+    stored = np.where(np.isnan(head()) | (head() < -500), 407, head() + 2000).astype("<u2")
+    dataset = pydicom.dcmread(path := ct_slice(tmp_path / "a.dcm", stored))
+    dataset.Modality, dataset.RescaleSlope, dataset.RescaleIntercept = "MR", 0.00123, -0.5006
+    quietly(dataset.save_as, path)
+
+    np.testing.assert_array_equal(read_image(path).voxels[..., 0].T != 0, stored != 407)

@@ -1,5 +1,6 @@
 """Pictures: every stored bit, one meaning of white, one of the orientation, and what cannot be kept is refused."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,12 @@ def test_every_format_is_turned_by_its_orientation(orientation: int, tmp_path: P
 
 
 def test_a_palette_is_looked_up(tmp_path: Path) -> None:
-    levels = (np.arange(256) * 257)[::-1].astype(np.uint16)
+    levels = (np.arange(256) * 257)[::-1].astype(np.uint16)  # eight bits, as every program writes them
     indices = (RAMP % 256).astype(np.uint8)
 
     path = write_tiff(tmp_path / "a.tif", indices, photometric="palette", colormap=np.stack([levels] * 3))
 
-    np.testing.assert_array_equal(read_image(path).voxels, levels[indices].T)
+    np.testing.assert_array_equal(read_image(path).voxels, levels[indices].T // 257)
 
 
 @pytest.mark.parametrize(
@@ -155,3 +156,18 @@ def test_cmyk_is_refused(tmp_path: Path) -> None:
     Pillow.fromarray((RAMP % 200).astype(np.uint8)).convert("CMYK").save(tmp_path / "a.jpg")
 
     assert "CMYK" in next(iter(refusals(tmp_path / "a.jpg")))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_orientation_behind_the_pixels_counts_as_well(dtype: type, tmp_path: Path) -> None:
+    pixels: np.ndarray = np.repeat((RAMP % 200).astype(dtype)[..., None], 3, axis=-1)
+    content = imagecodecs.png_encode(pixels)
+    exif = Pillow.Exif()
+    exif[0x0112] = 8
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = len(data).to_bytes(4, "big") + b"eXIf" + data + zlib.crc32(b"eXIf" + data).to_bytes(4, "big")
+    end = content.rindex(b"IEND") - 4
+    (tmp_path / "a.png").write_bytes(content[:end] + chunk + content[end:])
+
+    assert check_header(tmp_path / "a.png") == (30, 40)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").voxels, (RAMP % 200)[:, ::-1])

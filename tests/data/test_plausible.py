@@ -9,6 +9,7 @@ import pytest
 from vwmm.config.schema import Modality
 from vwmm.data.facts import ImageFacts
 from vwmm.data.headers import Header
+from vwmm.data.hounsfield import HounsfieldSigns
 from vwmm.data.manifest import Case
 from vwmm.data.plausible import apparent_kind, expected_kind, mixed_formats, plausibility
 
@@ -71,15 +72,16 @@ def test_one_in_the_wrong_column_is_named() -> None:
     assert kinds(ct=facts(CT_LEVELS, header="PT")) == [("wrong_kind", "ct")]
 
 
-def test_a_brain_without_its_skull_has_neither_air_nor_fat() -> None:
+def test_a_brain_without_its_skull_is_no_mr() -> None:
     assert kinds(ct=facts((0.0, 0.0, 80.0, 100.0, 0.0))) == []
+    masked = HounsfieldSigns("", is_masked=True)
+    assert kinds(ct=replace(facts((0.0, 0.0, 350.0, 400.0, 0.0)), hounsfield=masked)) == []
 
 
-@pytest.mark.parametrize(
-    "levels", [PICTURE, (-32000.0, -20000.0, 900.0, 1000.0, 0.0), (-1024.0, -1000.0, 60000.0, 65535.0, 0.2)]
-)
-def test_a_ct_that_is_not_in_hounsfield_units_is_named(levels: tuple[float, float, float, float, float]) -> None:
-    assert kinds(ct=facts(levels, unit="HU")) == [("hu_range", "ct")]
+def test_a_ct_that_is_not_in_hounsfield_units_is_named() -> None:
+    signs = HounsfieldSigns("values 0 to 255: they may be stored values", is_masked=False)
+    assert kinds(ct=replace(facts(PICTURE), hounsfield=signs)) == [("hu_range", "ct")]
+    assert kinds(pet=replace(facts(PICTURE), hounsfield=signs)) == []
 
 
 def test_a_correction_may_leave_an_mr_a_little_below_zero() -> None:

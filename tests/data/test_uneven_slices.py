@@ -100,6 +100,14 @@ def test_a_missing_slice_is_missing_at_every_distance(step: float, absent: int, 
         assert found.startswith("slices are missing between IM")
 
 
+@pytest.mark.parametrize("absent", [(20, 25), (10, 15, 20), (20, 22.5)])
+def test_lost_slices_are_no_changing_distance(absent: tuple[float, ...], tmp_path: Path) -> None:
+    folder = series(tmp_path / "a", [z for z in np.arange(0, 60, 2.5).tolist() if z not in absent])
+
+    for found in refusals(folder):
+        assert found.startswith("slices are missing between IM")
+
+
 def test_words_and_the_middle() -> None:
     assert uneven_in_words(CHANGING) == "8 slices 2.5 mm apart, then 12 slices 5 mm apart"
     assert CHANGING[middle_slice(CHANGING)] == 40

@@ -16,7 +16,7 @@ from vwmm.data.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
 from vwmm.data.dicom_header import UNITS, Header, read_header
 from vwmm.data.dicom_meaning import check_one_scale
 from vwmm.data.dicom_pixels import Frames, common_dtype, read_frames
-from vwmm.data.dicom_planes import Stack, odd_ones, stack
+from vwmm.data.dicom_planes import Plane, Stack, odd_ones, stack
 from vwmm.data.image import AIR_HU, LOWEST_AIR_HU, Image, ImageError, as_voxels, check_shape
 from vwmm.data.uneven_slices import uneven_in_words
 
@@ -47,8 +47,16 @@ def read_dicom(path: Path, series: str | None = None) -> Image:
         headers[0].unit,
         has_spacing=planes[0].spacing_mm is not None and (len(planes) == 1 or planes[0].is_placed),
         has_orientation=planes[0].axes is not None,
+        step=_step(planes),
         slice_positions_mm=stacked.positions_mm,
     )
+
+
+def _step(planes: Sequence[Plane]) -> float:
+    """`Image.step`: the slope, where all slices have one and the same, and it is a fraction."""
+    slopes = {plane.slope for plane in planes}
+    slope = abs(slopes.pop() or 0.0) if len(slopes) == 1 else 0.0
+    return 0.0 if slope.is_integer() else slope
 
 
 def _volume(frames: Sequence[np.ndarray], order: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -37,12 +37,17 @@ def with_meaning(dataset: Any, kind: str, planes: tuple[Plane, ...]) -> tuple[Pl
 
 
 def check_one_scale(planes: Sequence[Plane]) -> None:
-    """ImageError where only a RealWorldValueMapping tells the scales of slices apart."""
-    unscaled = {plane.real_world for plane in planes if plane.slope is None and plane.real_world is not None}
-    if len(unscaled) > 1:
+    """ImageError where slices have different scales of which some are not known, or only in a RealWorldValueMapping."""
+    num_scaled = sum(plane.slope is not None for plane in planes)
+    if 0 < num_scaled < len(planes):
         raise ImageError(
-            "the slices have no rescale, and real-world values with different slopes: their contrast would be wrong; "
-            "export them with RescaleSlope, or convert them"
+            f"{num_scaled} of {len(planes)} slices have a rescale (RescaleSlope), the others none: their contrast "
+            "would be wrong; export the series again"
+        )
+    if num_scaled == 0 and len({plane.real_world for plane in planes}) > 1:
+        raise ImageError(
+            "the slices have no rescale, and real-world values with different slopes, or some have none: their "
+            "contrast would be wrong; export them with RescaleSlope, or convert them"
         )
 
 

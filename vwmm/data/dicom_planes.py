@@ -16,7 +16,7 @@ from vwmm.data.uneven_slices import runs_of
 _SAME = 1e-3  # of a direction's cosines, of a pixel's size (relative), and mm between slices at one place
 # As far as a slice may lie from its place in an even stack: a share of the distance between slices, or what positions
 # rounded to 0.1 mm are away, but never as far as a missing slice moves its neighbours (half the distance).
-_UNEVEN, _UNEVEN_MM, _MOST_UNEVEN = 0.05, 0.1, 0.25
+_UNEVEN, _UNEVEN_MM, _MOST_UNEVEN = 0.05, 0.1, 0.4
 # Distances in a row that make a part of its own; a single one is a gap.
 _MIN_RUN = 2
 _MAX_NAMED = 3
@@ -257,7 +257,8 @@ def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> b
     share = (heights - heights[0]) / (heights[-1] - heights[0])
     in_line = places[0] + np.outer(share, places[-1] - places[0])
     is_in_line = np.linalg.norm(places - in_line, axis=1).max() <= tolerance
-    if is_in_line and min(count for count, _ in runs_of(heights.tolist())) >= _MIN_RUN:
+    runs = runs_of(heights.tolist())
+    if is_in_line and min(count for count, _ in runs) >= _MIN_RUN and not _has_gap([step for _, step in runs]):
         return False
     widest = int(np.argmax(steps))
     if steps[widest] > 1.5 * typical:
@@ -269,6 +270,15 @@ def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> b
         f"the slices are {steps.min():.4g} to {steps.max():.4g} mm apart, or not in one line: no even stack; "
         "export the series again, or resample it"
     )
+
+
+def _has_gap(distances: Sequence[float]) -> bool:
+    """Whether one of the distances in their order is a multiple of a smaller one before and behind it: lost slices."""
+    for before, distance, behind in zip(distances, distances[1:], distances[2:], strict=False):
+        smaller = max(before, behind)
+        if smaller < distance and abs(distance / smaller - round(distance / smaller)) <= _UNEVEN:
+            return True
+    return False
 
 
 def _named(names: Sequence[str]) -> str:

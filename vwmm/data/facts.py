@@ -11,6 +11,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.contents import bright_border_of, levels_of, miniature_of, voxel_hash
 from vwmm.data.geometry import check_dims
 from vwmm.data.headers import Header, has_date, read_header
+from vwmm.data.hounsfield import POSSIBLE, HounsfieldSigns, hounsfield_signs
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import format_of, read_image
 from vwmm.data.views import view_of
@@ -74,6 +75,8 @@ class ImageFacts:
     """As `readers.format_of`."""
     header: Header
     """What a DICOM header says."""
+    hounsfield: HounsfieldSigns = POSSIBLE
+    """What its values say of Hounsfield units."""
     bright_border: float = 0.0
     """`contents.bright_border_of`."""
     doubts: tuple[str, ...] = ()
@@ -116,6 +119,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         day=_day(job.path),
         format=format_of(job.path),
         header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series),
+        hounsfield=hounsfield_signs(image.voxels),
         bright_border=bright_border_of(image.voxels),
         doubts=image.doubts,
         plane=view.voxels if job.has_picture else None,

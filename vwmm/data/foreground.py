@@ -14,6 +14,8 @@ _SHRINK, _MIN_LENGTH = 4, 16
 # Voxel sizes are rounded to 1/1024 mm for N4: a field of view over a power of 2, as most are, is a multiple of it or
 # far from halfway between two.
 _SIZES_PER_MM = 1024
+# Of the largest value: how far below 0 rounding may leave it.
+_ROUNDED = 1e-6
 
 
 def foreground(voxels: np.ndarray, kind: str | float) -> np.ndarray:
@@ -54,13 +56,15 @@ def bias_corrected(image: Image, kind: str | float) -> Image:
     N4 lays its grid from the first voxel on, and is sensitive to the last digit of a voxel's size: so it sees every
     image turned to RAS, its voxel size rounded, however a file stores them.
     """
-    if image.bounds[0] < 0:
+    if image.bounds[0] < -max(image.step / 2, _ROUNDED * image.bounds[1]):
         raise ImageError("bias_correction: values below 0 are no MRI magnitudes, which it is for")
     volume = image.voxels[..., None] if image.voxels.ndim == 2 else image.voxels
     turn = orientation_of(image.affine) if image.is_spatial else np.array([[0, 1], [1, 1], [2, 1]])
     order = turn[:, 0].argsort()
     flips = tuple(slice(None, None, -1 if is_flipped else 1) for is_flipped in turn[:, 1] == -1)
-    turned = np.ascontiguousarray(volume[flips].transpose(order), dtype=np.float32)
+    turned = np.ascontiguousarray(volume[flips].transpose(order), dtype=np.float32).clip(0)
+    if image.step:  # the stored integers: each format rounds their multiples in its own way
+        turned = np.rint(turned / np.float32(image.step))
     stored = np.linalg.norm(image.affine[:3, :3], axis=0)[order]
     spacing_mm = [round(mm * _SIZES_PER_MM) / _SIZES_PER_MM or float(mm) for mm in stored.tolist()]
     mask = foreground(turned, kind)

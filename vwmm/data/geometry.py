@@ -19,8 +19,9 @@ _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 _INDEPENDENT = 1e-5
 # Of an axis's length: what it may point elsewhere by rounding.
 _ALIGNED = 1e-5
-# Voxels that a length may be away from halfway between two whole numbers, to be at a tie.
-_TIE = 1e-4
+# Voxels that a length may be away from halfway between two whole numbers, to be at a tie: what positions with six
+# digits move the end of a long stack by. There a voxel size counts with four digits.
+_TIE, _SIZE_DIGITS = 0.01, 4
 # Voxels that an image may be away from right angles, from end to end: less is how its file was rounded.
 _IN_PLACE = 0.5
 
@@ -128,13 +129,13 @@ def steady_affine(affine: np.ndarray, shape: tuple[int, ...], spacing_mm: Sequen
 
 def _without_rotation(affine: np.ndarray, shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
     """How the voxels lie to each other, and no longer in the patient: what is nearly a right angle is one, and voxel
-    sizes at which the grid's length is a tie are rounded to six digits."""
+    sizes at which the grid's length is a tie are rounded."""
     dims = len(shape)
     axes = affine[:dims, :dims]
     lengths = np.linalg.norm(axes, axis=0)
     cells = (np.asarray(shape) - 1) * lengths / np.asarray(spacing_mm)
     is_tie = np.abs(cells % 1 - 0.5) < _TIE
-    steady = np.where(is_tie, [float(f"{length:.6g}") for length in lengths], lengths)
+    steady = np.where(is_tie, [float(f"{length:.{_SIZE_DIGITS}g}") for length in lengths], lengths)
     aligned = np.where(np.abs(axes) > _ALIGNED * lengths, axes, 0)
     found = np.eye(4)
     if (np.count_nonzero(aligned, axis=0) == 1).all():

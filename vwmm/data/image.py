@@ -25,7 +25,7 @@ AIR_HU = -1024.0
 LOWEST_AIR_HU = -1200.0
 # Between the value that stands for no data and the next one; noise in air is less.
 _PADDING_GAP = 200.0
-_PADDING_SHARE = 1e-3
+_PADDING_SHARE, _MAX_PADDINGS = 1e-3, 2
 NO_DIRECTIONS = (
     "the file does not say where its axes point: taken as left, posterior, superior, as ITK does; another program may "
     "mirror it"
@@ -134,22 +134,26 @@ def check_voxels(image: Image) -> None:
 def without_padding(voxels: np.ndarray, unit: str) -> np.ndarray:
     """Voxels that are no data, as the lowest value of those that are: air, in a CT.
 
-    Scanners and converters fill what lies outside a round field of view with one value below air, such as -2000 or
-    -3024, and few formats can say which. It is known by what it is: below -1024, the same in a thousandth of the image
-    or more, and apart from every other value. In Hounsfield units, what is far below air is air in any case.
+    Scanners and converters fill what lies outside a round field of view with a value below air, such as -2000 or -3024,
+    and few formats can say which. It is known by what it is: one value or two, all that lies below air, far from
+    every other value, in a thousandth of the image or more, and in most of its corners. In Hounsfield units, what is
+    far below air is air in any case.
     """
-    low, filled = float(voxels.min()), voxels
-    while low < AIR_HU:
-        is_padding = filled == low
-        if is_padding.all() or is_padding.mean() < _PADDING_SHARE:
-            break
-        lowest = filled[~is_padding].min()
-        if lowest - low < _PADDING_GAP:
-            break
-        filled, low = np.where(is_padding, lowest, filled), float(lowest)
-    if unit == "HU" and low < LOWEST_AIR_HU and (is_patient := filled >= AIR_HU).any():
-        filled = np.where(is_patient, filled, filled[is_patient].min())  # lossy compression smears padding
-    return filled
+    is_below = voxels < LOWEST_AIR_HU
+    if not is_below.any() or is_below.all():
+        return voxels
+    lowest = voxels[~is_below].min()
+    if is_below.mean() >= _PADDING_SHARE and _corners(is_below).mean() > 0.5:
+        values = np.unique(voxels[is_below])
+        if len(values) <= _MAX_PADDINGS and float(lowest) - float(values[-1]) >= _PADDING_GAP:
+            return np.where(is_below, lowest, voxels)
+    if unit == "HU" and (is_patient := voxels >= AIR_HU).any():
+        return np.where(is_patient, voxels, voxels[is_patient].min())  # lossy compression smears padding
+    return voxels
+
+
+def _corners(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array[np.ix_(*([0, length - 1] for length in array.shape))])
 
 
 def with_true_zeros(image: Image) -> Image:
@@ -159,7 +163,7 @@ def with_true_zeros(image: Image) -> Image:
     """
     if not image.step:
         return image
-    corners = image.voxels[np.ix_(*([0, length - 1] for length in image.voxels.shape))]
+    corners = _corners(image.voxels)
     is_nearly = (np.abs(corners) <= image.step / 2) & (corners != 0)
     if is_nearly.mean() <= 0.5:
         return image

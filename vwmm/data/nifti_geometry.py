@@ -15,6 +15,9 @@ from vwmm.data.image import complete_affine
 _SAME_SIZE = 0.01
 # Cosine between directions that are the same; 8 degrees apart are not.
 _SAME_DIRECTION = 0.99
+_SCALED = "the sform has no scale, so pixdim was taken"
+# No voxel of a patient is larger.
+_LARGEST_MM = 50.0
 # Codes of xyzt_units: metres and micrometres; all others are millimetres.
 _MM = {1: 1000.0, 3: 0.001}
 
@@ -49,8 +52,11 @@ def geometry_of(header: Any, stored_sizes: np.ndarray, dims: int) -> Geometry:
             "neither sform nor qform is set, so the file does not say where its axes point: taken as left, anterior, "
             "superior, as nibabel does (SimpleITK takes left, posterior, superior)"
         )
+    is_qform_taken = bool(doubts) and doubts[0].endswith(_SCALED) and has_qform
     if has_sform and has_qform:
-        doubts += _two_directions(header, used)
+        doubts += _two_directions(header, used, taken="qform" if is_qform_taken else "sform")
+    if factor != 1 and (np.linalg.norm((scale @ affine)[:3, :used], axis=0) > _LARGEST_MM).any():
+        doubts.append(f"the unit of length ({'metres' if factor > 1 else 'micrometres'}) makes voxels of centimetres")
     return Geometry(
         complete_affine(scale @ affine, dims), bool(has_sform or has_sizes), bool(has_sform or has_qform), tuple(doubts)
     )
@@ -67,10 +73,10 @@ def _of_sform(header: Any, affine: np.ndarray, sizes: np.ndarray | None, dims: i
     scaled = np.asarray(header.get_qform(), dtype=np.float64) if header["qform_code"] > 0 else affine.copy()
     if header["qform_code"] <= 0:
         scaled[:3, :dims] *= sizes
-    return scaled, [f"{found}: the sform has no scale, so pixdim was taken"]
+    return scaled, [f"{found}: {_SCALED}"]
 
 
-def _two_directions(header: Any, dims: int) -> list[str]:
+def _two_directions(header: Any, dims: int, *, taken: str) -> list[str]:
     """Whether sform and qform point elsewhere: they may for other spaces, but never mirror each other."""
     from nibabel.orientations import aff2axcodes
 
@@ -89,7 +95,7 @@ def _two_directions(header: Any, dims: int) -> list[str]:
         return []
     codes = ["".join(map(str, aff2axcodes(form)))[:dims] for form in forms]
     how = "mirror each other" if is_mirrored else "point elsewhere"
-    return [f"sform ({codes[0]}) and qform ({codes[1]}) {how}: the sform was taken"]
+    return [f"sform ({codes[0]}) and qform ({codes[1]}) {how}: the {taken} was taken"]
 
 
 def _listed(sizes: np.ndarray) -> str:

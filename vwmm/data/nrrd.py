@@ -44,7 +44,7 @@ _ENCODINGS = {
     "raw": "raw", "gz": "zlib", "gzip": "zlib", "bz2": "bzip2", "bzip2": "bzip2",
     "txt": "text", "text": "text", "ascii": "text", "hex": "hex",
 }  # fmt: skip
-_SPATIAL = ("domain", "space", "time", "???", "none")
+_SPATIAL = ("domain", "space", "???", "none")
 # Spaces whose axes are a patient's.
 _PATIENT = (
     "right-anterior-superior",
@@ -197,6 +197,10 @@ def _spatial(header: Mapping[str, str], sizes: list[int]) -> list[tuple[int, int
     if len(kinds) != len(sizes):
         raise ImageError("the NRRD header is damaged: `kinds` has not as many words as `dimension` says")
     axes = [(size, axis) for axis, (size, kind) in enumerate(zip(sizes, kinds, strict=True))]
+    if any(size != 1 for size, axis in axes if kinds[axis] == "time") or header.get("space", "").lower().endswith(
+        "-time"
+    ):
+        raise ImageError("an axis of the NRRD is time; one image must be chosen")
     if any(size != 1 for size, axis in axes if kinds[axis] not in _SPATIAL):
         raise ImageError("the voxels are colours or vectors; expected one number per voxel")
     return [(size, axis) for size, axis in axes if kinds[axis] in _SPATIAL]
@@ -227,7 +231,7 @@ def _place_in_space(header: Mapping[str, str], sizes: list[int]) -> Image:
     if header.get("spaceorigin", "none") != "none":
         origin = _vector(header["spaceorigin"])
         affine[: len(origin), 3] = origin
-    space = header.get("space", "").lower().removesuffix("-time")
+    space = header.get("space", "").lower()
     field = "spaceunits" if has_directions else "units"
     factors, unknown = _factors(header, field, 3 if has_directions else len(sizes))
     if unknown:

@@ -27,6 +27,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _LUMA = (19595, 38470, 7471)
 _NOT_A_PICTURE = "this is not a PNG, JPEG or TIFF file, whatever its name says"
 _ORIENTATION_TAG = 0x0112
+_MAX_EXIF_BYTES, _MAX_CHUNKS = 2**16, 2**16
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -40,7 +41,7 @@ def read_picture(path: Path) -> np.ndarray:
             else:
                 is_grey = len(picture.getbands()) == 1 and picture.mode not in ("P", "1")
                 pixels = np.asarray(picture if is_grey else picture.convert("L"))
-            orientation = _orientation_of(picture)  # the pixels come first: damaged ones are an error there
+            orientation = _orientation_of(picture, path)  # the pixels come first: damaged ones are an error there
     return as_voxels(_upright(pixels, orientation).T)
 
 
@@ -52,7 +53,7 @@ def picture_shape(path: Path) -> tuple[int, ...]:
             orientation = _tiff_orientation(page)
     else:
         with _open_picture(path) as picture:
-            (columns, rows), orientation = picture.size, _orientation_of(picture)
+            (columns, rows), orientation = picture.size, _orientation_of(picture, path)
     return (rows, columns) if orientation >= 5 else (columns, rows)
 
 
@@ -102,15 +103,35 @@ def _check_size(columns: int, rows: int, num_bytes: int, *, is_binary: bool) -> 
     check_ratio(num_bytes, pixels // 8 if is_binary else pixels)
 
 
-def _orientation_of(picture: Any) -> int:
+def _orientation_of(picture: Any, path: Path) -> int:
     """As EXIF counts, from 1; 1 where the file does not say, or says it in damaged bytes."""
-    if picture.format == "PNG" and "exif" not in picture.info:  # or Pillow would unpack the pixels to look behind them
-        return 1
+    from PIL import Image as Pillow
+
     try:
-        found = picture.getexif().get(_ORIENTATION_TAG, 1)
+        if picture.format == "PNG":  # Pillow would unpack the pixels to look behind them
+            exif = Pillow.Exif()
+            exif.load(_png_exif(path))
+        else:
+            exif = picture.getexif()
+        found = exif.get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged metadata beside pixels that may be whole: SyntaxError, struct.error, ...
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _png_exif(path: Path) -> bytes:
+    """The eXIf chunk of a PNG, which may stand before or behind the pixels (PNG 11.3.4.5); empty: there is none."""
+    with path.open("rb") as stream:
+        stream.seek(len(_PNG_START))
+        for _ in range(_MAX_CHUNKS):
+            head = stream.read(8)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if not kind.isalpha() or kind == b"IEND":
+                break
+            if kind == b"eXIf" and length <= _MAX_EXIF_BYTES:
+                return stream.read(length)
+            stream.seek(length + 4, 1)
+    return b""
 
 
 def _has_deep_colours(path: Path) -> bool:
@@ -170,7 +191,10 @@ def _read_tiff(path: Path) -> tuple[np.ndarray, int]:
         if page.planarconfig == 2 and pixels.ndim == 3:  # each channel by itself
             pixels = np.moveaxis(pixels, 0, -1)
         if page.photometric == PHOTOMETRIC.PALETTE:
-            pixels = np.moveaxis(np.asarray(page.colormap), 0, -1)[pixels.reshape(pixels.shape[:2])]
+            colours = np.asarray(page.colormap)
+            if not (colours % 257).any():  # eight bits, written as sixteen (TIFF 6.0, ColorMap)
+                colours = (colours // 257).astype(np.uint8)
+            pixels = np.moveaxis(colours, 0, -1)[pixels.reshape(pixels.shape[:2])]
         elif page.photometric == PHOTOMETRIC.MINISWHITE:
             pixels = _inverted(pixels, int(page.bitspersample))
         return _as_grey(pixels), _tiff_orientation(page)
@@ -188,6 +212,8 @@ def _check_page(page: Any) -> None:
     known = [PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE]
     if kind not in (*known, *([PHOTOMETRIC.YCBCR] if is_jpeg else [])):
         raise ImageError(f"the colours are {getattr(kind, 'name', kind)}; save the picture in grey")
+    if kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE) and channels > 2:
+        raise ImageError(f"a pixel has {channels} values that are no colours; save one of them")
     if channels > 4:
         raise ImageError(f"a pixel has {channels} values; expected grey or RGB")
     if kind == PHOTOMETRIC.MINISWHITE and page.dtype.kind == "f":

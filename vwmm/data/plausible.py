@@ -10,7 +10,7 @@ from typing import Literal
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.facts import ImageFacts
-from vwmm.data.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU, not_hounsfield, span_of
+from vwmm.data.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
 from vwmm.data.manifest import Case
 
 Kind = Literal["CT", "MR"]
@@ -46,7 +46,7 @@ def apparent_kind(facts: ImageFacts) -> Kind | None:
     if air >= _AIR_SHARE and low >= LOWEST_HU and high <= HIGHEST_HU:
         return "CT"
     # Magnitudes, but for what a correction leaves below 0; up to 255 it may be a picture of either.
-    return "MR" if lowest > FAT_HU and high > 255 else None
+    return "MR" if lowest > FAT_HU and high > 255 and not facts.hounsfield.is_masked else None
 
 
 def plausibility(
@@ -65,9 +65,7 @@ def plausibility(
         mr = next((name for name in wrong if expected[name] == "MR" and name not in told), None)
         if mr is not None:
             told |= {ct, mr}
-            text = (
-                f"column {ct} has an MR ({span_of(images[ct].levels)}), column {mr} a CT ({span_of(images[mr].levels)})"
-            )
+            text = f"column {ct} has an MR ({_span(images[ct])}), column {mr} a CT ({_span(images[mr])})"
             findings.append(Finding("swapped", text, case.line, case.name, ct, files[ct]))
     for name in sorted(wrong.keys() - told):
         text = f"looks like {'a CT' if wrong[name] == 'CT' else _NO_CT} ({_reason(images[name])})"
@@ -85,13 +83,17 @@ def plausibility(
             shown = said if said in _KNOWN else "something else"
             text = f"its DICOM header says {shown}, the column is of {expected[name]}"
             findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
-        elif name not in wrong and modalities[name].window_hu is not None and (reason := not_hounsfield(facts.levels)):
+        elif name not in wrong and modalities[name].window_hu is not None and (reason := facts.hounsfield.problem):
             findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))
     return findings
 
 
 def _reason(facts: ImageFacts) -> str:
-    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else span_of(facts.levels)
+    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else _span(facts)
+
+
+def _span(facts: ImageFacts) -> str:
+    return f"values {facts.levels[0]:.5g} to {facts.levels[3]:.5g}"
 
 
 def mixed_formats(

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vwmm.data.dicom_series import Series
 from vwmm.data.drafting import part_of
+from vwmm.data.patterns import compile_pattern
 from vwmm.data.tree import Tree
 
 MAX_PROPOSED = 12
@@ -36,7 +37,9 @@ def is_image(path: str) -> bool:
 def propose_patterns(tree: Tree, series: Sequence[Series]) -> list[tuple[str, int]]:
     """(`MODALITY=PATTERN`, how many images it means), the most frequent first."""
     if DESCRIPTION in tree.files:
-        return _ranked(Counter(text for file in tree.files if (text := _of_bids(file))))
+        parted = {_kind_of(file) for file in tree.files if part_of(file)}
+        texts = dict.fromkeys(text for file in tree.files if (text := _of_bids(file, parted)))
+        return _ranked(Counter({text: _count(text.partition("=")[2], tree.files) for text in texts}))
     folders, whole = set(tree.folders), {found.path for found in series}
     places = [f"{found.path}/" if found.path in folders else found.path for found in series if not found.num_others]
     places += [file for file in tree.files if is_image(file) and not {file, file.rpartition("/")[0]} & whole]
@@ -84,14 +87,29 @@ def _of_parts(parts: Sequence[str], level: int) -> str:
     return f"{_word('_'.join(others) or 'image')}={'/'.join(written)}{suffix}"
 
 
-def _of_bids(file: str) -> str:
+def _of_bids(file: str, parted: Collection[str]) -> str:
+    """The pattern of a file of a BIDS data set. parted: the kinds of which some files are magnitudes or phases."""
     match = _BIDS.fullmatch(file)
     if not match:
         return ""
     name, session = _word(match["suffix"].split(".")[0]), "ses-{session}/" if match["session"] else ""
-    part = part_of(file)  # magnitude and phase are images of different kinds
-    name, entity = (f"{name}_{part}", f"*_part-{part}") if part else (name, "")
-    return f"{name}=sub-{{patient}}/{session}{match['kind']}/{entity}*_{match['suffix']}"
+    start = f"sub-{{patient}}/{session}{match['kind']}/"
+    if part := part_of(file):  # magnitude and phase are images of different kinds
+        return f"{name}_{part}={start}*_part-{part}*_{match['suffix']}"
+    if _kind_of(file) in parted and len(file.rpartition("/")[2].split("_")) == (3 if session else 2):
+        return f"{name}={start}sub-{{patient}}{'_ses-{session}' if session else ''}_{match['suffix']}"
+    return f"{name}={start}*_{match['suffix']}"
+
+
+def _kind_of(file: str) -> str:
+    """The last folder and the suffix of a file of a BIDS data set; empty of any other."""
+    match = _BIDS.fullmatch(file)
+    return f"{match['kind']}/{match['suffix']}" if match else ""
+
+
+def _count(pattern: str, files: Sequence[str]) -> int:
+    regex = compile_pattern(pattern)
+    return sum(regex.fullmatch(file) is not None for file in files)
 
 
 def _ranked(counts: "Counter[str]") -> list[tuple[str, int]]:

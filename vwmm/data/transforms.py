@@ -21,7 +21,6 @@ import numpy as np
 from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
-from vwmm.data.contents import levels_of
 from vwmm.data.foreground import foreground
 from vwmm.data.geometry import (
     check_dims,
@@ -32,7 +31,7 @@ from vwmm.data.geometry import (
     steady_affine,
     upright_spacing,
 )
-from vwmm.data.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU, not_hounsfield
+from vwmm.data.hounsfield import hounsfield_signs
 from vwmm.data.image import Image, ImageError
 from vwmm.data.readers import read_image
 from vwmm.data.respace import respace_area
@@ -71,8 +70,8 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
     if modality.window_hu is not None and image.unit == "inverted":
         raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
-    if modality.window_hu is not None:
-        _check_hounsfield(image)
+    if modality.window_hu is not None and (reason := hounsfield_signs(image.voxels).problem):
+        raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
     at = placed(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
     scaling, coordinates = _scaling(view, modality), None
@@ -89,15 +88,6 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     else:
         array = _exact(view, modality, scaling, axes)
     return np.ascontiguousarray(array[None], dtype=np.float32)
-
-
-def _check_hounsfield(image: Image) -> None:
-    """ImageError where the values cannot be Hounsfield units; percentiles are taken where the ends leave it open."""
-    low, high = image.bounds
-    if LOWEST_HU <= low <= FAT_HU and high <= HIGHEST_HU:
-        return
-    if (reason := not_hounsfield(levels_of(image.voxels))) is not None:
-        raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
 
 
 def _spacing(modality: Modality, shape: tuple[int, ...], affine: np.ndarray) -> Sequence[float] | None:
