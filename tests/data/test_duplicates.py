@@ -20,6 +20,7 @@ def cases_of(*patients: str) -> list[Case]:
         (unicodedata.normalize("NFC", "Müller"), unicodedata.normalize("NFD", "Müller")),  # as macOS writes it
         ("P-7", "p-7"), ("sub 07", "sub_07"), ("p7", "p7 "), ("no–1", "no-1"), ("\uff10\uff17", "07"),
         ("7", "007"), ("7", "7.0"), ("P 7", "P7"), ("100000", "1E+05"),
+        ("P7", "P007"), ("sub-7", "sub-007"), ("A 12", "A012"), ("s1p7", "S01-P07"), ("'7", "7"),
     ],
 )  # fmt: skip
 def test_names_that_a_person_reads_as_one_are_said_once(first: str, second: str) -> None:
@@ -30,7 +31,13 @@ def test_names_that_a_person_reads_as_one_are_said_once(first: str, second: str)
 
 
 def test_other_names_are_other_people() -> None:
-    assert alike_names(cases_of("1-11", "11-1", "111", "p01", "p1", "Muller", "Müller", "p1")) == []
+    assert alike_names(cases_of("1-11", "11-1", "111", "p10", "p1", "Muller", "Müller", "p1", "p100")) == []
+    assert alike_names(cases_of(*(f"p{number}" for number in range(120)))) == []
+    assert alike_names(cases_of(*(f"1.{number:02d}" for number in range(12)), "1.1")) == []
+
+
+def test_names_of_hexadecimal_digits_are_no_powers_of_ten_and_their_zeros_count_where_they_are_of_one_length() -> None:
+    assert alike_names(cases_of(*(f"00e{number}" for number in range(8)), "12e3", "12000", "00a1", "0a01")) == []
 
 
 def test_one_patient_in_two_spellings_in_two_parts_is_an_error_and_in_one_part_a_warning() -> None:

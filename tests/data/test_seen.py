@@ -62,6 +62,12 @@ def test_a_patient_who_was_seen_in_another_spelling_is_named_with_both() -> None
     )
 
 
+def test_a_patient_who_was_seen_with_other_leading_zeros_is_named() -> None:
+    (problem,) = patient_problems(cohort_of(("w1", "p007", "a"), ("w2", "p01", "a")), ROWS)
+
+    assert "patient p01 is written almost like p1, who was trained on" in problem
+
+
 def test_an_image_that_was_seen_is_found_under_any_name_and_modality() -> None:
     cohort = cohort_of(("w1", "q1", "a"), ("w2", "q2", "a"))
 

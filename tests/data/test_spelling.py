@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from vwmm.data.spelling import is_missing, name_key, spelling_key, without_blanks
+from vwmm.data.spelling import is_missing, name_key, names_alike, spelling_key, without_blanks
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_one_value_in_two_spellings_has_one_key(one: str, other: str) -> None:
     [("1", "-1"), ("1", "10"), ("0.1", "0.01"), ("1.5", "15"), ("A", "A-"), ("A+", "A-"),
      ("1-11", "11-1"), ("1-11", "111"),
      ("Muller", "M\u00fcller"), ("p1", "p01"),
-     ("1e5", "1e6"), ("1.10", "1.01"), ("true", "1"), ("9" * 40, "9" * 39 + "8")],
+     ("1e5", "1e6"), ("00e0", "00e7"), ("12E3", "12000"), ("1.10", "1.01"), ("true", "1"), ("9" * 40, "9" * 39 + "8")],
 )  # fmt: skip
 def test_other_values_have_other_keys(one: str, other: str) -> None:
     assert spelling_key(one) != spelling_key(other)
@@ -58,6 +58,17 @@ def test_a_name_with_a_point_is_no_fraction() -> None:
     assert name_key("1.10") != name_key("1.1")  # the tenth patient of site 1, and the first
     assert name_key("7.0") == name_key("7,0") == name_key("007") == name_key("7")
     assert name_key("P-7") == name_key("p 7")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [("P7", "p-007", True), ("007", "7.0", True), ("P7", "P70", False), ("P0", "P00", True),
+     ("1.01", "1.1", False), ("00a1", "0a01", False), ("P7", "Q7", False)],
+)  # fmt: skip
+def test_names_that_differ_in_leading_zeros_are_alike_unless_they_have_one_length(
+    one: str, other: str, expected: bool
+) -> None:
+    assert names_alike(one, other) == names_alike(other, one) == expected
 
 
 def test_what_cannot_be_seen_at_the_ends_of_a_cell_is_left_out() -> None:

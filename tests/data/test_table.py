@@ -101,6 +101,13 @@ def test_rows_that_all_have_a_cell_too_many_are_told_once(tmp_path: Path) -> Non
     ]
 
 
+def test_excels_form_of_a_text_is_that_text(tmp_path: Path) -> None:
+    assert rows_of(read(tmp_path, 'case,label,mri\n="007",a,1.png\n"=""008""",b,"=""2.png"""\n')) == [
+        ["007", "a", "1.png"],
+        ["008", "b", "2.png"],
+    ]
+
+
 def test_blanks_that_cannot_be_seen_are_no_part_of_a_cell(tmp_path: Path) -> None:
     table = read(tmp_path, "case,label,mri\n\u00a0c1\u200b,\ufeffa\u00a0,\u200b\n")
 

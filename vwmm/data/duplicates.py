@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from vwmm.config.findings import Finding
 from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import name_key
+from vwmm.data.spelling import name_key, names_alike
 
 Key = tuple[str, str]
 """(case's name, modality)."""
@@ -29,12 +29,16 @@ def split_leaks(cases: Sequence[Case]) -> list[Finding]:
 
 def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     """Of each patient whose name a person would take for an earlier one's: the first case of that one, and its own."""
-    firsts: dict[str, Case] = {}
-    told, pairs = set[str](), []
+    own: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.line):
-        first = firsts.setdefault(name_key(case.patient), case)
-        if first.patient != case.patient and case.patient not in told:
-            told.add(case.patient)
+        own.setdefault(case.patient, case)
+    groups, pairs = defaultdict[str, list[Case]](list), []
+    for case in own.values():
+        group = groups[name_key(case.patient)]
+        first = next((one for one in group if names_alike(one.patient, case.patient)), None)
+        if first is None:
+            group.append(case)
+        else:
             pairs.append((first, case))
     return pairs
 
@@ -42,8 +46,8 @@ def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
 def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProxyType({})) -> list[Finding]:
     """Patients whose names a person would take for one: an error where they are in different parts, else a warning.
 
-    7, 007 and 7.0 are one, as are other capitals or blanks and Unicode's other ways to write. assigned: the part of
-    each case, where there is a split; a part or a fold that the table itself gives counts as well.
+    7, 007 and 7.0 are one, P7 and P007 too, as are other capitals or blanks and Unicode's other ways to write.
+    assigned: the part of each case, where there is a split; a part or a fold of the table itself counts as well.
     """
     findings = []
     for first, case in similar_patients(cases):
@@ -81,10 +85,13 @@ def alike_sites(cases: Sequence[Case]) -> list[Finding]:
     for case in sorted(cases, key=lambda case: case.line):
         if case.site:
             lines[case.site].append(case.line)
-    firsts, findings = dict[str, str](), []
+    groups, findings = defaultdict[str, list[str]](list), []
     for site, own in lines.items():
-        first = firsts.setdefault(name_key(site), site)
-        if first != site:
+        group = groups[name_key(site)]
+        first = next((one for one in group if names_alike(one, site)), None)
+        if first is None:
+            group.append(site)
+        else:
             own_count, count = (f"{n} case{'s' * (n > 1)}" for n in (len(own), len(lines[first])))
             text = f"site {site!r} ({own_count}) is written almost like {first!r} ({count}, line {lines[first][0]})"
             findings.append(Finding("alike_sites", text, own[0]))

@@ -4,10 +4,11 @@ Nobody whose images were trained on, or chose the checkpoint, may come back as a
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import name_key
+from vwmm.data.spelling import name_key, names_alike
 from vwmm.data.split_file import SplitRow
 
 Hashes = Mapping[str, Mapping[str, str]]
@@ -65,10 +66,13 @@ def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
 def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
     """Cases of patients that the run has seen, in any spelling (7, 007)."""
     seen = {str(row.patient or name): (name, row) for name, row in rows.items() if row.part in SEEN}
-    spelled = {name_key(patient): patient for patient in seen}
+    spelled = defaultdict[str, list[str]](list)
+    for patient in seen:
+        spelled[name_key(patient)].append(patient)
     problems = []
     for case in cohort.cases:
-        if (patient := case.patient if case.patient in seen else spelled.get(name_key(case.patient))) is not None:
+        names = [case.patient] if case.patient in seen else spelled.get(name_key(case.patient), ())
+        for patient in [one for one in names if names_alike(one, case.patient)][:1]:
             name, row = seen[patient]
             almost = "" if patient == case.patient else f" is written almost like {patient}, who"
             problems.append(

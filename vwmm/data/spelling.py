@@ -22,7 +22,8 @@ _INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
 # Those that programs leave at the ends of a cell; marks of direction may be part of a file's name.
 _AT_ENDS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*)|,(\d{1,2}))?", re.ASCII)
-_POWER = re.compile(r"([+-]?)(\d+)(?:[.,](\d+))?e([+-]?\d{1,2})", re.ASCII)
+# As programs write it, with a point or a sign: 12e3 is a name or a hexadecimal number.
+_POWER = re.compile(r"([+-]?)(\d+)(?:[.,](\d+)e(?=[+-]?\d)|e(?=[+-]))([+-]?\d{1,2})", re.ASCII)
 
 
 def without_blanks(cell: str) -> str:
@@ -42,7 +43,7 @@ def spelling_key(value: str) -> str:
     Compatible characters are one (Unicode TR15, NFKC). A hyphen or underscore between letters or digits is a blank; one
     between a letter and a digit is nothing. A number is its value, without needless zeros.
     """
-    text = _plain(value)
+    text = re.sub(r"^'(?=\d)", "", _plain(value))  # Excel's mark of a text
     if (number := _number(text)) is not None:
         return number
     text = re.sub(r"(?<=[^\W_])[_\-](?=[^\W_])", " ", text)
@@ -50,7 +51,24 @@ def spelling_key(value: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """As `spelling_key`, for names of patients and sites: 1.1 and 1.10 are two of them, 7 and 7.0 one."""
+    """As `spelling_key`, for names of patients and sites: 1.1 and 1.10 are two of them, 7 and 7.0 one, P7 and P007 too.
+
+    Those of an equal key may still be two: see `names_alike`.
+    """
+    key = _strict_name_key(name)
+    return key if _NUMBER.fullmatch(key) else re.sub(r"(?<!\d)0+(?=\d)", "", key)
+
+
+def names_alike(one: str, other: str) -> bool:
+    """Whether a person would take two names for one.
+
+    Where leading zeros tell names of one length apart, as in 00a1 and 0a01, they are two.
+    """
+    first, second = _strict_name_key(one), _strict_name_key(other)
+    return first == second or (len(first) != len(second) and name_key(one) == name_key(other))
+
+
+def _strict_name_key(name: str) -> str:
     key = spelling_key(name)
     return _plain(name) if "." in key and _number(key) is not None else key
 

@@ -24,6 +24,7 @@ _COMMENT = "begins with '#', as comments do: remove the line, or the '#'"
 _LINE = re.compile(r" line (\d+): ")
 # The column of row numbers that pandas writes, as it names it when it reads it again.
 _INDEX = re.compile(r"Unnamed: \d+(\.\d+)?")
+_EXCEL_TEXT = re.compile(r'^="([^"]*)"$')  # as it is written lest a number lose its zeros
 _NAMELESS = "\0"  # no cell of a table has one
 # What other files begin with, and what they are.
 _OTHERS = {
@@ -101,7 +102,7 @@ def _with_lines(reader: Iterator[list[str]], num_before: int) -> Iterator[tuple[
     """Each row with the line that it begins in; a quoted cell may go over several."""
     start = 1 + num_before
     for cells in reader:
-        yield start, [without_blanks(cell) for cell in cells]
+        yield start, [_EXCEL_TEXT.sub(r"\1", without_blanks(cell)) for cell in cells]
         start = reader.line_num + 1 + num_before  # type: ignore[attr-defined]
 
 
