@@ -7,6 +7,7 @@ import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti, write_series
 from vwmm.data.headers import has_date, read_header
+from vwmm.data.person_names import shared_words
 
 
 def rewrite(path: Path, **values: str) -> Path:
@@ -121,7 +122,10 @@ def test_a_report_or_a_hidden_file_among_the_slices_does_not_speak_for_the_serie
     ("patient", "name"),
     [("Mueller", "Mueller^Anna"), ("anna_mueller", "MUELLER^Anna"), ("Mueller", "Mueller"),
      ("M\u00fcller", "Mueller^Anna"),
-     ("mueller_2", "Mueller^Anna"), ("Li", "Li^Wei"), ("Mueller", "Mueller, Anna"), ("Garc\u00eda", "GARCIA^JOSE^^Dr")],
+     ("mueller_2", "Mueller^Anna"), ("Li", "Li^Wei"), ("Mueller", "Mueller, Anna"), ("Garc\u00eda", "GARCIA^JOSE^^Dr"),
+     ("Mueller", "Mueller^Anna 1950"), ("mueller_2", "Mueller^Anna 1950"), ("Mueller", "Mueller 1950"),
+     ("Mueller", "Mueller1950"),
+     ("muller", "M\u00fcller^Anna"), ("M\u00fcller", "Muller^Anna"), ("lodz", "\u0141\u00f3d\u017a^Anna")],
 )  # fmt: skip
 @pytest.mark.parametrize("number", ["", "mueller"])
 def test_a_name_of_the_csv_that_is_the_persons_own_excuses_nothing(
@@ -149,11 +153,11 @@ def test_a_pseudonym_with_a_number_stays_one(patient: str, name: str, tmp_path: 
     assert read_header(path, known_as=("c1", patient)).identifiers == ()
 
 
-@pytest.mark.parametrize("name", ["li_wei_ct.dcm", "Kim-1.dcm", "ct.mueller.dcm", "M\u00fcller.dcm"])
+@pytest.mark.parametrize("name", ["li_wei_ct.dcm", "Kim-1.dcm", "ct.mueller.dcm", "M\u00fcller.dcm", "muller.dcm"])
 def test_a_file_that_is_named_after_a_person_of_a_short_name_is_found(name: str, tmp_path: Path) -> None:
-    person = {"l": "Li^Wei", "K": "Kim^Jo", "c": "Mueller^Anna", "M": "Mueller^Anna"}[name[0]]
+    person = {"l": "Li^Wei", "K": "Kim^Jo", "c": "Mueller^Anna", "M": "Mueller^Anna", "m": "M\u00fcller^Anna"}[name[0]]
     path = write_dicom(tmp_path / name, numbers(6, 5).clip(0))
-    rewrite(path, PatientName=person, PatientID="")
+    rewrite(path, SpecificCharacterSet="ISO_IR 192", PatientName=person, PatientID="")
 
     assert read_header(path, known_as=("c1", "p1")).identifiers == ("PatientName", "file name")
 
@@ -181,3 +185,24 @@ def test_a_slice_that_is_named_after_a_person_is_found(tmp_path: Path) -> None:
         path.rename(folder / f"jane_{number}.dcm")
 
     assert read_header(folder, known_as=("c1", "p1")).identifiers == ("PatientName", "file name")
+
+
+@pytest.mark.parametrize(
+    ("patient", "person", "expected"),
+    [("stroke_3", "STROKE^STUDY", ("PatientName",)), ("stroke_3", "Stroke", ()), ("p3", "Doe^Jane", ("PatientName",))],
+)
+def test_a_word_of_most_patients_names_is_no_persons_name(
+    patient: str, person: str, expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = write_dicom(tmp_path / "stroke_3.dcm", numbers(6, 5).clip(0))
+    rewrite(path, PatientName=person, PatientID="")
+    shared = shared_words({f"p{n}": [f"stroke_{n}", "doe" if n == 3 else "x"] for n in range(5)})
+
+    assert shared == {"stroke"}
+    assert read_header(path, known_as=(patient,), shared=shared).identifiers == expected
+
+
+def test_what_few_patients_share_may_be_their_family() -> None:
+    assert shared_words({f"p{n}": ["kim"] for n in range(4)}) == set()
+    assert shared_words({f"p{n}": ["kim" if n % 2 else "lee"] for n in range(10)}) == set()
+    assert shared_words({f"p{n}": ["M\u00fcller_7"] for n in range(5)}) == {"muller", "mueller"}

@@ -47,6 +47,8 @@ class ImageJob:
     """The case's name in the CSV."""
     patient: str = ""
     """The patient's name in the CSV."""
+    shared: frozenset[str] = frozenset()
+    """Words that the names of most patients have: `person_names.shared_words`."""
     has_picture: bool = False
     """Whether a thumbnail is wanted."""
 
@@ -118,7 +120,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         levels=levels_of(image.voxels),
         day=_day(job.path),
         format=format_of(job.path),
-        header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series),
+        header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series, shared=job.shared),
         hounsfield=hounsfield_signs(image.voxels),
         bright_border=bright_border_of(image.voxels),
         doubts=image.doubts,

@@ -4,13 +4,21 @@ Only the keywords of `IDENTIFIERS` that are filled in leave this module, never t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vwmm.data.dicom import files_in
-from vwmm.data.person_names import NOTHING, is_persons_own, is_pseudonym, letters, names_file, pieces_of
+from vwmm.data.person_names import (
+    NOTHING,
+    is_persons_own,
+    is_pseudonym,
+    letters,
+    names_file,
+    not_shared,
+    pieces_of,
+)
 from vwmm.data.readers import ImageError, format_of
 
 # Direct identifiers of a person (DICOM PS3.15, table E.1-1, the basic confidentiality profile; a selection).
@@ -46,12 +54,15 @@ class Header:
     """Keywords that are filled in with something else than the CSV's own names, `NAME_IN_CSV` and `FILE_NAME`."""
 
 
-def read_header(path: Path, *, known_as: Sequence[str], series: str | None = None) -> Header:
+def read_header(
+    path: Path, *, known_as: Sequence[str], series: str | None = None, shared: Collection[str] = ()
+) -> Header:
     """Of a DICOM file, or of the first file of a series; empty for all other formats and for what cannot be read.
 
     known_as: the case's and the patient's names in the CSV. A name or number that is one of these, or has one of at
     least four letters in it, is taken for a pseudonym, unless that one is the person's own name. series: of a folder,
     the one that counts, by UID or description; its last and its middle file may name a person as well.
+    shared: words that the names of most patients have (`shared_words`), which name nobody.
     """
     try:
         kind = format_of(path)
@@ -66,8 +77,13 @@ def read_header(path: Path, *, known_as: Sequence[str], series: str | None = Non
             rest = files[number + 1 :]
             others = [_read(one) for one in dict.fromkeys([*rest[len(rest) // 2 :][:1], *rest[-1:]])]
             same = [one for one in others if one is not None and not _is_other(one, series)]
-            return _header_of([found, *same], [*path.parts[-_NUM_NAMES:], file.name], known_as)
+            return _header_of([found, *same], [*names_of(path), file.name], known_as, shared)
     return Header()
+
+
+def names_of(path: Path) -> list[str]:
+    """Of the file or folder and of those that hold it, which may be named after a person."""
+    return list(path.parts[-_NUM_NAMES:])
 
 
 def _is_other(found: Any, series: str | None) -> bool:
@@ -87,13 +103,13 @@ def _read(file: Path) -> Any:
         return None
 
 
-def _header_of(found: Sequence[Any], names: Sequence[str], known_as: Sequence[str]) -> Header:
+def _header_of(found: Sequence[Any], names: Sequence[str], known_as: Sequence[str], shared: Collection[str]) -> Header:
     """found: headers of one image, the first of which tells the scanner; names: of its file and folders."""
     filled, pieces = set[str](), set[str]()
     for header in found:
-        of_header, of_person = _identifiers(header, known_as)
+        of_header, of_person = _identifiers(header, known_as, shared)
         filled, pieces = filled | of_header, pieces | of_person
-    if names_file(pieces, names):
+    if names_file(not_shared(pieces, shared), names):
         filled.add(FILE_NAME)
     first = found[0]
     scanner = " ".join(text for text in (_text(first, key).strip() for key in _SCANNER[1:3]) if text)
@@ -101,15 +117,18 @@ def _header_of(found: Sequence[Any], names: Sequence[str], known_as: Sequence[st
     return Header(_text(first, "Modality").strip().upper(), scanner, in_order)
 
 
-def _identifiers(header: Any, known_as: Sequence[str]) -> tuple[set[str], set[str]]:
+def _identifiers(header: Any, known_as: Sequence[str], shared: Collection[str]) -> tuple[set[str], set[str]]:
     """(what is filled in with more than a pseudonym, the pieces of what names the person)."""
-    known = [name for name in (letters(text) for text in known_as) if name]
+    known = [text for text in known_as if letters(text)]
     persons = [_text(header, keyword) for keyword in _PERSONS]
-    own = [name for name in known if not any(is_persons_own(name, person) for person in persons)]
+    others = [text for text in known if not any(is_persons_own(text, person, shared) for person in persons)]
+    own = [letters(text) for text in others]
     filled, pieces = set[str](), set[str]()
     for keyword in IDENTIFIERS:
         value = letters(_text(header, keyword))
         if value in NOTHING or (keyword in _PSEUDONYMS and is_pseudonym(value, own)):
+            continue
+        if keyword in _PERSONS and not not_shared(pieces_of(_text(header, keyword)), shared):
             continue
         filled.add(keyword)
         if keyword in ("PatientName", "PatientID", "PatientBirthDate"):

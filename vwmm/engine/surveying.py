@@ -1,5 +1,6 @@
 """Reads every image of a cohort in worker processes, with progress shown, and keeps a few kilobytes of each."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,9 @@ from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.duplicates import Key
 from vwmm.data.facts import ImageFacts, ImageJob, Unusable, facts_of
+from vwmm.data.headers import names_of
 from vwmm.data.manifest import Case
+from vwmm.data.person_names import shared_words
 from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
@@ -41,8 +44,9 @@ def survey_images(
 ) -> Survey:
     """The facts of all images. pictured: names of the cases of which thumbnails are wanted; timeout_s: of one image."""
     keys = [(case, name) for case in cases for name in modalities if case.images[name] is not None]
+    shared = frozenset(shared_words(_names(cases)))
     jobs = [
-        ImageJob(path, modalities[name], case.name, case.patient, has_picture=case.name in pictured)
+        ImageJob(path, modalities[name], case.name, case.patient, shared, has_picture=case.name in pictured)
         for case, name in keys
         if (path := case.images[name]) is not None
     ]
@@ -60,6 +64,15 @@ def survey_images(
             findings.append(Finding(kind, result.reason, case.line, case.name, name, files[case.name, name]))
     order = [(case.name, name) for case, name in keys if (case.name, name) in facts]
     return Survey({key: facts[key] for key in order}, findings, files)
+
+
+def _names(cases: Sequence[Case]) -> dict[str, set[str]]:
+    """Of each patient, those in the table and those of the files."""
+    names = defaultdict[str, set[str]](set)
+    for case in cases:
+        files = [name for path in case.images.values() if path is not None for name in names_of(path)]
+        names[case.patient].update([case.name, case.patient, *files])
+    return names
 
 
 def read_one(job: ImageJob) -> ImageFacts | Unusable:
