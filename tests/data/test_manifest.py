@@ -527,6 +527,31 @@ def test_a_path_that_is_a_word_for_a_missing_value_is_a_missing_image_with_a_not
     ]
 
 
+def test_a_lone_dot_is_a_missing_image_with_a_note_and_not_the_folder(root: Path) -> None:
+    cohort = read(root, changed(3, "1.png,", "1.png,."))
+
+    assert cohort.cases[1].images["ct"] is None
+    assert [(note.line, note.found) for note in cohort.notes] == [
+        (3, "column 'ct': 1 cell (.) is taken as empty: the image is missing")
+    ]
+    assert read(root, changed(3, "1.png,", "1.png,sub")).cases[1].images["ct"] == root / "sub"
+
+
+def test_a_column_of_dots_is_refused(root: Path) -> None:
+    rows = [line.rsplit(",", 1)[0] + ",." if line[0] == "c" and line[1] != "a" else line for line in GOOD]
+    rows[3] = "c3,p3,b,1.png,."
+
+    assert problems_of(root, rows) == [
+        "cohort.csv: column 'ct': every cell is '.', which stands for no image; leave them empty, or name the images"
+    ]
+
+
+def test_a_row_of_dots_has_no_image(root: Path) -> None:
+    assert problems_of(root, changed(3, "1.png,", ".,.")) == [
+        "cohort.csv line 3: case c2: no image at all; at least one of mri, ct is needed"
+    ]
+
+
 def test_a_label_that_is_such_a_word_is_none_with_a_note_where_none_is_needed(root: Path) -> None:
     data = written(root, [GOOD[0], "c1,p1,nan,1.png,", *GOOD[2:]])
 

@@ -10,7 +10,8 @@ from vwmm.data.spelling import is_missing, name_key, names_alike, spelling_key, 
 @pytest.mark.parametrize(
     "word",
     ["nan", "NaN", "NA", "N/A", "n.a.", "None", "NULL", "null", "?", "-", "\u2013", "--", "<NA>", "#N/A", "#NULL!",
-     "Missing", ".", "not available", "\uff2e\uff21", "n/a\u200b", "1.#IND"],
+     "Missing", ".", "not available", "\uff2e\uff21", "n/a\u200b", "1.#IND", "\\N", "#NV",
+     "-nan(ind)", "nan(ind)", "''", '""'],
 )  # fmt: skip
 def test_words_of_pandas_r_and_excel_mean_a_missing_value(word: str) -> None:
     assert is_missing(word)
@@ -36,6 +37,8 @@ def test_unknown_is_no_label_but_may_be_a_site() -> None:
         ("TRUE", "True"), ("Stable", "stable"), ("no plaque", "no\u00a0plaque"), ("no plaque", "no  plaque"),
         ("no_plaque", "No-Plaque"), ("\uff33table", "Stable"), ("grade 2", "grade2"), ("P-7", "p7"),
         (unicodedata.normalize("NFC", "l\u00e9ger"), unicodedata.normalize("NFD", "l\u00e9ger")),
+        ("a'", "a\u2019"), ("\u00bd", "1/2"), ("1\u00bd", "1 1/2"), ("II a", "IIa"), ("iv-b", "IV B"),
+        ("stable", "stable."),
         ("sta\u200bble", "stable"), ("1\u20132", "1-2"), ("stra\u00dfe", "STRASSE"),
     ],
 )  # fmt: skip
@@ -48,7 +51,8 @@ def test_one_value_in_two_spellings_has_one_key(one: str, other: str) -> None:
     [("1", "-1"), ("1", "10"), ("0.1", "0.01"), ("1.5", "15"), ("A", "A-"), ("A+", "A-"),
      ("1-11", "11-1"), ("1-11", "111"),
      ("Muller", "M\u00fcller"), ("p1", "p01"),
-     ("1e5", "1e6"), ("00e0", "00e7"), ("12E3", "12000"), ("1.10", "1.01"), ("true", "1"), ("9" * 40, "9" * 39 + "8")],
+     ("1e5", "1e6"), ("00e0", "00e7"), ("12E3", "12000"), ("1.10", "1.01"), ("true", "1"),
+     ("1\u00bd", "11/2"), ("II a", "III a"), ("a", "a'"), ("di a", "dia"), ("9" * 40, "9" * 39 + "8")],
 )  # fmt: skip
 def test_other_values_have_other_keys(one: str, other: str) -> None:
     assert spelling_key(one) != spelling_key(other)

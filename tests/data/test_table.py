@@ -27,13 +27,19 @@ def refusal_of(folder: Path, text: str) -> list[str]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;", "\ufeffsep=;"])
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;", "\ufeffsep=;", "sep = ; "])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_excels_first_line_names_the_delimiter(first: str, end: str, tmp_path: Path) -> None:
     table = read(tmp_path, end.join([first, *(line.replace(",", ";") for line in LINES), ""]))
 
     assert (table.header, rows_of(table)) == (["case", "label", "mri"], [["c1", "a", "1.png"], ["c2", "b", "2.png"]])
     assert [line for line, _ in table.rows] == [3, 4]
+
+
+def test_excels_line_after_a_comment_is_obeyed(tmp_path: Path) -> None:
+    table = read(tmp_path, "\n".join(["# by hand", "", "sep=|", *(line.replace(",", "|") for line in LINES)]))
+
+    assert (table.header, [line for line, _ in table.rows]) == (["case", "label", "mri"], [5, 6])
 
 
 def test_excels_first_line_is_obeyed_for_other_delimiters(tmp_path: Path) -> None:
@@ -75,6 +81,18 @@ def test_a_title_before_the_header_is_refused_once_with_the_headers_line(tmp_pat
     assert refusal_of(tmp_path, "\n".join(["Plaque study", "", *(line.replace(",", ";") for line in LINES)])) == [
         "cohort.csv line 1: 'Plaque study' stands before the header, which is line 3: remove what is before it"
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("title", ["Cohort; v2", "Cohort, v2, 2024", "Cohort, ;v2"])
+def test_a_title_with_a_delimiter_is_refused_once(title: str, delimiter: str, tmp_path: Path) -> None:
+    assert refusal_of(tmp_path, "\n".join([title, *(line.replace(",", delimiter) for line in LINES * 4)])) == [
+        f"cohort.csv line 1: {title!r} stands before the header, which is line 2: remove what is before it"
+    ]
+
+
+def test_a_header_of_other_names_is_no_title(tmp_path: Path) -> None:
+    assert read(tmp_path, "name,finding,note\nc1,a,case\nc2,b,label\n").header == ["name", "finding", "note"]
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "Unnamed: 0.1"])

@@ -18,7 +18,8 @@ def cohort_notes(cohort: Cohort, assigned: Mapping[str, str], site_column: str, 
 
 def table_notes(cohort: Cohort) -> list[str]:
     """What of the table was passed over or taken as empty, in words."""
-    return [f"{cohort.csv_path.name} line {note.line}: {note.found}" for note in cohort.notes]
+    name = cohort.csv_path.name
+    return [f"{name}{f' line {note.line}' if note.line else ''}: {note.found}" for note in cohort.notes]
 
 
 def small_classes(cohort: Cohort, assigned: Mapping[str, str], *, weights: object) -> str | None:

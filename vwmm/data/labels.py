@@ -1,11 +1,11 @@
 """What is wrong with a column of labels as a whole: what are no classes is told once, a class in two spellings too."""
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from unicodedata import normalize
 
-from vwmm.data.spelling import spelling_key
+from vwmm.data.spelling import in_latin, spelling_key
 
 Lines = Mapping[str, Sequence[tuple[str, int]]]
 """(patient, line) of each case of a label."""
@@ -13,10 +13,14 @@ _SHOWN_LINES, _SHOWN_LABELS, _SHOWN_LETTERS = 5, 3, 50
 _NUMBER = re.compile(
     r"[<>\u2264\u2265~]?\s*[+-]?\d+(?:[.,](\d+))?(?:e[+-]?\d+)?\s*(?:%|mm|cm|years?|y)?", re.IGNORECASE
 )
-# More numbers than any scale of grades has; or so many with a fraction, or with two decimals.
+# More numbers than any scale of grades has; or so many with a fraction, or decimals beyond the first of each.
 _MANY, _MANY_FRACTIONS, _MANY_DECIMALS = 20, 6, 3
+# Whole numbers from here on are counted in years or points, where most have fewer patients than that.
+_NO_GRADE, _FEW_PATIENTS = 10, 5
 # With fewer, each may be a class that lacks patients.
 _FEW = 5
+# What programs write for yes and no.
+_YES, _NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 _LIST = re.compile(r"[\[({].*[\])}]")
 
 
@@ -55,14 +59,37 @@ def nearest_class(label: str, classes: Sequence[str]) -> str:
 
 def _spellings(lines: Lines) -> list[list[str]]:
     """The labels that a person reads as one, in the order in which they stand in the table."""
-    groups = defaultdict[str, list[str]](list)
+    are_answers = {spelling_key(label) for label in lines} <= _YES | _NO
+    groups, group_of = list[list[str]](), dict[str, list[str]]()
     for label in sorted(lines, key=lambda label: lines[label][0][1]):
-        groups[spelling_key(label)].append(label)
-    return [labels for labels in groups.values() if len(labels) > 1]
+        keys = [spelling_key(label), spelling_key(in_latin(label))]
+        if are_answers:
+            keys.append("yes" if keys[0] in _YES else "no")
+        group = next((group_of[key] for key in keys if key in group_of), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(label)
+        group_of |= dict.fromkeys(keys, group)
+    return [labels for labels in groups if len(labels) > 1]
+
+
+def label_note(lines: Lines, column: str, named: Sequence[str]) -> str | None:
+    """What is noted of labels that may be measurements although they may be classes as well; None: nothing."""
+    if named or len(lines) <= _FEW or not all(label.isascii() and label.isdigit() for label in lines):
+        return None
+    values = sorted(map(int, lines))
+    num_small = sum(len({patient for patient, _ in cases}) < _FEW_PATIENTS for cases in lines.values())
+    if values[0] < _NO_GRADE or 2 * num_small <= len(lines) or _no_classes(lines, column):
+        return None
+    return (
+        f"column {column!r}: {len(lines)} different whole numbers from {values[0]} to {values[-1]}, most of them of "
+        f"fewer than {_FEW_PATIENTS} patients: they look like measurements, such as ages, and each is a class of its "
+        "own; if they are grades, name them in data.labels"
+    )
 
 
 def _describe_spellings(labels: Sequence[str], lines: Lines, column: str) -> str:
-    look_alike = len({" ".join(normalize("NFKC", label).split()) for label in labels}) < len(labels)
+    look_alike = len({" ".join(normalize("NFKC", in_latin(label)).split()) for label in labels}) < len(labels)
     show = ascii if look_alike else repr
     each = [f"{show(_cut(label))} ({_where([line for _, line in lines[label]])})" for label in labels[:_SHOWN_LABELS]]
     shown = ", ".join(each[:-1]) + f" and {each[-1]}"
@@ -83,13 +110,25 @@ def _cut(label: str) -> str:
 
 
 def _multi_label(lines: Lines, column: str) -> str | None:
-    """The message that cells hold several labels each; a comma, plus or ampersand counts where each part is a label."""
+    """The message that cells hold several labels each.
+
+    A comma, plus or ampersand counts where each part is a label, or where one stands first in a cell and later in
+    another; a decimal comma does not.
+    """
+    keys = Counter(spelling_key(label) for label in lines)
+    lists = [[part.strip() for part in re.split(r"[,+&]", label)] for label in lines if not _NUMBER.fullmatch(label)]
+    lists = [parts for parts in lists if len(parts) > 1 and all(parts)]
+    firsts, others = {parts[0] for parts in lists}, {part for parts in lists for part in parts[1:]}
 
     def is_multiple(label: str) -> bool:
         if re.search(r"[^;|]\s*[;|]\s*[^;|\s]", label) or (_LIST.fullmatch(label) and re.search("[,;|]", label)):
             return True
+        if _NUMBER.fullmatch(label) and keys[spelling_key(label)] > 1:
+            return False
         parts = [part.strip() for part in re.split(r"[,+&/]", label)]
-        return len(parts) > 1 and all(part in lines for part in parts)
+        if len(parts) > 1 and all(part in lines for part in parts):
+            return True
+        return parts in lists and not firsts.isdisjoint(others & set(parts))
 
     found = [label for label in lines if is_multiple(label)]
     if not found:
@@ -109,9 +148,10 @@ def _no_classes(lines: Lines, column: str) -> str | None:
     matches = [_NUMBER.fullmatch(label) for label in lines]
     fractions = [match[1] for match in matches if match is not None and match[1] and match[1].strip("0")]
     patients = {patient for cases in lines.values() for patient, _ in cases}
-    is_spread = len(lines) > _FEW and 2 * len(lines) > len(patients)
+    num_single = sum(len({patient for patient, _ in cases}) == 1 for cases in lines.values())
+    is_spread = len(lines) > _FEW and 2 * num_single > len(lines)
     are_numbers = all(match is not None for match in matches)
-    num_decimals = sum(len(fraction.rstrip("0")) > 1 for fraction in fractions)
+    num_decimals = sum(len(fraction.rstrip("0")) - 1 for fraction in fractions)
     is_measured = len(lines) > _MANY or num_decimals >= _MANY_DECIMALS or len(fractions) >= _MANY_FRACTIONS
     if not (is_spread or (are_numbers and is_measured)):
         return None

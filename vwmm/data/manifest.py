@@ -16,7 +16,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Columns, Data, Modality
-from vwmm.data.labels import label_problems, nearest_class
+from vwmm.data.labels import label_note, label_problems, nearest_class
 from vwmm.data.path_cells import WindowsPaths, find_file
 from vwmm.data.spelling import is_missing
 from vwmm.data.table import read_table
@@ -125,6 +125,7 @@ class _Reader:
     def read(self) -> tuple[Cohort, list[str]]:
         self._check_columns()
         cases = [case for line, row in self.table.rows if (case := self._case(line, row)) is not None]
+        self._check_dots()
         self._check_unique(cases)
         self._check_one_split_per_patient(cases)
         for line, text in self.windows_paths.problems(self.root):
@@ -279,7 +280,7 @@ class _Reader:
             return None
         folder = self.root / (modality.folder or "")
         suffixes = ("",) if modality.folder is None else ORIGINAL_SUFFIXES
-        path = find_file(folder, text, suffixes)
+        path = None if text == "." else find_file(folder, text, suffixes)  # Stata and SAS write it for no value
         if path is not None:
             return self._checked(line, name, text, path)
         if is_missing(text):
@@ -325,6 +326,13 @@ class _Reader:
                 return f" has a link {shorten(link)!r} that"
         return None
 
+    def _check_dots(self) -> None:
+        """A column of nothing but dots may have been meant for the folder of the table: that is not guessed."""
+        for column in dict.fromkeys(map(self._image_column, self.modalities)) if len(self.modalities) > 1 else ():
+            if self.table.rows and all(row[column] == "." for _, row in self.table.rows):
+                found = f"column {column!r}: every cell is '.', which stands for no image"
+                self.note(None, f"{found}; leave them empty, or name the images")
+
     def _check_unique(self, cases: list[Case]) -> None:
         first: dict[str, int] = {}
         for case in cases:
@@ -354,6 +362,8 @@ class _Reader:
             self.note(None, "no cases: the header is not followed by any row")
         for line, text in label_problems(lines, self.data.columns.label, self.data.labels or ()):
             self.note(line, text)
+        if (note := label_note(lines, self.data.columns.label, self.data.labels or ())) is not None:
+            self.table.notes.append((None, note))
 
 
 def sorted_classes(labels: set[str]) -> tuple[str, ...]:

@@ -10,13 +10,25 @@ _MISSING = {
     "null", "(null)", "<null>", "nil", "missing", "(missing)", "[missing]", "<missing>", "empty", "(empty)",
     "not available",
     "not applicable", "not known", "no data", "no value", "unavailable", "?", "??", "???", "-", "--", "---", ".", "..",
-    "...", "_", "__", "/",
+    "...", "_", "__", "/", "\\n", "#nv", "#wert!", "#bezug!", "nan(ind)", "-nan(ind)", "nan(snan)", "-nan(snan)",
+    "''", '""',
 }  # fmt: skip
 # Of a label only: a site may well be called so.
 _NO_LABEL = {
     "unknown", "unclear", "undetermined", "to be determined", "tbd", "t.b.d.", "tba", "pending", "to do", "todo",
 }  # fmt: skip
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
+_QUOTES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u0060\u00b4", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+)
+# Letters of Cyrillic and Greek that look like Latin ones, and those.
+_LOOK_ALIKE = str.maketrans(
+    "\u0410\u0412\u0415\u0405\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
+    "\u0430\u0435\u0455\u0456\u0458\u043e\u0440\u0441\u0443\u0445"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf\u03bd",
+    "ABESIJKMHOPCTYXaesijopcyxABEZHIKMNOPTYXov",
+)
 # No ink: zero-width blanks and marks, soft hyphens, byte order marks.
 _INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
 # Those that programs leave at the ends of a cell; marks of direction may be part of a file's name.
@@ -41,13 +53,21 @@ def spelling_key(value: str) -> str:
     """Equal for values that a person reads as one: 7, 007 and 7.0; TRUE and True; Unicode's forms; kinds of blanks.
 
     Compatible characters are one (Unicode TR15, NFKC). A hyphen or underscore between letters or digits is a blank; one
-    between a letter and a digit is nothing. A number is its value, without needless zeros.
+    between a letter and a digit is nothing, nor is a full stop at the end. A number is its value, without needless
+    zeros.
     """
     text = re.sub(r"^'(?=\d)", "", _plain(value))  # Excel's mark of a text
     if (number := _number(text)) is not None:
         return number
     text = re.sub(r"(?<=[^\W_])[_\-](?=[^\W_])", " ", text)
+    text = re.sub(r"(?<![^\W_])([ivx]+) (?=[a-d](?![^\W_]))", r"\1", text)  # stage II a
+    text = re.sub(r"(?<=[^\W\d_])[.,;:]+$", "", text)
     return re.sub(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", text)
+
+
+def in_latin(value: str) -> str:
+    """With Latin letters for those of Cyrillic and Greek that look the same."""
+    return value.translate(_LOOK_ALIKE)
 
 
 def name_key(name: str) -> str:
@@ -75,7 +95,9 @@ def _strict_name_key(name: str) -> str:
 
 def _plain(value: str) -> str:
     """Composed alike, without capitals and what cannot be seen, each run of blanks as one and each dash as a hyphen."""
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
+    value = re.sub("(?<=\\d)(?=[\u00bc-\u00be\u2150-\u215e])", " ", value)  # one and a half is no eleven halves
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value.translate(_QUOTES)).casefold())
+    text = text.replace("\u2044", "/")
     text = _DASHES.sub("-", re.sub(f"[{_INVISIBLE}]", "", text))
     return " ".join(text.split())
 

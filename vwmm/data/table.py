@@ -165,10 +165,10 @@ def _check_header(table: Table, line: int, text: str, names: list[str]) -> None:
         raise UserError(
             f"{table.path.name} line {line}: {len(table.header):,} columns; expected {MAX_COLUMNS:,} at most"
         )
-    is_title = len([cell for cell in table.header if cell]) == 1
-    if is_title and table.header[0] not in names and (later := later_header(text, names)):
+    if not set(table.header) & set(names) and (later := later_header(text, names)):
+        title = text.splitlines()[0].strip(' ",;\t')
         raise UserError(
-            f"{table.path.name} line {line}: {shorten(table.header[0], 60)!r} stands before the header, which is line "
+            f"{table.path.name} line {line}: {shorten(title, 60)!r} stands before the header, which is line "
             f"{line + later - 1}: remove what is before it"
         )
     counts = Counter(table.header)

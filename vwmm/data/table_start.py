@@ -9,7 +9,7 @@ DELIMITERS = ",;\t"
 # So much of a text is looked at to find out how it begins.
 _MAX_START = 2**21
 _MAX_LINES = 20
-_SEP = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
+_SEP = re.compile(r'"?sep *= *(.) *"?[,;\t ]*', re.IGNORECASE)
 
 
 def find_start(text: str, names: Collection[str]) -> tuple[str, int, str]:
@@ -18,9 +18,9 @@ def find_start(text: str, names: Collection[str]) -> tuple[str, int, str]:
     Lines before it that begin with `#` are comments, unless two of the names stand in one: then that is the header.
     """
     asked, position, number = "", 0, 0
-    for number, (start, line) in enumerate(_lines(text[:_MAX_START])):
-        position = start
-        if number == 0 and (sep := _SEP.fullmatch(line)):
+    for num_before, (start, line) in enumerate(_lines(text[:_MAX_START])):
+        number, position = num_before, start
+        if not asked and (sep := _SEP.fullmatch(line)):
             asked = sep[1]
         elif line.strip() and not line.startswith(("#", '"#')):
             break
