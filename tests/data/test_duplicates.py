@@ -52,6 +52,15 @@ def test_one_patient_in_two_spellings_in_two_parts_is_an_error_and_in_one_part_a
     )
 
 
+def test_a_name_with_leading_zeros_in_another_part_is_an_error() -> None:
+    cases = [make_case("a", patient="P7", line=2), make_case("b", patient="P007", line=3)]
+
+    (finding,) = alike_names(cases, {"a": "train", "b": "val"})
+
+    assert (finding.kind, finding.gravity) == ("names_apart", "error")
+    assert len(apart_problems(make_cohort(cases), {"a": "train", "b": "val"})) == 1
+
+
 def test_the_tables_own_parts_and_folds_count() -> None:
     first, second = cases_of("7", "007")
 

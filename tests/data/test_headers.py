@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti, write_series
 from vwmm.data.headers import has_date, read_header
-from vwmm.data.person_names import shared_words
+from vwmm.data.person_names import is_persons_own, shared_words
 
 
 def rewrite(path: Path, **values: str) -> Path:
@@ -206,3 +206,8 @@ def test_what_few_patients_share_may_be_their_family() -> None:
     assert shared_words({f"p{n}": ["kim"] for n in range(4)}) == set()
     assert shared_words({f"p{n}": ["kim" if n % 2 else "lee"] for n in range(10)}) == set()
     assert shared_words({f"p{n}": ["M\u00fcller_7"] for n in range(5)}) == {"muller", "mueller"}
+
+
+def test_a_word_with_another_number_is_no_name() -> None:
+    assert not is_persons_own("patient_1", "Patient^2")
+    assert is_persons_own("mueller_1", "Mueller^Anna 1950")

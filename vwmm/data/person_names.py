@@ -42,6 +42,8 @@ def is_persons_own(name: str, person: str, shared: Collection[str] = ()) -> bool
     """
     if _numbers(name) & _numbers(person):
         return False
+    if _numbers(name) and _numbers(person) and len(_words(person)) == 1:  # `patient_1` and `Patient^2`
+        return False
     return any(_is_own(letters(one), other, shared) for one in _written(name) for other in _written(person))
 
 
