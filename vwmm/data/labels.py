@@ -116,9 +116,10 @@ def _multi_label(lines: Lines, column: str) -> str | None:
     another; a decimal comma does not.
     """
     keys = Counter(spelling_key(label) for label in lines)
-    lists = [[part.strip() for part in re.split(r"[,+&]", label)] for label in lines if not _NUMBER.fullmatch(label)]
-    lists = [parts for parts in lists if len(parts) > 1 and all(parts)]
-    firsts, others = {parts[0] for parts in lists}, {part for parts in lists for part in parts[1:]}
+    lists = {label: _parts(label) for label in lines if not _NUMBER.fullmatch(label)}
+    lists = {label: parts for label, parts in lists.items() if len(parts) > 1 and all(parts)}
+    firsts = {parts[0] for parts in lists.values()}
+    shared = firsts & {part for parts in lists.values() for part in parts[1:]}
 
     def is_multiple(label: str) -> bool:
         if re.search(r"[^;|]\s*[;|]\s*[^;|\s]", label) or (_LIST.fullmatch(label) and re.search("[,;|]", label)):
@@ -128,7 +129,7 @@ def _multi_label(lines: Lines, column: str) -> str | None:
         parts = [part.strip() for part in re.split(r"[,+&/]", label)]
         if len(parts) > 1 and all(part in lines for part in parts):
             return True
-        return parts in lists and not firsts.isdisjoint(others & set(parts))
+        return not shared.isdisjoint(lists.get(label, ()))
 
     found = [label for label in lines if is_multiple(label)]
     if not found:
@@ -141,6 +142,10 @@ def _multi_label(lines: Lines, column: str) -> str | None:
         "training); keep one label, make a column for each (data.columns.label=...), or name each combination in "
         "data.labels"
     )
+
+
+def _parts(label: str) -> list[str]:
+    return [part.strip() for part in re.split(r"[,+&]", label)]
 
 
 def _no_classes(lines: Lines, column: str) -> str | None:
