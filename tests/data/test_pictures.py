@@ -136,7 +136,6 @@ def test_what_is_no_grey_picture_is_refused(options: dict[str, Any], reason: str
 
 
 def test_a_tiff_without_some_of_its_strips_is_refused(tmp_path: Path) -> None:
-    """tifffile would fill them with zeros."""
     path = write_tiff(tmp_path / "a.tif", RAMP.astype(np.uint16), rowsperstrip=10)
     content = path.read_bytes()
     with tifffile.TiffFile(path) as tiff:
