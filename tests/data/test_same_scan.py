@@ -189,7 +189,7 @@ def cases() -> list[Any]:
     pairs = []
     for number, scan in enumerate(SCANS):
         presets = list(CT_PRESETS if scan.kind == "CT" else MR_PRESETS)
-        quick = [name for name in presets if not PRESETS[name]["bias_correction"]] if number > 3 else presets
+        quick = [name for name in presets if not PRESETS[name]["bias_correction"]] if number > 1 else presets
         chosen = presets if IS_LONG else [quick[(number // 2) % len(quick)]]
         pairs += [pytest.param(scan, preset, id=f"{scan}, {preset}") for preset in chosen]
     return pairs

@@ -93,7 +93,7 @@ def test_a_run_that_makes_no_progress_uses_up_its_starts(cohort: Path, cache: st
     assert "was stopped 2 times in a row before it had made one step after step " in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=in_long_form), signal.SIGKILL])
 def test_no_rank_trains_on_where_its_launcher_dies_as_it_starts(
     number: signal.Signals, cohort: Path, cache: str, tmp_path: Path
 ) -> None:
@@ -112,7 +112,7 @@ def test_no_rank_trains_on_where_its_launcher_dies_as_it_starts(
         wait_for_silence(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
+@pytest.mark.parametrize("number", [signal.SIGHUP, pytest.param(signal.SIGXCPU, marks=in_long_form)])
 def test_a_hangup_and_a_limit_of_processor_time_are_requests_to_stop(
     number: signal.Signals, cohort: Path, cache: str, tmp_path: Path
 ) -> None:
@@ -128,6 +128,7 @@ def test_a_hangup_and_a_limit_of_processor_time_are_requests_to_stop(
     wait_for_silence(tmp_path)
 
 
+@in_long_form
 def test_many_interrupts_are_not_called_a_lack_of_memory(cohort: Path, cache: str, tmp_path: Path) -> None:
     process = start(cohort, tmp_path, "train.epochs=1000", cache, launch=TWO)
     end = time.monotonic() + 60
