@@ -121,13 +121,20 @@ def test_all_right_counts_patients_by_their_cases() -> None:
         (share_limits(np.zeros(0, dtype=bool), np.zeros(0)), "no case"),
         (share_limits(np.arange(9) > 2, np.arange(9)), "fewer than 10 patients"),
         (share_limits(np.arange(90) > 20, np.arange(90) % 9), "fewer than 10 patients"),
-        (auroc_limits(np.arange(40) < 4, np.arange(40.0), np.arange(40)), "fewer than 5 patients of a class"),
+        (
+            auroc_limits(np.arange(40) < 4, np.arange(40.0), np.arange(40)),
+            "fewer than 5 patients of a class, counted by their cases",
+        ),
         (
             balanced_accuracy_limits(np.arange(40) // 36, np.zeros(40), np.arange(40)),
-            "fewer than 5 patients of a class",
+            "fewer than 5 patients of a class, counted by their cases",
         ),
         (mean_limits(np.linspace(0, 1, 19), np.arange(19)), "fewer than 20 patients"),
         (mean_limits(np.full(30, 0.25), np.arange(30)), "all cases have the same value"),
+        (
+            mean_limits(np.r_[np.zeros(59), 1.0], np.arange(60)),
+            "a few cases decide it, which other patients might not have",
+        ),
         (excess_limits(np.linspace(0, 1, 99), np.arange(99) > 9, np.arange(99)), "fewer than 100 patients"),
     ],
 )

@@ -7,6 +7,7 @@ dcm2niix (NIfTI and NRRD), dicom2nifti, and SimpleITK (NIfTI, NRRD, MetaImage).
 import functools
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ def _pixels(scan: Scan) -> np.ndarray:
 
 def dcm2niix(folder: Path, out: Path, *options: str) -> list[Path]:
     out.mkdir()
-    arguments = ["dcm2niix", "-b", "n", "-w", "1", "-f", "scan", *options, "-o", str(out), str(folder)]
+    program = str(Path(sys.executable).with_name("dcm2niix"))  # of its wheel, whatever is on the PATH
+    arguments = [program, "-b", "n", "-w", "1", "-f", "scan", *options, "-o", str(out), str(folder)]
     subprocess.run(arguments, check=True, capture_output=True)
     return sorted(path for path in out.iterdir() if path.suffix in (".nii", ".gz", ".nrrd", ".nhdr"))
 

@@ -55,23 +55,37 @@ CASES: list[tuple[dict[str, list[Any]], dict[str, Any], str]] = [
     (
         {},
         {"by_site": "hold_out", "test_sites": ["E"]},
-        "drawn: validation 0.2 of the patients, in whole sites, seed 0, stratified by class; test site E held out",
+        "drawn: validation 0.2 of the patients, in whole sites, seed 0, each class in each part if that can be; "
+        "test site E held out",
     ),
     ({"split": PARTS}, {"seed": 5}, "by the column 'split'"),
     ({"split": PARTS, "fold": NUMBERS}, {}, "by the column 'split'; the column 'fold' is not used"),
     ({"fold": NUMBERS}, {}, "drawn: validation 0.2 of the patients, seed 0, stratified by class; the column 'fold' is "
                             "not used"),
     ({"fold": NUMBERS}, {"fold": 1}, "fold 1 of 0, 1, 2, 3, by the column 'fold'"),
+    (
+        {"split": PARTS, "fold": NUMBERS},
+        {"fold": 1},
+        "fold 1 of 0, 1, 2, 3, by the column 'fold'; test cases by the column 'split', of which 'train' and 'val' are "
+        "not used",
+    ),
+    (
+        {"fold": NUMBERS},
+        {"fold": 1, "test_fraction": 0.2, "seed": 7},
+        "fold 1 of 0, 1, 2, 3, by the column 'fold'; test cases drawn: 0.2 of the patients, seed 7, stratified by "
+        "class",
+    ),
     ({}, {"fold": 1, "folds": 4}, "fold 1 of 0, 1, 2, 3, drawn: seed 0, stratified by class"),
     (
         {},
         {"fold": 1, "folds": 3, "test_fraction": 0.2, "seed": 7},
-        "fold 1 of 0, 1, 2, drawn: seed 7, stratified by class; test cases drawn: 0.2 of the patients",
+        "fold 1 of 0, 1, 2, drawn: seed 7, stratified by class; test cases drawn: 0.2 of the patients, seed 7, "
+        "stratified by class",
     ),
     (
         {},
         {"fold": 1, "folds": 2, "by_site": "hold_out", "test_sites": ["N"]},
-        "fold 1 of 0, 1, drawn: in whole sites, seed 0, stratified by class; test site N held out",
+        "fold 1 of 0, 1, drawn: in whole sites, seed 0, each class in each part if that can be; test site N held out",
     ),
     (
         {"split": PARTS},

@@ -96,5 +96,5 @@ def _too_few(is_positive: np.ndarray, groups: np.ndarray) -> str:
     """Why there are too few patients in one of the two classes, or nothing."""
     for is_chosen in (is_positive, ~is_positive):
         if too_few(np.bincount(groups[is_chosen]), MIN_OF_CLASS):
-            return f"fewer than {MIN_OF_CLASS} patients of a class"
+            return f"fewer than {MIN_OF_CLASS} patients of a class, counted by their cases"
     return ""

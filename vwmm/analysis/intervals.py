@@ -80,7 +80,7 @@ def balanced_accuracy_limits(labels: np.ndarray, predicted: np.ndarray, patients
     shares = [_share(hits[labels == k], groups[labels == k], num_groups, at_least) for k in present]
     known = [share.limits.interval for share in shares if share.limits.interval is not None]
     if len(known) < len(shares):
-        return Limits(None, reason=f"fewer than {at_least} patients of a class")
+        return Limits(None, reason=f"fewer than {at_least} patients of a class, counted by their cases")
     values, residuals = [share.value for share in shares], [share.residuals for share in shares]
     found, value = mover_mean(values, known, residuals), float(np.mean(values))
     errors = np.sqrt([share.variance for share in shares]) / len(shares)

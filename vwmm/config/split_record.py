@@ -109,18 +109,21 @@ class SplitRecord:
         if self.val_fraction is not None:
             test = f", test {self.test_fraction:g}" if self.test_fraction else ""
             shares.append(f"validation {self.val_fraction:g}{test} of the patients")
+        return ", ".join([*shares, *self._conditions()])
+
+    def _conditions(self) -> list[str]:
+        """What a draw keeps to."""
         if self.by_site == "hold_out":
-            shares.append("in whole sites")
+            return ["in whole sites", f"seed {self.seed}", "each class in each part if that can be"]
         strata = ["class"] * bool(self.is_stratified) + ["site"] * (self.by_site == "stratify")
-        stratified = f"stratified by {' and '.join(strata)}" if strata else "not stratified"
-        return ", ".join([*shares, f"seed {self.seed}", stratified])
+        return [f"seed {self.seed}", f"stratified by {' and '.join(strata)}" if strata else "not stratified"]
 
     def _test_words(self) -> str:
         """Who is set aside, where that was decided in another way than who is validated on."""
         if self.test_by == "sites":
             return f"; test site{'s' * (len(self.test_sites) > 1)} {', '.join(self.test_sites)} held out"
         if self.test_by == "draw" and (self.fold is not None or self.val_sites):
-            return f"; test cases drawn: {self.test_fraction:g} of the patients"
+            return f"; test cases drawn: {', '.join([f'{self.test_fraction:g} of the patients', *self._conditions()])}"
         if self.test_by == "column" and self.fold is not None:
             return f"; test cases by the column {_quoted('column', self.test_source)}, {PASSED_OVER}"
         return ""

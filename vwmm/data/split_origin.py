@@ -24,17 +24,18 @@ def record_of_split(cohort: Cohort, assigned: Mapping[str, str], split: Split, c
         facts |= {"fold": split.fold, "folds": tuple(fold_numbers(cohort, split))}
     test_by = decision.test_by if has_test else ""
     if test_by == "draw":
-        facts["test_fraction"] = split.test_fraction
+        facts |= {"test_fraction": split.test_fraction, "seed": split.seed}
+        facts |= {"is_stratified": split.stratified, "by_site": split.by_site}
     if test_by == "sites":
         facts["test_sites"] = tuple(split.test_sites or ())
     names = {"file": Path(split.file or "").name, "column": columns.fold if split.fold is not None else columns.split}
-    used = {decision.by: names.get(decision.by, ""), test_by: columns.split if test_by == "column" else ""}
+    used = {names.get(decision.by, ""), columns.split if test_by == "column" else ""}
     return SplitRecord(
         by=decision.by,
         source=names.get(decision.by, ""),
         test_by=test_by,
         test_source=columns.split if test_by == "column" else names["file"] if test_by == "file" else "",
-        unused=_unused(cohort, columns, set(used.values())),
+        unused=_unused(cohort, columns, used),
         **facts,
     )
 
