@@ -121,7 +121,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         day=_day(job.path),
         format=format_of(job.path),
         header=read_header(job.path, known_as=(job.case, job.patient), series=job.modality.series, shared=job.shared),
-        hounsfield=hounsfield_signs(image.voxels),
+        hounsfield=hounsfield_signs(image.voxels, image.bounds),
         bright_border=bright_border_of(image.voxels),
         doubts=image.doubts,
         plane=view.voxels if job.has_picture else None,

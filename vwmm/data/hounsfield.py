@@ -20,7 +20,7 @@ _NARROWEST_HU = 10.0
 # One value above bone in this share of an image is no metal.
 _DENSEST_HU, _FILL_SHARE = 4000.0, 0.02
 _PADDING_GAP = 200.0
-_NUM_SAMPLES = 100_000
+_NUM_SAMPLES = 30_000
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class HounsfieldSigns:
 POSSIBLE = HounsfieldSigns("", is_masked=False)
 
 
-def hounsfield_signs(voxels: np.ndarray) -> HounsfieldSigns:
-    """From at most 100,000 voxels, evenly taken, and the ends of all."""
+def hounsfield_signs(voxels: np.ndarray, bounds: tuple[float, float] | None = None) -> HounsfieldSigns:
+    """From at most 30,000 voxels, evenly taken, and the ends of all. bounds: these, where they are known."""
     flat = voxels.reshape(-1, order="A")
     sample = _without_fill(flat[:: 1 + flat.size // _NUM_SAMPLES].astype(np.float32))
-    lowest, highest = float(flat.min()), float(flat.max())
+    lowest, highest = bounds or (float(flat.min()), float(flat.max()))
     low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5)))
     span = f"values {lowest:.5g} to {highest:.5g}"
     nonzero = sample[sample != 0]

@@ -70,7 +70,7 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
     if modality.window_hu is not None and image.unit == "inverted":
         raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
-    if modality.window_hu is not None and (reason := hounsfield_signs(image.voxels).problem):
+    if modality.window_hu is not None and (reason := hounsfield_signs(image.voxels, image.bounds).problem):
         raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
     at = placed(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
