@@ -8,8 +8,6 @@ import numpy as np
 from vwmm.analysis.intervals import LEVEL, MIN_FOR_MEAN, Interval, Limits, too_few
 
 NUM_RESAMPLES = 2000
-# Of resamples: so many may lack the cases that vary, which have less than this share of the variance then.
-MAX_FLAT, MIN_SHARE = 0.001, 1e-3
 # Numbers held at once while resampling: 4 million float64 are 32 MB.
 CHUNK_NUMBERS = 4_000_000
 
@@ -32,25 +30,20 @@ def mean_limits(values: np.ndarray, patients: np.ndarray, *, seed: int = 0) -> L
     error = float(np.sqrt(sums @ sums)) / len(values)
     if error < 1e-12:
         return Limits(None, reason="all cases have the same value")
-    ratios, num_flat = _ratios(sums, sizes, seed)
-    if num_flat > MAX_FLAT * len(ratios):
-        return Limits(None, reason="a few cases decide it, which other patients might not have")
-    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(_ratios(sums, sizes, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     found = Interval(max(0.0, mean - float(high) * error), min(1.0, mean - float(low) * error))
     return Limits(found, "bootstrap-t over patients")
 
 
-def _ratios(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
-    """(R,) float64: of each resample, the difference from the mean in its own standard errors; and how many resamples
-    have next to none, since the cases that vary were not drawn. sums, sizes: (P,)."""
+def _ratios(sums: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """(R,) float64: of each resample, the difference from the mean in its own standard errors; sums, sizes: (P,)."""
     terms = np.stack([sums, sizes, sums**2, sums * sizes, sizes**2], axis=1)
     parts = [drawn @ terms for drawn in _resamples(len(sums), NUM_RESAMPLES, seed)]  # (R, P) @ (P, 5)
     total, count, squares, products, counts = np.concatenate(parts).T
     difference = total / count
     # A resample in which nothing varies has no error of its own; the smallest one keeps its sign.
     variance = np.maximum(squares - 2 * difference * products + difference**2 * counts, 1e-24)
-    num_flat = int((variance < MIN_SHARE * float(sums @ sums)).sum())
-    return np.asarray(difference * count / np.sqrt(variance)), num_flat
+    return np.asarray(difference * count / np.sqrt(variance))
 
 
 def _resamples(num_clusters: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
