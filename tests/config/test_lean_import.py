@@ -18,6 +18,7 @@ def test_monai_loads_neither_mlflow_nor_pyplot_and_both_can_be_imported_afterwar
 def test_a_second_thread_finds_monai_whole_while_the_first_imports_it() -> None:
     script = (
         "import sys, threading, time\n"
+        "found = []\n"
         "from vwmm.config.lean_import import import_monai\n"
         "def second():\n"
         "    while 'monai' not in sys.modules:\n"
@@ -25,10 +26,11 @@ def test_a_second_thread_finds_monai_whole_while_the_first_imports_it() -> None:
         "    import_monai()\n"
         "    from monai.data.meta_tensor import MetaTensor\n"
         "    from monai.transforms import Spacing\n"
-        "    print('whole')\n"
+        "    found.append('whole')\n"
         "threads = [threading.Thread(target=target) for target in (import_monai, second, second)]\n"
         "for thread in threads: thread.start()\n"
         "for thread in threads: thread.join()\n"
+        "print(*found)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout.split(), done.returncode) == (["whole", "whole"], 0), done.stderr
