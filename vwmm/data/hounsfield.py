@@ -8,7 +8,7 @@ import numpy as np
 # scale, and something in the field of view is at most as dense as fat (-120 to -90 HU; Kamalian et al. 2016,
 # doi:10.1016/B978-0-444-53485-9.00001-5, has -100 to -50 for fat and -1000 for air).
 LOWEST_HU, HIGHEST_HU, FAT_HU = -3100.0, 32767.0, -30.0
-AIR_HU = (-1100.0, -900.0)
+_AIR_RANGE_HU = (-1100.0, -900.0)
 # Below it the image may be a brain without the skull and what is outside, which has no fat either (blood: 80 HU).
 _SOFT_HU = 200.0
 # Soft tissue that is 1024 too high: no patient has as much bone of that density, and so little of half of it.
@@ -57,7 +57,7 @@ def hounsfield_signs(voxels: np.ndarray, bounds: tuple[float, float] | None = No
         problem = f"{np.mean(sample == highest):.0%} of them are {highest:g}, which is no tissue; padding is to be air"
     elif float(sample.min()) > FAT_HU and high > _SOFT_HU and not is_masked:
         problem = f"neither air nor fat, which are below {FAT_HU:g} HU; they may be stored values"
-    elif _share(sample, AIR_HU) < _AIR_SHARE and _is_shifted(sample):
+    elif _share(sample, _AIR_RANGE_HU) < _AIR_SHARE and _is_shifted(sample):
         problem = "no air, and much soft tissue if they are 1024 too high; they may be stored values"
     else:
         problem = ""
