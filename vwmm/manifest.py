@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from vwmm.config.command_line import CommandLine, help_text, parse_command_line
+from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
@@ -28,7 +29,6 @@ from vwmm.data.absent import HOW_TO_FETCH
 from vwmm.data.dicom_series import Series, match_series, scan_series
 from vwmm.data.drafting import (
     Row,
-    csv_text,
     draft_rows,
     give_numbers,
     mixed_sessions,

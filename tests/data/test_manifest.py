@@ -13,6 +13,8 @@ from tests.data.making import write_csv
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Columns, Data, Modality
 from vwmm.data.manifest import Cohort, read_cohort, sorted_classes, survey_cohort
+from vwmm.data.split_file import rows_of_cohort, split_file_text
+from vwmm.data.splits import split_table
 
 TWO = {"mri": Modality(dims=2, size=[32, 32]), "ct": Modality(dims=2, size=[32, 32])}
 ORIGINAL = {
@@ -339,9 +341,9 @@ def test_a_link_among_a_folders_files_leads_out_of_the_root_only_where_that_is_a
     assert problems_of(data, lines, allow_outside_root=True) == []
 
 
-@pytest.mark.parametrize("column", ["label", "site"])
-@pytest.mark.parametrize("character", ["\n", "\x1b", "\x9b", "\u2028"])
-def test_a_label_and_a_site_have_no_control_characters(column: str, character: str, root: Path) -> None:
+@pytest.mark.parametrize("column", ["case", "patient", "label", "site"])
+@pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\x9b", "\u2028"])
+def test_names_labels_and_sites_with_control_characters_are_refused(column: str, character: str, root: Path) -> None:
     rows = [[*line.split(","), "site" if n == 0 else "north"] for n, line in enumerate(GOOD)]
     place = rows[0].index(column)
     rows[2][place] = rows[2][place][:1] + character + rows[2][place][1:] + "x"
@@ -351,6 +353,18 @@ def test_a_label_and_a_site_have_no_control_characters(column: str, character: s
 
     assert problems[0].startswith(f"cohort.csv line 3: column '{column}' has a line break or a control character: ")
     assert all(problem.isprintable() for problem in problems)
+
+
+def test_split_of_names_that_spreadsheets_would_run_is_written_as_text_and_read_back(root: Path) -> None:
+    cohort = read(root, [*changed(2, "c1,p1", "=1+1,@clinic"), "-2,+x,b,1.png,"])
+    parts = dict.fromkeys((case.name for case in cohort.cases), "train")
+    (root / "split.csv").write_text(split_file_text(cohort, parts, {}))
+    (root / "run.csv").write_text(split_table(cohort, parts, {case.name: {} for case in cohort.cases}))
+
+    for name in ("split.csv", "run.csv"):
+        assert "'=1+1,'@clinic,a,train" in (root / name).read_text()
+        rows = rows_of_cohort(cohort, root / name)
+        assert {case: row.patient for case, row in rows.items()} == {case.name: case.patient for case in cohort.cases}
 
 
 @pytest.mark.parametrize("column", ["data.root", "modalities.mri.folder"])

@@ -1,13 +1,13 @@
 """The predictions table: one row a case, and how it is written."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from vwmm.analysis.metrics import classification_metrics, mean_loss
+from vwmm.config.csv_cells import csv_text
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,15 @@ class Predictions:
 
     def to_csv(self) -> str:
         """`case,patient,label,predicted,p_<class>...,present_<modality>...` and the further columns."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
         further = list(self.extra[0]) if self.extra else []
         header = ["case", "patient", "label", "predicted"]
         header += [f"p_{name}" for name in self.classes] + [f"present_{name}" for name in self.modalities]
-        writer.writerow(header + [name if name not in header else f"cohort_{name}" for name in further])
+        rows: list[list[Any]] = [header + [name if name not in header else f"cohort_{name}" for name in further]]
         probabilities = self.probabilities()
         for row, case in enumerate(self.cases):
             label = self.classes[self.labels[row]] if self.labels[row] >= 0 else ""
             predicted = self.classes[int(probabilities[row].argmax())]
             numbers = [repr(float(p)) for p in probabilities[row]] + [int(flag) for flag in self.present[row]]
             more = [self.extra[row].get(name, "") for name in further]
-            writer.writerow([case, self.patients[row], label, predicted, *numbers, *more])
-        return stream.getvalue()
+            rows.append([case, self.patients[row], label, predicted, *numbers, *more])
+        return csv_text(rows)

@@ -1,5 +1,6 @@
 """What a run folder says, read for the report; whatever is absent or half-written is left out, and said so."""
 
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from vwmm.config.csv_cells import as_meant
 from vwmm.config.split_record import SplitRecord
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
@@ -185,14 +187,19 @@ def _mapping(path: Path, parse: Callable[[str], Any], notes: list[str]) -> Mappi
 
 
 def _table(path: Path, notes: list[str]) -> pd.DataFrame | None:
-    """A CSV of text; `NA` and `null` are names like any other."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="replace")
+        return read_written_table(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         notes.append(f"{path.name} could not be read.")
         return None
+
+
+def read_written_table(source: Path | io.StringIO) -> pd.DataFrame:
+    """A CSV that vwmm wrote, as text; `NA` and `null` are names like any other. Raises OSError or ValueError."""
+    table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
+    return table.rename(columns=as_meant).map(as_meant)
 
 
 def _classes(

@@ -1,7 +1,5 @@
 """A cohort's table from the images that were found: one row a case, one cell a modality, or a problem in words."""
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -107,13 +105,6 @@ def table_cells(rows: Sequence[Row], modalities: Sequence[str], place: Callable[
         names = [row.case] * has_cases
         table.append([*names, row.patient, *(row.values.get(name, "") for name in further), *cells])
     return table
-
-
-def csv_text(cells: Sequence[Sequence[str]]) -> str:
-    """A table as it is written."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(cells)
-    return stream.getvalue()
 
 
 def placed_from(root: Path, csv_path: Path) -> Callable[[str], str]:

@@ -223,9 +223,9 @@ class _Reader:
             row[column] = ""
 
     def _check_one_line(self, line: int, row: dict[str, str]) -> None:
-        """What figures and tables have as a heading has no line breaks and no control characters."""
+        """What figures and tables show, and what cases are found again by, is one line without control characters."""
         columns = self.data.columns
-        for column in (columns.label, columns.site):
+        for column in (columns.case, columns.patient, columns.filename, columns.label, columns.site):
             if any(category(c) in ("Cc", "Zl", "Zp") for c in row.get(column, "")):
                 self.note(line, f"column {column!r} has a line break or a control character: {row[column]!r}")
 

@@ -4,13 +4,13 @@
 hash of each image as well.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import UserError
 from vwmm.data.manifest import SPLITS, Cohort
 from vwmm.data.table import read_table
@@ -124,11 +124,9 @@ def split_file_text(cohort: Cohort, parts: Mapping[str, str], folds: Mapping[str
 
     parts, folds: by the cases' names; a case without a fold is set aside.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     has_sites = any(case.site is not None for case in cohort.cases)
-    writer.writerow(["case", "patient", "label", "split", *["fold"] * bool(folds), *["site"] * has_sites])
+    rows: list[list[Any]] = [["case", "patient", "label", "split", *["fold"] * bool(folds), *["site"] * has_sites]]
     for case in cohort.cases:
         fold, site = [folds.get(case.name, "")] * bool(folds), [case.site or ""] * has_sites
-        writer.writerow([case.name, case.patient, case.label, parts[case.name], *fold, *site])
-    return stream.getvalue()
+        rows.append([case.name, case.patient, case.label, parts[case.name], *fold, *site])
+    return csv_text(rows)

@@ -3,16 +3,15 @@
 Always by patient. The draw depends on the patients' names, their labels and the seed; never on the order of the rows.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
 from vwmm.data.manifest import SPLITS, Case, Cohort
@@ -330,10 +329,8 @@ def check_parts(cohort: Cohort, assigned: Mapping[str, str], *, by_site: str | N
 def split_table(cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]) -> str:
     """split.csv: `case,patient,label,split` and the content hash of each image, sorted by case; empty: missing."""
     modalities = list(cohort.cases[0].images)
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["case", "patient", "label", "split", *(f"hash_{name}" for name in modalities)])
+    rows: list[list[Any]] = [["case", "patient", "label", "split", *(f"hash_{name}" for name in modalities)]]
     for case in cohort.cases:
         row = [hashes[case.name].get(name, "") for name in modalities]
-        writer.writerow([case.name, case.patient, case.label, assigned[case.name], *row])
-    return stream.getvalue()
+        rows.append([case.name, case.patient, case.label, assigned[case.name], *row])
+    return csv_text(rows)

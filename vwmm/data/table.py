@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vwmm.config.csv_cells import as_meant
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.data.spelling import without_blanks
@@ -102,7 +103,7 @@ def _with_lines(reader: Iterator[list[str]], num_before: int) -> Iterator[tuple[
     """Each row with the line that it begins in; a quoted cell may go over several."""
     start = 1 + num_before
     for cells in reader:
-        yield start, [_EXCEL_TEXT.sub(r"\1", without_blanks(cell)) for cell in cells]
+        yield start, [as_meant(_EXCEL_TEXT.sub(r"\1", without_blanks(cell))) for cell in cells]
         start = reader.line_num + 1 + num_before  # type: ignore[attr-defined]
 
 

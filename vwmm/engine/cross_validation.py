@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vwmm.config.csv_cells import as_meant, csv_text
 from vwmm.config.errors import UserError, is_speaker
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, write_whole
 from vwmm.config.schema import Config
@@ -124,7 +125,9 @@ def _plan_fold(config: Config, split: Any, number: int, folder: Path) -> Fold:
 def _read_split(run: RunFolder) -> set[tuple[str, str, str | None, str]]:
     try:
         with run.split.open(encoding="utf-8", newline="") as stream:
-            return {(row["case"], row["patient"], row["label"], row["split"]) for row in csv.DictReader(stream)}
+            rows = list(csv.DictReader(stream))
+        cells = ([as_meant(row[key]) for key in ("case", "patient", "label", "split")] for row in rows)
+        return {(case, patient, label, split) for case, patient, label, split in cells}
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{run.split}: cannot be read: {error}") from error
 
@@ -136,11 +139,11 @@ def unfinished_of(folds: Sequence[Fold]) -> list[int]:
 
 def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     """The predictions of a finished fold, for each of its validation cases once. Raises UserError where not."""
-    import pandas as pd
+    from vwmm.analysis.records import read_written_table
 
     mend = f"remove the folder {run.path}, and the same command trains that fold again"
     try:
-        table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+        table = read_written_table(run.predictions)
         scores = table[[f"p_{name}" for name in classes]].astype(float)
         rows = list(zip(table["case"], table["patient"], table["label"], strict=True))
     except (OSError, ValueError, KeyError) as error:
@@ -185,7 +188,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
     pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities), notes=notes)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time
-        write_whole(folder / "predictions.csv", pooled.table.to_csv(index=False, lineterminator="\n"))
+        write_whole(folder / "predictions.csv", csv_text([list(pooled.table.columns), *pooled.table.values.tolist()]))
         write_whole(folder / "cross_validation.json", json.dumps(pooled.summary, indent=2) + "\n")
         write_whole(folder / "report.html", pooled.page)
     total = pooled.summary["pooled"]

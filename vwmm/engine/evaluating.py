@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.predictions import Predictions
+from vwmm.analysis.records import read_written_table
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.split_record import SplitRecord
@@ -121,7 +120,7 @@ def write_evaluation(
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
     text = predictions.to_csv()
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    table = read_written_table(io.StringIO(text))
     found = evaluate_table(table, list(predictions.classes), list(predictions.modalities), sites, facts)
     write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it says whose folder this is
     write_whole(out / TABLE, text)

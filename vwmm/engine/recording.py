@@ -76,7 +76,7 @@ def open_run(
     def claim() -> str:
         nonlocal lock
         folder = choose_run_folder(config)
-        check_same_cohort(folder, split_table(cohort, assigned, images.hashes(cohort)))
+        check_same_cohort(folder, cohort, assigned, images.hashes(cohort))
         lock = folder.lock()
         return str(folder.path)
 
@@ -195,21 +195,40 @@ def _write_head(
 
 def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:
     """When, by how many processes and with which vwmm the run was computed before this start."""
+    before = _read_environment(run)
     try:
-        before = json.loads(run.environment.read_text(encoding="utf-8"))
         told = {key: before[key] for key in ("started", "num_processes", "devices", "git_commit")}
         return [*before.get("earlier_starts", []), told]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError):
         return []
 
 
-def check_same_cohort(run: RunFolder, table: str) -> None:
-    """A run goes on with the cases, the split and the images that it began with, or not at all."""
+def _read_environment(run: RunFolder) -> dict[str, Any]:
+    try:
+        found = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_same_cohort(
+    run: RunFolder, cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]
+) -> None:
+    """A run goes on with the cases, the split and the images that it began with, or not at all.
+
+    A split.csv that has been altered is written again where environment.json tells that the cohort is the same.
+    """
+    table = split_table(cohort, assigned, hashes)
     try:
         before = run.split.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     if before == table:
+        return
+    recorded = _read_environment(run)
+    same = {"split_hash": split_hash(cohort, assigned), "images_hash": hash_hashes(hashes)}
+    if all(recorded.get(key) == value for key, value in same.items()):
+        LOG.info("%s is not what this run wrote, but its cohort is the same: it is written again", run.split)
         return
     changed = sorted({line.split(",")[0] for line in set(before.splitlines()) ^ set(table.splitlines())})
     shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")

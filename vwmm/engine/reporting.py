@@ -10,6 +10,7 @@ from vwmm.analysis.baseline import no_better_note
 from vwmm.analysis.document import write_report
 from vwmm.analysis.figures import Example
 from vwmm.analysis.intervals import accuracy_interval
+from vwmm.analysis.records import read_written_table
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
@@ -48,7 +49,7 @@ def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFol
 
 def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
     """The last lines of a run."""
-    table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+    table = read_written_table(run.predictions)
     is_right = (table.label == table.predicted).to_numpy()
     right = int(is_right.sum())
     bounds = accuracy_interval(is_right, table.patient.to_numpy())
@@ -88,14 +89,14 @@ def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
         }
         labels = [cohort.class_of(case) for case in cases]
         examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
-    except (UserError, ImageError, OSError) as error:
+    except (UserError, ImageError, OSError, ValueError) as error:
         why = str(error).splitlines()[0]
     return examples, why
 
 
 def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:
     """Validation cases for the report: those the best checkpoint got most confidently wrong, then some it got right."""
-    table = pd.read_csv(run.predictions, dtype={"case": str, "label": str, "predicted": str}, keep_default_na=False)
+    table = read_written_table(run.predictions)
     positions = {case.name: index for index, case in enumerate(dataset.cases)}
     confidence = [float(table[f"p_{row.predicted}"][row.Index]) for row in table.itertuples()]
     table = table.assign(confidence=confidence, is_right=table.label == table.predicted)

@@ -1,15 +1,12 @@
 """What is known of a sweep after each trial: trials.csv, best.yaml, report.html, and lines for people."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from vwmm.analysis.records import read_predictions
+from vwmm.analysis.records import read_predictions, read_written_table
 from vwmm.analysis.search_page import Searching, Trial, render_search, value_text
+from vwmm.config.csv_cells import csv_text
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import RunError, UserError
 from vwmm.config.record import MAX_NAME
@@ -61,14 +58,12 @@ class Results:
         return [trial.number for trial in self.trials if trial.state == "running"]
 
     def _table(self) -> str:
-        stream = io.StringIO()
         keys = [one.key for one in self.space.searched]
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow([*COLUMNS, *keys, "reason"])
+        rows: list[list[Any]] = [[*COLUMNS, *keys, "reason"]]
         for t in self.trials:
             best_epoch, value = ("" if cell is None else cell for cell in (t.best_epoch, t.value))
-            table.writerow([t.number, t.state, value, t.epochs, best_epoch, *(t.values[k] for k in keys), t.reason])
-        return stream.getvalue()
+            rows.append([t.number, t.state, value, t.epochs, best_epoch, *(t.values[k] for k in keys), t.reason])
+        return csv_text(rows)
 
     def _best_config(self, best: Trial) -> str:
         """The best trial's configuration, as a run of its own beside the sweep."""
@@ -135,7 +130,7 @@ def _predictions(run: RunFolder, modalities: Sequence[str]) -> tuple[Any, list[s
     try:
         best = find_checkpoint(run.best)
         classes = list(read_meta(best)["classes"]) if best is not None else []
-        table = pd.read_csv(run.predictions, dtype=str, keep_default_na=False)
+        table = read_written_table(run.predictions)
         return read_predictions(table, classes, list(modalities), []), classes
     except (UserError, OSError, ValueError):
         return None, []

@@ -13,7 +13,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
-from vwmm.data.splits import cases_of, split_table
+from vwmm.data.splits import cases_of
 from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult
@@ -58,7 +58,7 @@ def verify_run(
 ) -> Report:
     """Computes `count` steps after step `first` again. Raises UserError where that cannot be done."""
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
-    runtime.decide(lambda: check_same_cohort(run, split_table(cohort, assigned, images.hashes(cohort))))
+    runtime.decide(lambda: check_same_cohort(run, cohort, assigned, images.hashes(cohort)))
     training, validation = (
         build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
         for part in ("train", "val")
