@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, leave, run_guarded
+from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, leave, run_guarded, say
 from vwmm.config.stopping import stop_signals
 
 # command: (module, function, what it does)
@@ -51,7 +51,7 @@ def _run(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"; did you mean `vwmm {close[0]}`?" if close else f"; the commands are {', '.join(COMMANDS)}"
-        print(f"vwmm: no such command: {words[0]}{hint}", file=sys.stderr)
+        say(f"vwmm: no such command: {words[0]}{hint}")
         return EXIT_INVALID
     if words[0] in LONG:
         for number in stop_signals():  # nothing has begun yet

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
 from vwmm.config.findings import count_gravities
 from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     reading = read_config(line.files, line.overrides)
     if reading.problems or reading.config is None:
         problems = reading.problems + cohort_problems(reading)
-        print(format_problems(problems, limit=None), file=sys.stderr)
+        say(format_problems(problems, limit=None))
         return EXIT_INVALID
     config = reading.config
     out = (

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.run_folder import RunFolder
 
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
 
     path, why = rewrite_report(run)
     if why is not None:
-        print(f"without examples: {why}", file=sys.stderr)
+        say(f"without examples: {why}")
     print(path)
     return EXIT_DONE
 

@@ -1,12 +1,15 @@
 """Reading entries: verified when first opened, built again when damaged, and shared by all processes."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.data.making import SOLID, make_store, numbers, write_nifti
 from vwmm.data import mapping
 from vwmm.data.image import ImageError
@@ -116,3 +119,28 @@ def test_writing_to_the_voxels_does_not_reach_the_file(store: Store, image: Path
     EntryMaps(store).voxels(entry, recipe)[0][...] = 0
 
     np.testing.assert_array_equal(EntryMaps(store).voxels(entry, recipe)[0], load_input(image, SOLID))
+
+
+def test_lack_of_memory_is_no_damage(store: Store, image: Path) -> None:
+    """In a process of its own, whose address space may not grow."""
+    recipe = store.recipe(SOLID)
+    entry = store.entry(image, recipe)
+    script = f"""
+import resource
+from pathlib import Path
+from tests.conftest import ROOT
+from tests.data.making import SOLID, make_store
+from vwmm.data.mapping import EntryMaps
+store = make_store(Path({str(store.cache.dir)!r}))
+recipe = store.recipe(SOLID)
+entry = store.entry(Path({str(image)!r}), recipe)
+maps = EntryMaps(store, on_damage=lambda entry: print("damaged"))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), -1))
+try:
+    maps.voxels(entry, recipe)
+except MemoryError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f"{entry.path} cannot be mapped\n", done.stderr

@@ -2,13 +2,14 @@
 
 import atexit
 import contextlib
-import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from vwmm.config.streams import machine_problem, output_problem, prepare_streams
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -81,32 +82,36 @@ def is_speaker() -> bool:
 
 def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Runs a command; a UserError becomes its message, once, and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a machine without UTF-8 shows letters as numbers
+    prepare_streams()
     try:
         return command(arguments)
     except UserError as error:
         if is_speaker():
             limit = MAX_PROBLEMS_SHOWN if _command_of(arguments) in CHECKED else None
-            print(format_problems(error.problems, limit=limit), file=sys.stderr, flush=True)
+            say(format_problems(error.problems, limit=limit))
         return EXIT_INVALID
     except RunError as error:
         if is_speaker():
-            print(f"vwmm: {error}", file=sys.stderr, flush=True)
+            say(f"vwmm: {error}")
         return EXIT_FAILED
     except Told as told:
         return told.code
     except StoppedEarly as stop:
         if is_speaker():
-            print(f"vwmm: {stop}", file=sys.stderr, flush=True)
+            say(f"vwmm: {stop}")
         return EXIT_STOPPED
     except KeyboardInterrupt:
         if is_speaker():
-            print("vwmm: interrupted", file=sys.stderr, flush=True)
+            say("vwmm: interrupted")
         return EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone, as `vwmm | head` does
         sys.stderr.close()
+        return EXIT_FAILED
+    except (OSError, MemoryError) as error:
+        problem = output_problem(error if isinstance(error, OSError) else None) or machine_problem(error)
+        if problem is None:
+            raise
+        say(f"vwmm: {problem}")
         return EXIT_FAILED
 
 
@@ -125,6 +130,9 @@ def leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()
     if code == EXIT_INVALID and os.environ.get("RANK", "0") != "0":
         time.sleep(_PATIENCE_S)  # the launcher ends all processes with the first; the one that says why is to be it
+    if code == EXIT_DONE and (problem := output_problem()) is not None:
+        say(f"vwmm: {problem}")
+        code = EXIT_FAILED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
             stream.flush()

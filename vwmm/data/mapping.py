@@ -4,6 +4,8 @@ Each process verifies an entry's checksum when it first opens it, and again when
 damaged is built again from its image.
 """
 
+import errno
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from vwmm.data.store import Entry, Recipe, Store
 # Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened anew each time.
 MAX_MAPS = 16_384
 _ATTEMPTS = 100
+_NO_MEMORY = os.strerror(errno.ENOMEM)
 Stamp = tuple[int, int, int]
 
 
@@ -50,7 +53,9 @@ class EntryMaps:
         for _ in range(_ATTEMPTS):
             try:
                 return self._map_whole(entry, recipe)
-            except (EntryError, RuntimeError, OSError):  # torch raises RuntimeError for a file that is gone or short
+            except (EntryError, RuntimeError, OSError) as error:  # RuntimeError: torch's, for a file gone or short
+                if _NO_MEMORY in str(error):
+                    raise MemoryError(f"{entry.path} cannot be mapped") from error
                 if self._on_damage is not None:
                     self._on_damage(entry)
                 self._store.mend(entry, recipe)

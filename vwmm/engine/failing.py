@@ -1,14 +1,13 @@
 """Which process says why a run failed: the one that it happened to, once, before all others."""
 
-import errno
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vwmm.config.errors import EXIT_FAILED, EXIT_INVALID, RunError, StoppedEarly, Told, UserError, format_problems
+from vwmm.config.streams import machine_problem
 from vwmm.engine.runtime import Runtime
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 # Words of the errors that a collective operation raises where another process is to blame.
 _OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "TCPStore", "DistStore")
 
@@ -26,11 +25,10 @@ def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iter
     except RunError as error:
         raise _tell(runtime, f"vwmm: {error}", EXIT_FAILED, report_outcome) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            text = (
-                f"vwmm: {error.strerror}{f': {error.filename}' if error.filename else ''}: make room, or mend the disk"
-            )
-            raise _tell(runtime, f"{text}; the same command goes on", EXIT_FAILED, report_outcome) from error
+        if (problem := machine_problem(error)) is not None:
+            of = f"process {runtime.process}: " if runtime.num_processes > 1 else ""
+            text = f"vwmm: {of}{problem}; the same command goes on from the last checkpoint"
+            raise _tell(runtime, text, EXIT_FAILED, report_outcome) from error
         blamed = runtime.watch.blame() if any(word in str(error) for word in _OF_OTHERS) else None
         if blamed == "":
             raise Told(EXIT_FAILED) from error
