@@ -18,6 +18,7 @@ from typing import Any
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 from vwmm.config.loading import load_config
+from vwmm.config.run_digests import altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
@@ -97,6 +98,8 @@ def evaluate(job: Job) -> None:
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
+    for note in altered_notes(job.run):
+        LOG.info("warning: %s", note)
     config = job.config
     runtime = start_runtime(config.train, shares_steps=False)
     images = prepare_images(runtime, cohort, config.modalities, config.cache)

@@ -24,7 +24,8 @@ from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
 from vwmm.data.checks import check_config
 from vwmm.data.experiment import read_experiment
-from vwmm.engine.launching import launch, listen, report_outcome
+from vwmm.engine.launching import launch, listen
+from vwmm.engine.outcome import report_outcome
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -92,11 +93,11 @@ def train(config: Config) -> None:
         from vwmm.engine.recording import open_run
         from vwmm.engine.tracking import start_trackers
 
-        with open_run(runtime, config, cohort, assigned, split, images) as (folder, state):
+        with open_run(runtime, config, cohort, assigned, split, images) as (folder, state, run_watch):
             note_cohort(config, cohort, assigned)
 
             # 5. Train, or go on. After each epoch: validate, and keep the best and the last checkpoint.
-            fit = Fit(runtime, config, material, folder)
+            fit = Fit(runtime, config, material, folder, run_watch)
             LOG.info("%s", describe_run(runtime, config, material, split, fit.model, folder))
             fit.resume(state)
             with start_trackers(runtime, config, folder) as fit.trackers:

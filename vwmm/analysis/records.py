@@ -13,6 +13,8 @@ import pandas as pd
 import yaml
 
 from vwmm.config.csv_cells import as_meant
+from vwmm.config.run_digests import altered_notes
+from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
@@ -85,6 +87,7 @@ def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord
     config = _mapping(run / "config.yaml", yaml.safe_load, notes)
     environment = _mapping(run / "environment.json", json.loads, notes)
     status = _mapping(run / "status.json", json.loads, notes) if status is None else status
+    notes += altered_notes(RunFolder(run), status)
     split_table = _table(run / "split.csv", notes)
     predicted = _table(run / "predictions_val.csv", notes)
     classes = _classes(environment, predicted, split_table)

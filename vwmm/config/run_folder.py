@@ -3,8 +3,9 @@
 import fcntl
 import json
 import os
+import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,14 @@ FREE_KEYS = (
     "cache.dir", "cache.on_device", "cache.workers", "tracking", "run", "train.log_every", "train.num_workers",
     "train.max_minutes", "train.max_skipped_steps",
 )  # fmt: skip
+
+
+# What a run writes in its folder.
+FILES = (
+    ".lock", ".identity", ".starts.json", "config.yaml", "environment.json", "split.csv", "metrics.jsonl",
+    "predictions_val.csv", "status.json", "train.log", "tracker.json", "report.html",
+)  # fmt: skip
+FOLDERS = ("checkpoints", "checkpoints/best", "checkpoints/last", "wandb", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,10 @@ class RunFolder:
             return identity
 
     def position(self) -> dict[str, Any]:
-        """Epoch and step from status.json, as far as it has them."""
+        """Epoch, step and the digests of results from status.json, as far as it has them."""
         try:
             status = json.loads(self.status.read_text())
-            return {key: status[key] for key in ("epoch", "step") if key in status}
+            return {key: status[key] for key in ("epoch", "step", "files", "altered") if key in status}
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -94,7 +103,8 @@ class RunFolder:
         """Holds the folder for this process until the returned file is closed; UserError if another has it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / ".lock").open("a+")
+            refuse_links(self.path, FILES, FOLDERS)
+            stream = open_in_place(self.path / ".lock", "a+")
         except OSError as error:
             raise UserError(f"run.dir: {self.path} cannot be written: {error.strerror}") from error
         try:
@@ -115,6 +125,34 @@ class RunFolder:
         stream.write(f"process {os.getpid()} on {os.uname().nodename}")
         stream.flush()
         return stream
+
+
+def refuse_links(folder: Path, files: Sequence[str], folders: Sequence[str] = ()) -> None:
+    """Raises UserError where one is a link, which would have something else overwritten, or not a file or folder."""
+    problems = []
+    for name in (*files, *folders):
+        try:
+            mode = (folder / name).lstat().st_mode
+        except OSError:
+            continue
+        kind = "file" if name in files else "folder"
+        if stat.S_ISLNK(mode):
+            problems.append(
+                f"{folder / name} is a link, which is not followed: remove it, or put a {kind} in its place"
+            )
+        elif not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
+            problems.append(f"{folder / name} is not a {kind}: remove it, or give it another name")
+    if problems:
+        raise UserError(problems)
+
+
+def open_in_place(path: Path, mode: str, encoding: str | None = None, buffering: int = -1) -> IO[Any]:
+    """Opens a file for writing as it is, without following a link and without waiting for the reader of a pipe."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+    return open(path, mode, buffering, encoding, opener=opener)
 
 
 def choose_run_folder(config: Config) -> RunFolder:

@@ -9,7 +9,8 @@ import sys
 # What a person can cure outside vwmm: room, rights, a disk that fails, a limit.
 _OF_THE_MACHINE = {
     errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
-    errno.EROFS: "make it writable", errno.EACCES: "check who may read and write there",
+    errno.EROFS: "make it writable",
+    errno.ELOOP: "it is a link, which is not followed: remove it", errno.EACCES: "check who may read and write there",
     errno.EPERM: "check who may read and write there", errno.EIO: "check the disk", errno.ESTALE: "check the disk",
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENFILE: "close files of other programs",
     errno.ENOTDIR: "it should be a folder", errno.EISDIR: "it should be a file, and is a folder",

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -96,7 +97,8 @@ def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: b
     temporary = folder.with_name(f".{folder.name}.writing")
     for leftover in [temporary, *folder.parent.glob(f".{_prefix(folder)}*.removing")]:
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    folder.parent.mkdir(exist_ok=True)  # not its parents: a run folder that was removed is not made again
+    temporary.mkdir()
     try:
         _write_files(temporary, state)
         for path in [*temporary.iterdir(), temporary] if is_durable else []:
@@ -109,6 +111,10 @@ def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: b
 
 
 def _write_files(folder: Path, state: State) -> None:
+    with (folder / META).open(
+        "x"
+    ) as stream:  # with the rights that the user wants for new files; safetensors' are its own
+        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
     groups = {WEIGHTS: state.weights, OPTIMIZER: state.optimizer}
     if state.parts is not None:
         groups[STATISTICS] = {"parts": state.parts}
@@ -118,8 +124,10 @@ def _write_files(folder: Path, state: State) -> None:
                 save_file(dict(tensors), folder / name)
             except SafetensorError as error:  # its way to say that the disk is full
                 raise OSError(str(error)) from error
+            (folder / name).chmod(mode)
             FAULTS.at("save", step=state.progress.step)
-    files = {file.name: {"bytes": file.stat().st_size, "xxh3": hash_file(file)} for file in sorted(folder.iterdir())}
+    written = sorted(file for file in folder.iterdir() if file.name != META)
+    files = {file.name: {"bytes": file.stat().st_size, "xxh3": hash_file(file)} for file in written}
     meta = {"format": FORMAT, **state.description, "progress": asdict(state.progress), "files": files}
     (folder / META).write_text(json.dumps(meta | {"xxh3": _hash_meta(meta)}, indent=2) + "\n", encoding="utf-8")
 
@@ -180,6 +188,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
+        if isinstance(error, PermissionError):
+            raise UserError(
+                f"{error.filename}: may not be read by this user: ask its owner for the right to read (chmod -R a+rX)"
+            ) from error
         raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
     if damaged:
         raise UserError(f"checkpoint {folder} is damaged: {', '.join(damaged)} is not what was written")

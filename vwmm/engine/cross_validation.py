@@ -14,7 +14,8 @@ from typing import Any
 
 from vwmm.config.csv_cells import as_meant, csv_text
 from vwmm.config.errors import UserError, is_speaker
-from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, write_whole
+from vwmm.config.run_digests import predictions_differ
+from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.checks import check_config, check_images
@@ -150,6 +151,8 @@ def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
         reason = str(error).splitlines()[0]
         raise UserError(f"{run.predictions}: is damaged ({reason}); {mend}") from error
     expected = sorted(row[:3] for row in _read_split(run) if row[3] == "val")
+    if predictions_differ(run):
+        raise UserError(f"{run.predictions}: was changed after the run wrote it; {mend}")
     is_whole = bool(table.notna().all(axis=None) and scores.notna().all(axis=None))
     if sorted(rows) != expected or not is_whole or not run.predictions.read_bytes().endswith(b"\n"):
         raise UserError(
@@ -186,7 +189,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
     folder = folds[0].run.path.parent
     notes = near_duplicates_notes([_read_environment(fold.run) for fold in folds])
     pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities), notes=notes)
-    with (folder / ".lock").open("w") as lock:
+    with open_in_place(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time
         write_whole(folder / "predictions.csv", csv_text([list(pooled.table.columns), *pooled.table.values.tolist()]))
         write_whole(folder / "cross_validation.json", json.dumps(pooled.summary, indent=2) + "\n")

@@ -17,7 +17,7 @@ from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.predictions import Predictions
 from vwmm.analysis.records import read_written_table
 from vwmm.config.errors import UserError
-from vwmm.config.run_folder import RunFolder, write_whole
+from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.split_file import SplitRow, hash_of_images, hash_of_split
 
@@ -56,8 +56,10 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
     """Raises UserError where a folder holds anything but an evaluation of these cases, or the log cannot be written."""
     log = folder_of_evaluations(run) / _LOG
     try:
+        refuse_links(run.path, (), (log.parent.name,))
         log.parent.mkdir(exist_ok=True)
-        log.open("a").close()
+        refuse_links(log.parent, (log.name,))
+        open_in_place(log, "a").close()
     except OSError as error:
         raise UserError(f"{log}: cannot be written ({error.strerror}), and evaluations are counted there") from error
     try:
@@ -95,10 +97,9 @@ def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int, *,
         "num_test_cases": num_test_cases,
         "num_processes": num_processes,
     }
-    with path.open("a+", encoding="utf-8", errors="replace") as stream:
+    with open_in_place(path, "a+", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        text = stream.read()
+        text = path.read_text("utf-8", "replace")
         lines = text.splitlines()
         stream.write("\n" * (text != "" and not text.endswith("\n")) + json.dumps(entry) + "\n")
         stream.flush()

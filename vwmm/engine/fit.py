@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from vwmm.analysis.predictions import Predictions
 from vwmm.config.errors import RunError, StoppedEarly
+from vwmm.config.run_digests import PREDICTIONS_KEY, text_digest
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
@@ -32,7 +33,9 @@ from vwmm.engine.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
+from vwmm.engine.result_files import ResultFiles
 from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
+from vwmm.engine.run_watch import RunWatch
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
@@ -57,7 +60,16 @@ class Material:
 class Fit:
     """One training: the model, its optimizer, and where it stands."""
 
-    def __init__(self, runtime: Runtime, config: Config, material: Material, run: RunFolder) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: Config,
+        material: Material,
+        run: RunFolder,
+        run_watch: RunWatch | None = None,
+    ) -> None:
+        """run_watch: looks after the run folder; None where this process does not write to it."""
+        self._run_watch, self.result_files = run_watch, ResultFiles(run)
         self.runtime, self.config, self.material, self.run = runtime, config, material, run
         train = config.train
         self.model: FusionModel = build_model(config.model, config.modalities, len(material.classes), seed=train.seed)
@@ -81,8 +93,11 @@ class Fit:
             self.load(found)
             LOG.info("resuming after epoch %d, step %d", self.progress.epoch, self.progress.step)
         if self.runtime.is_main:
+            self.result_files.note_altered()
             missing = cut_metrics(self.run.metrics, epoch=self.progress.epoch, step=self.progress.step)
             self.metrics_file = MetricsFile(self.run.metrics)
+            if self._run_watch is not None:
+                self._run_watch.follow(self.run.metrics, self.metrics_file.fileno())
             if missing == [self.progress.step] and self.progress.last_record:  # killed between its state and its line
                 self.metrics_file.write([{**self.progress.last_record, "cases_per_s": None}])
             elif missing:
@@ -91,6 +106,11 @@ class Fit:
             if found is not None and found.parent == self.run.last.parent:
                 self.saver.saved = replace(self.progress)
         self.runtime.wait()
+
+    def results_entry(self) -> dict[str, Any]:
+        """What status.json says of the results of a run that is done. On the main process."""
+        assert self.metrics_file is not None
+        return self.result_files.final_entry(self.metrics_file)
 
     def load(self, folder: Path) -> None:
         """The state of a checkpoint that is intact."""
@@ -106,7 +126,11 @@ class Fit:
         if not self.config.run.snapshots:
             return None
         place = snapshot_place(self.run)
-        make_snapshot_folder(place)
+        try:
+            make_snapshot_folder(place)
+        except OSError as error:
+            LOG.info("run.snapshots: %s: %s; only checkpoints are written", place.parent, error.strerror)
+            return None
         return place
 
     def run_epochs(self) -> None:
@@ -124,10 +148,17 @@ class Fit:
             self._say_running()
         if self.saver is not None:
             self.saver.require(self.progress.step)
+            self._check_folder()
+
+    def _check_folder(self) -> None:
+        """To be called when nothing is being written. Raises RunError where the run folder is not what it was."""
+        if self._run_watch is not None:
+            self._run_watch.check()
+            self._run_watch.check_best(self.progress.best_epoch)
 
     def restore_predictions(self) -> None:
         """Computes predictions_val.csv again if it is lost; the run is done, and its model not needed any more."""
-        if self.runtime.any(self.runtime.is_main and not self.run.predictions.exists()):
+        if self.runtime.any(self.runtime.is_main and self.result_files.have_lost_predictions()):
             load_weights(self.run.best, self.model)
             table = self._predict().to_csv()
             if self.runtime.is_main:
@@ -208,6 +239,10 @@ class Fit:
     def _after_step(self, recorder: StepRecorder, result: StepResult) -> None:
         """Notes what came of a step; saves or stops where that was agreed."""
         self.progress.step = result.step
+        if self._run_watch is not None:
+            self._run_watch.check()
+        if self.saver is not None:
+            self.saver.check()
         if not result.is_good:
             self._pass_over(recorder, result)
         recorder.note(result)
@@ -273,7 +308,8 @@ class Fit:
             return
         self._said_step = self.saver.saved.step
         with contextlib.suppress(OSError):  # a full disk
-            self.run.write_status("running", epoch=self.saver.saved.epoch, step=self.saver.saved.step)
+            saved, more = self.saver.saved, {"files": self.saver.files, **self.result_files.altered_entry()}
+            self.run.write_status("running", epoch=saved.epoch, step=saved.step, **more)
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.steps_per_epoch * self.config.train.epochs, self.config.train)
@@ -307,6 +343,9 @@ class Fit:
 
     def _keep(self, epoch: int, record: dict[str, Any], predictions: Predictions) -> None:
         """Writes the best checkpoint, its predictions and then the last one, which says that the epoch is complete."""
+        if self.saver is not None:
+            self.saver.wait()
+            self._check_folder()
         progress = self.progress
         train, value = self.config.train, record[self.config.train.monitor]
         if value is None and epoch == 1:
@@ -328,7 +367,9 @@ class Fit:
             if best is None:
                 self.saver.save(state)
             else:
-                self.saver.save(state, best=replace(state, optimizer=None), predictions=best.to_csv())
+                table = best.to_csv()
+                known = {**state.description, PREDICTIONS_KEY: text_digest(table)}
+                self.saver.save(state, best=replace(state, optimizer=None, description=known), predictions=table)
 
     def _keep_in_memory(self) -> None:
         self.runtime.watch.at("copy", step=self.progress.step)

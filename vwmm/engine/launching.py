@@ -10,19 +10,18 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
-from vwmm.config.run_folder import RunFolder
 from vwmm.config.stopping import STOP, ask_when_parent_dies, stop_signals
 from vwmm.engine.launch_file import cpu_variable, launch_options
 from vwmm.engine.orphans import hold_liveness, is_orphan
+from vwmm.engine.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 
-_WORKER, _RUN = "worker-", "run"
+_WORKER = "worker-"
 _POLL_S = 0.1
 # What is left of a failed run this long after its first word is ended.
 _GRACE_S = 30.0
@@ -53,16 +52,15 @@ def launch(
         str(script),
         *arguments,
     ]
-    with tempfile.TemporaryDirectory(prefix="vwmm-") as folder:
-        outcome = Path(folder) / "exit_code"
+    with outcome_in_temporary_folder() as outcome:
         environment = {
             # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
             **os.environ,
             **cpu_variable(launch_file),
-            OUTCOME_VARIABLE: str(outcome),
+            OUTCOME_VARIABLE: str(outcome.file),
         }
-        with collected_signals() as signals, hold_liveness(outcome):
+        with collected_signals() as signals, hold_liveness(outcome.file):
             # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
             process = subprocess.Popen(
                 command,
@@ -71,34 +69,19 @@ def launch(
                 preexec_fn=functools.partial(_before_launcher, os.getpid()),
             )
             _wait_through_signals(process, outcome, signals, watch)
-            _wait_for_workers(outcome.parent)
-        code = _outcome(outcome)
+            _wait_for_workers(outcome.folder)
+        code = outcome.final_code()
         if code is None:
             if signals.count(signal.SIGINT) > 1:
                 reason = "interrupted twice: stopped at once"
             else:
-                reason = "its process ended without a word: it was killed from outside (too little memory?)"
-            if _note_failure(outcome.parent, reason):
-                say(f"vwmm: {reason}; the same command goes on from the last checkpoint")
+                reason = "the process was killed from outside (out of memory?)"
+            if not any(outcome.folder.glob(f"{_WORKER}*")):
+                return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has said why
+            outcome.note_failure(reason)
+            say(f"vwmm: {reason}; the same command goes on from the last checkpoint, if there is one")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
-
-
-def _outcome(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _note_failure(folder: Path, reason: str) -> bool:
-    """For a run whose processes were killed and cannot say so themselves; whether they had not."""
-    with contextlib.suppress(OSError):
-        run = RunFolder(Path((folder / _RUN).read_text()))
-        if run.state() == "running":
-            run.write_status("failed", reason, **run.position())
-            return True
-    return False
 
 
 def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
@@ -161,27 +144,8 @@ def listen() -> None:
     parent = os.getppid() if is_launched() else 0
     STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=parent, is_orphan=lambda: is_orphan(parent))
     if (file := outcome_file()) is not None:
-        (file.parent / f"{_WORKER}{os.getpid()}").touch()
-
-
-def register_run(run: RunFolder) -> None:
-    """Called by the script when its run folder is known."""
-    if (file := outcome_file()) is not None:
-        (file.parent / _RUN).write_text(str(run.path))
-
-
-def report_outcome(code: int) -> int:
-    """Called by the script: leaves its exit code for `launch`, unless one is there; returns the code to exit with.
-
-    To the launcher no outcome is a failure: it would add a traceback of its own to our message.
-    """
-    file = outcome_file()
-    if file is None:
-        return code
-    if os.environ.get("LOCAL_RANK", "0") == "0" or code != EXIT_DONE:
-        with contextlib.suppress(OSError), file.open("x") as stream:
-            stream.write(str(code))
-    return EXIT_DONE
+        with contextlib.suppress(OSError):
+            (file.parent / f"{_WORKER}{os.getpid()}").touch()
 
 
 def _before_launcher(parent: int) -> None:
@@ -237,7 +201,7 @@ def _collect(number: int, _: object) -> None:
 
 
 def _wait_through_signals(
-    process: subprocess.Popen[bytes], outcome: Path, signals: list[int], watch: Callable[[], bool] | None
+    process: subprocess.Popen[bytes], outcome: Outcome, signals: list[int], watch: Callable[[], bool] | None
 ) -> None:
     """Waits; signals are passed on to the script's processes, also to those that are still starting.
 
@@ -253,27 +217,28 @@ def _wait_through_signals(
         if watch is not None and watch():
             signals.append(signal.SIGUSR1)
             watch = None
-        for worker in outcome.parent.glob(f"{_WORKER}*"):
+        outcome.follow()
+        for worker in outcome.folder.glob(f"{_WORKER}*"):
             for number in signals[passed_on.get(worker, 0) :]:
                 _send(int(worker.name.removeprefix(_WORKER)), number)
             passed_on[worker] = len(signals)
         _end_silent(outcome, signs)
-        if _outcome(outcome) not in (None, EXIT_DONE):
+        if outcome.code() not in (None, EXIT_DONE):
             failed_at = failed_at or time.monotonic()
         if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
             _end_group(process)
 
 
-def _end_silent(outcome: Path, signs: dict[int, tuple[int, float]]) -> None:
+def _end_silent(outcome: Outcome, signs: dict[int, tuple[int, float]]) -> None:
     """A process that was stopped, and has no neighbours to notice it, is named and ended. `signs`: seen so far."""
     now = time.monotonic()  # which stands still while the machine sleeps
-    for pid, page in read_pages(outcome.parent).items():
+    for pid, page in read_pages(outcome.folder).items():
         count, seen_at = signs.get(pid, (-1, now))
         signs[pid] = (page.count, now if page.count != count else seen_at)
         if 0 < page.timeout_s < now - signs[pid][1] and is_alive(pid):
             reason = f"process {pid} hangs: no sign of life, stopped in {page.place}, for {page.timeout_s:.0f} s"
             say(f"vwmm: {reason} (run.hang_timeout_s); it is ended")
-            _note_failure(outcome.parent, reason)
+            outcome.note_failure(reason)
             _send(pid, signal.SIGKILL)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vwmm.config.run_folder import write_whole
+import xxhash
+
+from vwmm.config.run_folder import open_in_place, write_whole
 from vwmm.engine.progress import LOG
 
 
@@ -15,10 +17,17 @@ class MetricsFile:
     """A JSON object a line; written by the main process."""
 
     def __init__(self, path: Path) -> None:
-        self._stream = path.open("ab", buffering=0)
+        self._stream = open_in_place(path, "ab", buffering=0)
         self._waiting: list[bytes] = []
         self._size = os.fstat(self._stream.fileno()).st_size
+        self._hashed = xxhash.xxh3_128(path.read_bytes())
         self._lock = threading.Lock()
+        self.digest = self._digest()
+        """`{"bytes", "xxh3"}` of what was in the file when it was last flushed to the disk itself."""
+
+    def fileno(self) -> int:
+        """Where the file is open."""
+        return self._stream.fileno()
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """Appends the records. On a full disk they wait in memory for the next call."""
@@ -40,7 +49,13 @@ class MetricsFile:
                 os.ftruncate(self._stream.fileno(), self._size)  # no half a line stays
                 raise
             self._size += len(lines)
+            self._hashed.update(lines)
             self._waiting.clear()
+            if is_durable:
+                self.digest = self._digest()
+
+    def _digest(self) -> dict[str, Any]:
+        return {"bytes": self._size, "xxh3": self._hashed.hexdigest()}
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -46,10 +46,13 @@ def open_page(timeout_s: float) -> mmap.mmap | None:
     file = outcome_file()
     if file is None or not file.parent.is_dir():
         return None
-    with (file.parent / f"{_PAGE}{os.getpid()}").open("w+b") as stream:
-        stream.write(_HEAD.pack(0, timeout_s).ljust(_SIZE, b" "))
-        stream.flush()
-        return mmap.mmap(stream.fileno(), _SIZE)
+    try:
+        with (file.parent / f"{_PAGE}{os.getpid()}").open("w+b") as stream:
+            stream.write(_HEAD.pack(0, timeout_s).ljust(_SIZE, b" "))
+            stream.flush()
+            return mmap.mmap(stream.fileno(), _SIZE)
+    except OSError:  # a temporary folder that is full by now: nobody sees this process's place then
+        return None
 
 
 def write_count(page: mmap.mmap, count: int) -> None:

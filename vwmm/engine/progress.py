@@ -4,10 +4,13 @@ import contextlib
 import logging
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
+
+from vwmm.config.run_folder import open_in_place
 
 LOG = logging.getLogger("vwmm")
 LINE_EVERY_S = 15.0
@@ -32,11 +35,15 @@ def start_log(*, is_speaker: bool) -> None:
 class _LogFile(logging.FileHandler):
     """train.log; on a full disk lines are lost, and nothing is said of it in their place."""
 
+    def _open(self) -> TextIOWrapper:
+        stream: TextIOWrapper = open_in_place(Path(self.baseFilename), "a", encoding="utf-8")  # type: ignore[assignment]
+        return stream
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Instead of a traceback on stderr for each line."""
 
 
-def log_to_file(path: Path) -> logging.Handler:
+def log_to_file(path: Path) -> logging.FileHandler:
     """The same lines with their time, into train.log, until the handler is removed."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))

@@ -18,7 +18,7 @@ from vwmm import __version__
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.loading import PROJECT_ROOT
-from vwmm.config.run_folder import RunFolder, choose_run_folder, write_whole
+from vwmm.config.run_folder import RunFolder, choose_run_folder, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.manifest import Cohort
@@ -27,10 +27,12 @@ from vwmm.data.split_file import hash_hashes
 from vwmm.data.splits import split_hash, split_table
 from vwmm.data.uses import note_use
 from vwmm.engine.checkpoint import read_progress
-from vwmm.engine.launching import register_run
+from vwmm.engine.outcome import register_run
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.resuming import find_state, snapshot_place
+from vwmm.engine.room import room_problems
+from vwmm.engine.run_watch import RunWatch
 from vwmm.engine.runtime import Runtime
 from vwmm.models.fusion import count_parameters
 
@@ -56,8 +58,8 @@ def open_run(
     assigned: Mapping[str, str],
     split: SplitRecord,
     images: Images,
-) -> Iterator[tuple[RunFolder, Path | None]]:
-    """The run's folder, held by this run until the block ends, and the state that it goes on from.
+) -> Iterator[tuple[RunFolder, Path | None, RunWatch | None]]:
+    """The run's folder, held by this run until the block ends, the state that it goes on from, and who looks after it.
 
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
@@ -71,29 +73,34 @@ def open_run(
             "built": images.num_built,
         },
     }
-    run, lock = None, None
+    lock, watch = None, None
 
     def claim() -> str:
         nonlocal lock
         folder = choose_run_folder(config)
+        if problems := room_problems(folder, config, num_parameters):
+            raise UserError(problems)
         check_same_cohort(folder, cohort, assigned, images.hashes(cohort))
         lock = folder.lock()
         return str(folder.path)
 
     run = RunFolder(Path(runtime.decide(claim)))
     handler = log_to_file(run.log) if runtime.is_main else None
+    if lock is not None and handler is not None and handler.stream is not None:
+        watch = RunWatch(run, lock)
+        watch.follow(run.log, handler.stream.fileno())
     try:
         found = runtime.decide(lambda: _claim_state(config, run))
-        runtime.watch.on_failure = partial(_note_failure, run)
-        if runtime.is_main:
+        runtime.watch.on_failure = partial(_note_failure, run, watch)
+        if watch is not None:
+            _write_head(run, watch, config, cohort, assigned, images, environment)
             register_run(run)
-            _write_head(run, config, cohort, assigned, images, environment)
         runtime.wait()
         images.store.locks.let_go()  # from here on pruning knows what the run needs
-        yield run, found
+        yield run, found, watch
         runtime.wait()
     except StoppedEarly as stop:
-        if runtime.is_main:
+        if watch is not None and watch.is_ours():
             run.write_status("preempted", str(stop), **run.position())
             _log_only(f"stopped: {stop}", handler)
         raise
@@ -101,8 +108,8 @@ def open_run(
         if handler is not None:
             LOG.removeHandler(handler)
             handler.close()
-        if lock is not None:
-            lock.close()
+        if watch is not None:
+            watch.close()
 
 
 def _claim_state(config: Config, run: RunFolder) -> Path | None:
@@ -132,13 +139,15 @@ def _count_start(run: RunFolder, step: int, limit: int) -> None:
     write_whole(run.starts, json.dumps({"step": step, "count": count + 1}) + "\n")
 
 
-def _note_failure(run: RunFolder, message: str) -> None:
-    """status.json and train.log of a run that fails, by whichever process speaks of it."""
+def _note_failure(run: RunFolder, watch: RunWatch | None, message: str) -> None:
+    """status.json and train.log of a run that fails, by whichever process speaks of it; not in a folder of others."""
+    if not (run.config.exists() if watch is None else watch.is_ours()):
+        return
     lines = message.splitlines()
     is_invalid = len(lines) > 1 and lines[1].startswith("  - ")
     reason = lines[1].removeprefix("  - ") if is_invalid else lines[0].removeprefix("vwmm: ")
     run.write_status("invalid" if is_invalid else "failed", reason, **run.position())
-    with run.log.open("a", encoding="utf-8") as stream:
+    with open_in_place(run.log, "a", encoding="utf-8") as stream:
         stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} stopped: {message}\n")
 
 
@@ -175,6 +184,7 @@ def describe_environment(
 
 def _write_head(
     run: RunFolder,
+    watch: RunWatch,
     config: Config,
     cohort: Cohort,
     assigned: Mapping[str, str],
@@ -188,9 +198,14 @@ def _write_head(
     run.write_status("running", **({"epoch": 0, "step": 0} | run.position()))
     with contextlib.suppress(OSError):  # a cache that cannot be written cannot be pruned either
         note_use(images.store.folder, run.path)
-    write_whole(run.config, to_yaml(config))
-    write_whole(run.environment, json.dumps(environment, indent=2) + "\n")
-    write_whole(run.split, split_table(cohort, assigned, hashes))
+    texts = {
+        run.config: to_yaml(config),
+        run.environment: json.dumps(environment, indent=2) + "\n",
+        run.split: split_table(cohort, assigned, hashes),
+    }
+    for path, text in texts.items():
+        write_whole(path, text)
+    watch.keep(texts)
 
 
 def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:

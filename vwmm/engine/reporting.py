@@ -37,7 +37,7 @@ def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFol
         best = read_meta(run.best)["validation"]
         examples = choose_examples(run, material.val)
         progress = fit.progress
-        place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]}
+        place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]} | fit.results_entry()
         write_report(run.path, examples=examples, status={"state": "done", **place})
         run.write_status("done", **place)
         LOG.info("%s", describe_result(run, best))

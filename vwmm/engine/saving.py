@@ -23,6 +23,8 @@ class Saver:
         self.run, self.metrics, self.keep, self.snapshot = run, metrics, keep, snapshot
         self.saved: Progress | None = None
         """Where the run stood in the last checkpoint that is on the disk."""
+        self.files: dict[str, Any] = {}
+        """Digests of what the last checkpoint's state stands beside, for status.json."""
         self._has_failed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saving")
         self._writing: Future[None] | None = None
@@ -40,6 +42,11 @@ class Saver:
         self.wait()
         self._last_at = time.monotonic()
         self._writing = self._pool.submit(self._write, state, best, predictions)
+
+    def check(self) -> None:
+        """Raises RunError where the writing has failed for good; does not wait for it."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -86,17 +93,23 @@ class Saver:
             if predictions is not None:
                 write_whole(self.run.predictions, predictions)
             write_checkpoint(self.run.last, state, keep=self.keep)
+            self.files = {self.run.metrics.name: self.metrics.digest}
             self.saved = state.progress
             if self._has_failed:
                 LOG.info("checkpoints are written again, from step %d on", state.progress.step)
             self._has_failed = False
         except OSError as error:
+            if self.saved is None:  # to train on would be to lose all of it
+                raise RunError(
+                    f"the first checkpoint, of step {state.progress.step}, could not be written "
+                    f"({error.strerror or error}): make room on the disk of {self.run.path}, or choose another run.dir"
+                ) from error
             if not self._has_failed:  # said once, until it is mended
                 LOG.info(
-                    "the checkpoint of step %d could not be written (%s); %s, and training goes on",
+                    "the checkpoint of step %d could not be written (%s); that of step %d is kept, training goes on",
                     state.progress.step,
                     error.strerror or error,
-                    f"that of step {self.saved.step} is kept" if self.saved else "there is none yet",
+                    self.saved.step,
                 )
             self._has_failed = True
 

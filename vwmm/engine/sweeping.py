@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
-from vwmm.config.run_folder import RunFolder, differences_from
+from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, refuse_links
 from vwmm.config.schema import Config
 from vwmm.data.locks import KeyLocks
 from vwmm.engine.launching import collected_signals, launch
@@ -236,7 +236,8 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run.dir: {folder} cannot be made: {error.strerror}") from error
-    problems = [f"{folder / name}: is a folder, expected a file" for name in RESULT_FILES if (folder / name).is_dir()]
+    refuse_links(folder, (SWEEP_JOURNAL, *RESULT_FILES))
+    problems = []
     if not os.access(folder, os.W_OK | os.X_OK):
         problems.append(f"run.dir: {folder} cannot be written")
     if problems:

@@ -20,7 +20,7 @@ from vwmm.config.errors import EXIT_FAILED, say
 from vwmm.config.faults import FAULTS
 from vwmm.config.stopping import STOP
 from vwmm.engine import pages
-from vwmm.engine.launching import report_outcome
+from vwmm.engine.outcome import report_outcome
 
 _FAILURE = "failure"
 _MAX_INTERVAL_S = 1.0
