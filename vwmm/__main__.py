@@ -8,29 +8,114 @@ import sys
 from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, leave, run_guarded, say
+from vwmm.config.errors import EXIT_INVALID, EXIT_STOPPED, is_speaker, leave, run_guarded, say
 from vwmm.config.stopping import stop_signals
 
-# command: (module, function, what it does)
+# command: (module, function, what it does, what it begins with)
 COMMANDS = {
-    "train": ("vwmm.train", "main", "checks a configuration and its cohort, trains, and returns the true exit code"),
-    "cross_validate": ("vwmm.cross_validate", "main", "trains each of k folds, and pools what they predict"),
-    "sweep": ("vwmm.sweep", "main", "searches for good hyper-parameters, with any number of workers"),
-    "evaluate": ("vwmm.evaluate", "main", "judges a finished run on its test cases or on another hospital's"),
-    "predict": ("vwmm.predict", "main", "applies a run's best checkpoint to new cases"),
-    "check": ("vwmm.check", "main", "finds what would ruin a study: in the configuration, the table and every image"),
+    "train": (
+        "vwmm.train",
+        "main",
+        "checks a configuration and its cohort, trains, and returns the true exit code",
+        "reading the configuration and the cohort",
+    ),
+    "cross_validate": (
+        "vwmm.cross_validate",
+        "main",
+        "trains each of k folds, and pools what they predict",
+        "reading the configuration and the cohort",
+    ),
+    "sweep": (
+        "vwmm.sweep",
+        "main",
+        "searches for good hyper-parameters, with any number of workers",
+        "reading the configuration, the space and the cohort",
+    ),
+    "evaluate": (
+        "vwmm.evaluate",
+        "main",
+        "judges a finished run on its test cases or on another hospital's",
+        "reading the run and its cases",
+    ),
+    "predict": (
+        "vwmm.predict",
+        "main",
+        "applies a run's best checkpoint to new cases",
+        "reading the run and the cases",
+    ),
+    "check": (
+        "vwmm.check",
+        "main",
+        "finds what would ruin a study: in the configuration, the table and every image",
+        "reading the configuration, the table and the images",
+    ),
     "manifest": (
         "vwmm.manifest",
         "main",
         "drafts the cohort's CSV from a folder tree, a BIDS data set or DICOM series",
+        "looking through the folders",
     ),
-    "split": ("vwmm.split", "main", "divides patients into parts or folds, by site if asked, and writes who is where"),
-    "prepare": ("vwmm.prepare", "main", "fills the cache ahead of time, shows a case, removes what no run needs"),
-    "slurm": ("vwmm.slurm", "main", "says what a Slurm template would submit, checks it, and submits it if asked"),
-    "verify": ("vwmm.verify", "main", "computes steps of a run again and compares the bits"),
-    "sync": ("vwmm.sync", "main", "sends a run to W&B and other trackers, or completes what they have of it"),
-    "report": ("vwmm.report", "main", "writes a run's report.html again"),
-    "demo": ("vwmm.demo", "main", "makes the synthetic demonstration cohort"),
+    "split": (
+        "vwmm.split",
+        "main",
+        "divides patients into parts or folds, by site if asked, and writes who is where",
+        "reading the configuration and the cohort",
+    ),
+    "prepare": (
+        "vwmm.prepare",
+        "main",
+        "fills the cache ahead of time, shows a case, removes what no run needs",
+        "reading the configuration and the cohort",
+    ),
+    "slurm": (
+        "vwmm.slurm",
+        "main",
+        "says what a Slurm template would submit, checks it, and submits it if asked",
+        "reading the configuration and the cohort",
+    ),
+    "verify": (
+        "vwmm.verify",
+        "main",
+        "computes steps of a run again and compares the bits",
+        "reading the run",
+    ),
+    "sync": (
+        "vwmm.sync",
+        "main",
+        "sends a run to W&B and other trackers, or completes what they have of it",
+        "reading the run",
+    ),
+    "report": (
+        "vwmm.report",
+        "main",
+        "writes a run's report.html again",
+        "reading the run",
+    ),
+    "demo": (
+        "vwmm.demo",
+        "main",
+        "makes the synthetic demonstration cohort",
+        "drawing the demonstration cohort",
+    ),
+}
+# What other programs call it.
+OTHERS = {
+    **dict.fromkeys(
+        ("fit", "run", "start", "resume", "continue"), "`vwmm train` trains, and goes on with what is unfinished"
+    ),
+    **dict.fromkeys(("test", "eval", "validate", "score"), "`vwmm evaluate RUN` judges a finished run"),
+    **dict.fromkeys(("infer", "inference", "apply"), "`vwmm predict RUN COHORT.csv` applies a finished run"),
+    **dict.fromkeys(("cv", "crossval", "folds", "kfold"), "`vwmm cross_validate` trains each fold"),
+    **dict.fromkeys(("tune", "search", "optimize", "hpo"), "`vwmm sweep` searches for hyper-parameters"),
+    **dict.fromkeys(("init", "new", "draft", "import"), "`vwmm manifest DIR` drafts the cohort's CSV"),
+    **dict.fromkeys(("cache", "preprocess", "transform"), "`vwmm prepare` fills the cache"),
+    **dict.fromkeys(("submit", "sbatch"), "`vwmm slurm TEMPLATE --submit` submits a job"),
+    **dict.fromkeys(("lint", "qc", "doctor"), "`vwmm check` looks for what would ruin a study"),
+    **dict.fromkeys(
+        ("list", "ls", "runs", "status"), "runs are the folders in runs/, and status.json in each says how it stands"
+    ),
+    "export": "a run's best weights are in RUN/checkpoints/best/model.safetensors, with what they need in meta.json",
+    "config": "`vwmm train --print-config` shows every key",
 }
 # Those that a cluster may stop while they are still starting.
 LONG = ("train", "cross_validate", "sweep", "prepare", "verify")
@@ -49,22 +134,30 @@ def _run(words: list[str]) -> int:
         print(f"vwmm {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"; did you mean `vwmm {close[0]}`?" if close else f"; the commands are {', '.join(COMMANDS)}"
-        say(f"vwmm: no such command: {words[0]}{hint}")
+        say(f"vwmm: no such command: {words[0]}{_what_was_meant(words[0])}")
         return EXIT_INVALID
+    if not set(words[1:]) & {"-h", "--help", "--print-config"} and is_speaker():
+        say(f"vwmm {words[0]}: {COMMANDS[words[0]][3]}")
     if words[0] in LONG:
         for number in stop_signals():  # nothing has begun yet
             signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))
-    module, function, _ = COMMANDS[words[0]]
+    module, function, *_ = COMMANDS[words[0]]
     code: int = getattr(importlib.import_module(module), function)(words[1:])
     return code
+
+
+def _what_was_meant(word: str) -> str:
+    """The command that does it, for the names that other programs have for it; else one that is spelt alike."""
+    if word in OTHERS:
+        return f"; {OTHERS[word]}"
+    close = difflib.get_close_matches(word.replace("-", "_"), COMMANDS, n=1, cutoff=0.7)
+    return f"; did you mean `vwmm {close[0]}`?" if close else f"; the commands are {', '.join(COMMANDS)}"
 
 
 def overview() -> str:
     """The commands, one line each."""
     lines = ["vwmm: distributed training for multimodal medical image classification", ""]
-    lines += [f"  vwmm {name:14} {what}" for name, (_, _, what) in COMMANDS.items()]
+    lines += [f"  vwmm {name:14} {what}" for name, (_, _, what, _) in COMMANDS.items()]
     return "\n".join([*lines, "", "`vwmm COMMAND --help` shows examples."])
 
 

@@ -1,5 +1,7 @@
 """The words behind a command."""
 
+from pathlib import Path
+
 import pytest
 
 from vwmm.config.command_line import help_text, parse_command_line
@@ -86,3 +88,24 @@ def test_an_option_may_be_given_several_times_and_a_word_may_be_absent() -> None
     assert [parse_command_line(words, **known).words for words in (["a"], ["a", "b"])] == [["a"], ["a", "b"]]
     assert problems_of("a", "b", "c", **known) == ["argument c: expected KEY=VALUE"]
     assert problems_of(**known) == ["missing: RUN"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("my/cohort.csv", "for a table: data.csv=my/cohort.csv"),
+        ("my.yaml", "for a configuration: --config my.yaml"),
+        ("launch/cpu.yaml", "for a launch file: --launch launch/cpu.yaml"),
+    ],
+)
+def test_word_without_what_goes_before_it_gets_help(word: str, meant: str) -> None:
+    assert problems_of(word, options=["--launch"]) == [f"argument {word}: expected KEY=VALUE; {meant}"]
+
+
+def test_run_and_folder_of_data_get_help(tmp_path: Path) -> None:
+    assert problems_of(str(tmp_path)) == [
+        f"argument {tmp_path}: expected KEY=VALUE; for a data set: data.root={tmp_path}"
+    ]
+    (tmp_path / "config.yaml").touch()
+    meant = f"to repeat a run: --config {tmp_path}/config.yaml"
+    assert problems_of(str(tmp_path)) == [f"argument {tmp_path}: expected KEY=VALUE; {meant}"]

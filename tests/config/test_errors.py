@@ -18,20 +18,37 @@ def test_a_problem_is_one_line_whatever_stands_in_it() -> None:
 
 
 def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
-    problems = [f"problem {number}" for number in range(25)]
+    problems = [f"problem of kind {chr(97 + number)}" for number in range(25)]
 
     lines = format_problems(problems).splitlines()
 
     assert lines[0].startswith("vwmm: 25 problems")
-    assert lines[20] == "  - problem 19"
+    assert lines[20] == "  - problem of kind t"
     assert lines[21:] == ["  ... and 5 more; `vwmm check` with the same arguments lists all"]
     assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
     assert "more" not in format_problems(problems[:20])
 
 
+def test_same_problem_in_many_lines_is_shown_once_with_the_lines_of_the_others() -> None:
+    missing = [f"a.csv line {n}: ct file not found: ct/{n}.nii (relative to /data)" for n in (2, 3, 4, 5, 9, 11)]
+    empty = [f"a.csv line {n}: case c{n}: the label is empty; fill it in" for n in (3, 4)]
+    assert format_problems([missing[0], empty[0], *missing[1:], empty[1]]).splitlines() == [
+        "vwmm: 8 problems to mend before this can run:",
+        f"  - {missing[0]}",
+        "    and 5 more like it: lines 3-5, 9, 11",
+        f"  - {empty[0]}",
+        f"  - {empty[1]}",
+    ]
+
+
+def test_problems_without_a_line_are_all_shown() -> None:
+    problems = [f"split.file: case c{n} is not in split.csv" for n in range(8)]
+    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
+
+
 def test_only_a_command_whose_mistakes_another_one_lists_cuts_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(arguments: list[str]) -> int:
-        raise UserError(f"problem {number}" for number in range(25))
+        raise UserError(f"problem of kind {chr(97 + number)}" for number in range(25))
 
     for name, count in (("train", 22), ("evaluate", 26)):
         assert run_guarded(fail, [name]) == 2

@@ -12,7 +12,14 @@ from tests.conftest import ROOT
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
-from vwmm.config.run_folder import RunFolder, choose_run_folder, compare_configs, read_saved_config, write_whole
+from vwmm.config.run_folder import (
+    RunFolder,
+    choose_run_folder,
+    compare_configs,
+    finished_before,
+    read_saved_config,
+    write_whole,
+)
 from vwmm.config.schema import Config
 
 
@@ -235,3 +242,19 @@ def test_a_saved_configuration_compares_equal_to_what_it_was_made_from(tmp_path:
     write_whole(tmp_path / "config.yaml", to_yaml(config))
 
     assert compare_configs(read_saved_config(tmp_path / "config.yaml"), config.model_dump(mode="json")) == []
+
+
+def test_run_beside_a_finished_one_of_its_name_says_that_it_begins_anew(tmp_path: Path) -> None:
+    first = make_run(configured(tmp_path, "train.epochs=10"), "demo", "done")
+    for overrides, expected in (
+        (
+            ["train.epochs=20"],
+            "is not continued where it is asked for another number of epochs (was 10, is 20): demo-2",
+        ),
+        (["train.epochs=10"], "stays as it is: demo-2 is a run of its own, from the start"),
+    ):
+        config = configured(tmp_path, *overrides)
+        run = choose_run_folder(config)
+        assert f"{first.path} is finished" in str(finished_before(run, config))
+        assert expected in str(finished_before(run, config))
+    assert finished_before(first, configured(tmp_path)) is None

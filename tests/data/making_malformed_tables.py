@@ -52,7 +52,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "gzip": (gzip.compress(GOOD.encode()), "line 1: no text, but a gzip file: unpack it"),
     "workbook": (workbook(), "line 1: no text, but a zip file or an Excel workbook: save"),
     "old_workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500, "line 1: no text, but an Excel workbook: save"),
-    "picture": (valid("a.png"), NOT_TEXT),
+    "picture": (valid("a.png"), "line 1: no text, but a picture; expected a table of cases"),
     "page": (b"<!DOCTYPE html>\n<title>404</title>\n", "line 1: column 'mri' is missing"),
     "json": (b'[{"case": "c1", "label": "a"}]\n', "line 1: (column 'mri' is missing|not valid CSV)"),
     "document": (b"%PDF-1.7\n%\n1 0 obj\n", "line 1: column 'mri' is missing"),

@@ -367,6 +367,17 @@ def test_split_of_names_that_spreadsheets_would_run_is_written_as_text_and_read_
         assert {case: row.patient for case, row in rows.items()} == {case.name: case.patient for case in cohort.cases}
 
 
+def test_table_beside_other_folders_is_told_where_its_images_are(root: Path) -> None:
+    table = [GOOD[0], *(f"c{n},p{n},{'ab'[n % 2]},3.png," for n in range(6))]
+    problems = problems_of(root, table)
+    assert problems[0] == (
+        f"cohort.csv: none of the 6 images is there, relative to {root}; set data.root={root / 'sub'}, where they are"
+    )
+    assert not problems_of(root, table, root=str(root / "sub"))
+    (root / "sub" / "3.png").unlink()
+    assert problems_of(root, table)[0].endswith("; set data.root to the folder in which the paths begin")
+
+
 @pytest.mark.parametrize("column", ["data.root", "modalities.mri.folder"])
 def test_a_folder_of_a_long_name_is_not_found(column: str, root: Path) -> None:
     name = "x" * 5000

@@ -1,7 +1,9 @@
 """The words behind a command: `--config` files, KEY=VALUE arguments, options and the rest."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vwmm.config.errors import UserError
 
@@ -72,12 +74,29 @@ def parse_command_line(
             line.words.append(argument)
     if "--help" in line.options:
         return line
-    problems += [f"argument {word}: expected KEY=VALUE" for word in line.words[len(words) + len(optional) :]]
+    problems += [
+        f"argument {word}: expected KEY=VALUE{_what_was_meant(word, configs, options)}"
+        for word in line.words[len(words) + len(optional) :]
+    ]
     if len(line.words) < len(words):
         problems.append(f"missing: {' '.join(words[len(line.words) :])}")
     if problems:
         raise UserError(problems)
     return line
+
+
+def _what_was_meant(word: str, configs: Sequence[str], options: Sequence[str]) -> str:
+    """The usual slips: a table, a configuration, a launch file or a run without what goes before it."""
+    path = Path(word)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return f"; for a table: data.csv={word}"
+    if path.suffix.lower() in (".yaml", ".yml"):
+        if "--launch" in options and "launch" in path.parts:
+            return f"; for a launch file: --launch {word}"
+        return f"; for a configuration: {configs[0]} {word}" if configs else ""
+    if configs and os.path.isfile(path / "config.yaml"):
+        return f"; to repeat a run: {configs[0]} {path / 'config.yaml'}"
+    return f"; for a data set: data.root={word}" if os.path.isdir(path) else ""
 
 
 def help_text(doc: str | None, options: Mapping[str, str]) -> str:

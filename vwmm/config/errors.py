@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,11 @@ EXIT_INVALID = 2
 EXIT_STOPPED = 75
 
 MAX_PROBLEMS_SHOWN = 20
+# So many lines with the same problem are shown one by one.
+MAX_ALIKE = 5
+MAX_RANGES = 30
+_LINE = re.compile(r" line (\d+): ")
+_NAMES = re.compile(r"(?<=case )\S+|(?<=patient )\S+|'[^']*'|\S*[\d/.]\S*")
 # Commands whose mistakes `vwmm check` lists as well, so that they need not show all of a long list.
 CHECKED = ("train", "cross_validate", "sweep", "prepare", "slurm")
 _PATIENCE_S = 20.0
@@ -53,15 +59,43 @@ class Told(Exception):  # noqa: N818 - it is an error's echo
 def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
     """The problems as the lines that a person reads on stderr.
 
-    `limit` is the largest number of problems shown; None shows all.
+    limit: the largest number of kinds of problems shown; None shows all. Of many lines with the same problem the first
+    is shown, and the others' numbers.
     """
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    shown = problems if limit is None else problems[:limit]
+    kinds = _alike(problems)
+    shown = kinds if limit is None else kinds[:limit]
     lines = [f"vwmm: {count} to mend before this can run:"]
-    lines += [f"  - {printable(problem)}" for problem in shown]
-    if len(shown) < len(problems):
-        lines.append(f"  ... and {len(problems) - len(shown)} more; `vwmm check` with the same arguments lists all")
+    for kind in shown:
+        lines.append(f"  - {printable(kind[0])}")
+        if len(kind) > 1:
+            lines.append(f"    and {len(kind) - 1} more like it: {_line_numbers(kind[1:])}")
+    if left := sum(len(kind) for kind in kinds[len(shown) :]):
+        lines.append(f"  ... and {left} more; `vwmm check` with the same arguments lists all")
     return "\n".join(lines)
+
+
+def _alike(problems: Sequence[str]) -> list[list[str]]:
+    """Problems that differ in line, name and number only, together, where there are many; in order of their first."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(_NAMES.sub("#", problem) if _LINE.search(problem) else problem, []).append(problem)
+    together = {problem: kind for kind in kinds.values() if len(kind) > MAX_ALIKE for problem in kind}
+    alone = ([problem] for problem in problems)
+    return [together.get(one[0], one) for one in alone if together.get(one[0], one)[0] == one[0]]
+
+
+def _line_numbers(problems: Sequence[str]) -> str:
+    """`lines 3, 5-40`; those at the end are left out of a long list."""
+    numbers = sorted({int(found.group(1)) for problem in problems if (found := _LINE.search(problem))})
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    return f"lines {', '.join(texts[:MAX_RANGES])}{', ...' if len(texts) > MAX_RANGES else ''}"
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ The order is: defaults of the schema, each file, each argument. Whatever is wron
 the file and line or the argument that it came from.
 """
 
+import difflib
 import os
 import re
 import sys
@@ -80,6 +81,16 @@ def find_shipped(path: str | Path) -> Path | None:
     return None
 
 
+def not_found(option: str, file: str | Path) -> str:
+    """The message about a file that is neither here nor among vwmm's own, with the one that was meant, perhaps."""
+    shipped = {path.name: f"{path.parent.name}/{path.name}" for folder in SHIPPED_FOLDERS
+               for kind in ("configs", "launch") for path in sorted((folder / kind).glob("*.yaml"))}  # fmt: skip
+    here = {path.name: str(path) for path in sorted(Path().glob("*.y*ml"))}
+    close = difflib.get_close_matches(os.path.basename(str(file)), list(shipped | here), n=1, cutoff=0.7)
+    hint = f"; did you mean {option} {(shipped | here)[close[0]]}?" if close else ""
+    return f"{option} {file}: file not found (looked in {Path.cwd()} and among vwmm's own){hint}"
+
+
 def uses_shipped(files: Sequence[str | Path], shipped: str) -> bool:
     """Whether one of the files is the one of this name that comes with vwmm."""
     found = [find_shipped(file) for file in files]
@@ -99,7 +110,7 @@ def parse_file(file: str | Path, option: str, expected: str) -> tuple[Parsed | N
     try:
         found = find_shipped(file)
         if found is None:
-            return None, [f"{option} {file}: file not found (looked in {Path.cwd()} and among vwmm's own)"]
+            return None, [not_found(option, file)]
         if found.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError(f"larger than {MAX_CONFIG_BYTES:,} bytes: this is no configuration")
         parsed = parse_yaml(found.read_text(encoding="utf-8-sig"))

@@ -195,6 +195,22 @@ def differences_from(run: RunFolder, config: Config) -> list[str]:
     return compare_configs(read_saved_config(run.config), config.model_dump(mode="json"))
 
 
+def finished_before(run: RunFolder, config: Config) -> str | None:
+    """What a new run of a finished one's name is, and is not; None where there was none."""
+    name, counter = str(config.run.name), run.name.removeprefix(f"{config.run.name}-")
+    if run.name == name or not counter.isdigit():
+        return None
+    before = RunFolder(run.path.with_name(name if counter == "2" else f"{name}-{int(counter) - 1}"))
+    if before.state() != "done" or not before.config.exists():
+        return None
+    changed = differences_from(before, config)
+    more = next((text for text in changed if text.startswith("train.epochs: ")), None)
+    if more is not None and len(changed) == 1:
+        what = f"asked for another number of epochs ({more.removeprefix('train.epochs: ')})"
+        return f"{before.path} is finished, and is not continued where it is {what}: {run.name} trains from the start"
+    return f"{before.path} is finished and stays as it is: {run.name} is a run of its own, from the start"
+
+
 def _has_lost_its_config(run: RunFolder) -> bool:
     return run.state() != "done" and run.last.parent.is_dir() and not run.config.exists()
 

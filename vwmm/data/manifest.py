@@ -22,6 +22,9 @@ from vwmm.data.spelling import is_missing
 from vwmm.data.table import read_table
 
 SPLITS = ("train", "val", "test")
+# So many images of which none is there: not they are wrong, but the folder.
+MIN_NOT_FOUND = 4
+MAX_FOLDERS_TRIED = 200
 ORIGINAL_SUFFIXES = ("", ".nii.gz", ".nii", ".dcm", ".png", ".npy")
 
 
@@ -120,11 +123,14 @@ class _Reader:
         self.root = Path(data.root) if data.root else self.path.parent
         self.real_root = os.path.realpath(self.root)
         self.windows_paths = WindowsPaths()
+        self.not_found: list[str] = []
+        self.num_found = 0
         self.taken_as_empty: dict[str, dict[int, str]] = {}
 
     def read(self) -> tuple[Cohort, list[str]]:
         self._check_columns()
         cases = [case for line, row in self.table.rows if (case := self._case(line, row)) is not None]
+        self._check_root()
         self._check_dots()
         self._check_unique(cases)
         self._check_one_split_per_patient(cases)
@@ -296,6 +302,7 @@ class _Reader:
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
+            self.not_found.append(text)
             self.note(line, f"{name} file not found: {shown} (relative to {self.root})")
             return None
         except OSError as error:  # a name too long, a circle of links, no permission
@@ -310,6 +317,7 @@ class _Reader:
         if not self.data.allow_outside_root and (what := self._way_out(path, is_folder=stat.S_ISDIR(mode))) is not None:
             self.note(line, f"{name}: {shown}{what} leaves {self.root}; if meant: data.allow_outside_root=true")
             return None
+        self.num_found += 1
         return path.absolute()
 
     def _way_out(self, path: Path, *, is_folder: bool) -> str | None:
@@ -325,6 +333,20 @@ class _Reader:
             if os.path.isfile(target) and not target.is_relative_to(self.real_root):
                 return f" has a link {shorten(link)!r} that"
         return None
+
+    def _check_root(self) -> None:
+        """Where not one of several images is there, the paths begin elsewhere."""
+        if len(self.not_found) < MIN_NOT_FOUND or self.num_found:
+            return
+        folders = [
+            Path.cwd(),
+            *self.root.absolute().parents,
+            *(self.root / name for name in sorted(os.listdir(self.root))[:MAX_FOLDERS_TRIED]),
+        ]
+        there = [folder for folder in folders if all((folder / text).exists() for text in self.not_found)]
+        hint = f"data.root={there[0]}, where they are" if there else "data.root to the folder in which the paths begin"
+        text = f"none of the {len(self.not_found)} images is there, relative to {self.root}; set {hint}"
+        self.problems.insert(0, f"{self.path.name}: {text}")
 
     def _check_dots(self) -> None:
         """A column of nothing but dots may have been meant for the folder of the table: that is not guessed."""

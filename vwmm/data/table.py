@@ -29,7 +29,9 @@ _EXCEL_TEXT = re.compile(r'^="([^"]*)"$')  # as it is written lest a number lose
 _NAMELESS = "\0"  # no cell of a table has one
 # What other files begin with, and what they are.
 _OTHERS = {
-    b"\x1f\x8b": "a gzip file: unpack it",
+    b"\x1f\x8b": "a gzip file: unpack it, or, if it is an image, name it in a table of cases",
+    b"\x89PNG": "a picture; expected a table of cases, a CSV, that names it",
+    b"NRRD": "an image; expected a table of cases, a CSV, that names it",
     b"PK\x03\x04": "a zip file or an Excel workbook: save the table as 'CSV UTF-8'",
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save the table as 'CSV UTF-8'",
 }
@@ -189,6 +191,10 @@ def _read_text(path: Path, key: str) -> str:
             raw = stream.read(min(path.stat().st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    if raw[128:132] == b"DICM":
+        raise UserError(
+            f"{path.name} line 1: no text, but a DICOM file; expected a table of cases, a CSV, that names it"
+        )
     for start, what in _OTHERS.items():
         if raw.startswith(start):
             raise UserError(f"{path.name} line 1: no text, but {what}")

@@ -144,7 +144,8 @@ class Fit:
             record, predictions = self._run_epoch(epoch)
             self._keep(epoch, record, predictions)
             left = (time.monotonic() - started) / (epoch - first) * (epochs - epoch)
-            LOG.info("%s  %s left", describe_epoch(record, epochs, predictions), duration(left))
+            is_best = self.progress.best_epoch == epoch
+            LOG.info("%s", describe_epoch(record, epochs, predictions, left=duration(left), is_best=is_best))
             self._say_running()
         if self.saver is not None:
             self.saver.require(self.progress.step)

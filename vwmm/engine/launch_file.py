@@ -1,13 +1,12 @@
 """What a launch file of Accelerate's says, before anything is launched with it: its options, its engine, its device."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vwmm.config.errors import UserError
-from vwmm.config.loading import find_shipped
+from vwmm.config.loading import find_shipped, not_found
 from vwmm.config.schema import Train
 
 
@@ -36,7 +35,7 @@ def launch_options(launch_file: str | None) -> list[str]:
     if launch_file is not None:
         found = find_shipped(launch_file)
         if found is None:
-            raise UserError(f"--launch {launch_file}: file not found (looked in {Path.cwd()} and among vwmm's own)")
+            raise UserError(not_found("--launch", launch_file))
         return ["--config_file", str(found)]
     import torch
 

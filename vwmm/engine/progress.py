@@ -78,18 +78,19 @@ class Progress:
                 self._bar.total = total
         self.advance(done - self.done)
 
-    def advance(self, count: int) -> None:
-        """`count` more are done."""
+    def advance(self, count: int, *, note: str = "") -> None:
+        """`count` more are done; note: shown behind, such as the loss so far."""
         self.done += count
         if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
         elif self.is_speaker and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             rate = self.done / (self._last_line - self._start)
             left = (self.total - self.done) / rate if rate else 0
-            LOG.info(
-                "%s: %d of %d, %.3g %s/s, %s left", self.title, self.done, self.total, rate, self.unit, duration(left)
-            )
+            counts = f"{self.done} of {self.total}, {rate:.3g} {self.unit}/s, {duration(left)} left"
+            LOG.info("%s: %s%s", self.title, counts, f", {note}" if note else "")
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from vwmm import __version__
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.loading import PROJECT_ROOT
-from vwmm.config.run_folder import RunFolder, choose_run_folder, open_in_place, write_whole
+from vwmm.config.run_folder import RunFolder, choose_run_folder, finished_before, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.manifest import Cohort
@@ -95,6 +95,8 @@ def open_run(
         if watch is not None:
             _write_head(run, watch, config, cohort, assigned, images, environment)
             register_run(run)
+            if (note := finished_before(run, config)) is not None:
+                LOG.info("note: %s", note)
         runtime.wait()
         images.store.locks.let_go()  # from here on pruning knows what the run needs
         yield run, found, watch

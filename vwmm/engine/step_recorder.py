@@ -50,7 +50,8 @@ class StepRecorder:
             self.position.loss_sum += result.loss * result.num_cases
             self.position.loss_cases += result.num_cases
         self._new_cases += result.num_cases
-        self.bar.advance(result.num_cases)
+        losses, cases = self.position.loss_sum, self.position.loss_cases
+        self.bar.advance(result.num_cases, note=f"loss {losses / cases:.4f}" if cases else "")
 
     def flush_if_due(self) -> None:
         """Writes once `log_every` steps wait."""

@@ -53,14 +53,24 @@ def is_better(value: float | None, best: float | None, monitor: str, *, by: floa
     return (best - value if monitor == "loss" else value - best) > by
 
 
-def describe_epoch(record: dict[str, Any], epochs: int, predictions: Predictions) -> str:
-    """One line for people; the interval is over patients."""
+def describe_epoch(
+    record: dict[str, Any], epochs: int, predictions: Predictions, *, left: str = "", is_best: bool = False
+) -> str:
+    """One line for people, of at most 100 columns; the interval is over patients.
+
+    left: the time that the run still takes. is_best: whether this epoch's checkpoint is the best so far.
+    """
     correct = predictions.probabilities().argmax(axis=1) == predictions.labels
     interval = accuracy_interval(correct, np.array(predictions.patients))
     auroc = "-" if record["auroc"] is None else f"{record['auroc']:.3f}"
-    bounds = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return (
-        f"epoch {record['epoch']}/{epochs}  train loss {record['train_loss']:.4f}  val loss {record['loss']:.4f}  "
-        f"accuracy {record['accuracy']:.3f}{bounds} (n={record['cases']})  auroc {auroc}  "
-        f"{'-' if record['cases_per_s'] is None else format(record['cases_per_s'], '.3g')} cases/s"
-    )
+    bounds = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    number = f"{record['epoch']:>{len(str(epochs))}}"
+    texts = [
+        f"epoch {number}/{epochs}",
+        f"loss {record['train_loss']:.4f}, val {record['loss']:.4f}",
+        f"accuracy {record['accuracy']:.3f}{bounds}",
+        f"AUROC {auroc}",
+        *([f"{left} left"] if left else []),
+        *(["best"] if is_best else []),
+    ]
+    return "  ".join(texts)
