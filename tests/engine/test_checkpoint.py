@@ -7,6 +7,7 @@ import pickle
 import random
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,39 @@ def test_a_word_of_the_description_that_was_changed_is_noticed(before: str, afte
     meta.write_text(meta.read_text().replace(before, after, 1))
     with pytest.raises(UserError, match=r"damaged: meta\.json"):
         read_meta(tmp_path / "last")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to read as another user")
+def test_checkpoint_that_another_user_may_not_read_names_the_file_and_the_cure() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        write_checkpoint(folder / "best", copy_state(network(0)[0], Progress(), {}))
+        (folder / "best" / "model.safetensors").chmod(0o600)
+        reader, writer = multiprocessing.Pipe(duplex=False)
+
+        def read() -> None:
+            os.setuid(65534)
+            try:
+                read_meta(folder / "best")
+            except UserError as error:
+                writer.send(str(error))
+
+        child = multiprocessing.get_context("fork").Process(target=read)
+        child.start()
+        assert reader.poll(20)
+        assert reader.recv() == (
+            f"{folder}/best/model.safetensors: may not be read by this user: ask its owner for the right to read "
+            "(chmod -R a+rX)"
+        )
+        child.join(20)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_files_of_a_checkpoint_have_the_rights_that_the_umask_gives(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_checkpoint(tmp_path / "last", copy_state(network(0)[0], Progress(), {}))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "last").iterdir()} == {0o666 & ~mask}
