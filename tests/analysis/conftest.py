@@ -23,7 +23,7 @@ def canary() -> str:
     return CANARY
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
     """Makes a run folder; see `write_run`."""
     return write_run

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vwmm.analysis.confounding import Association
-from vwmm.analysis.document import svg_of, templates
+from vwmm.analysis.markup import MAX_WHOLE, svg_of, templates, whole_words
 from vwmm.analysis.svg import PALETTE, dress, new_figure, plain
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 
@@ -82,6 +82,8 @@ class Page:
 def render_check(page: Page) -> str:
     """The page as text; the same bits for the same cohort."""
     gravity = next((gravity for gravity in GRAVITIES if count_gravities(page.findings)[gravity]), "note")
+    names = {one.case for one in page.findings}
+    pictured = [thumbnail.case for modality in page.modalities for thumbnail in modality.thumbnails]
     return templates().get_template("check.html.jinja").render(
         page=page,
         state=STATES[gravity],
@@ -94,6 +96,8 @@ def render_check(page: Page) -> str:
         tables=[(one, _shown_probability(one.corrected)) for one in page.tables],
         plots={one.name: _plots(one) for one in page.modalities},
         picture=_data_uri,
+        whole_words=lambda text: whole_words(text, names),
+        name_ch=min(max(map(len, pictured), default=0), MAX_WHOLE),
     )  # fmt: skip
 
 

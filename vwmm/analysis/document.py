@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vwmm.analysis import figures, tables
 from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.figures import Example
+from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
-from vwmm.analysis.svg import plain
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]
@@ -63,17 +62,6 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
     }  # fmt: skip
     page |= results_of(record.predictions, record.classes, "best checkpoint") | _cohort(record)
     return templates().get_template("report.html.jinja").render(page)
-
-
-def templates() -> Environment:
-    """The pages of this folder, which are filled in."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)
-    environment.filters["readable_text"] = lambda text: plain(str(text), limit=400, escape_math=False)
-    return environment
 
 
 def summary(record: RunRecord) -> str:
@@ -183,8 +171,3 @@ def pictures_of(record: RunRecord) -> dict[str, figures.Figure]:
         intervals = tables.class_auroc_intervals(known, record.classes)
         shown["roc"] = figures.roc(known.labels, known.probabilities, record.classes, intervals=intervals)
     return shown
-
-
-def svg_of(figure: figures.Figure) -> Markup:
-    """A figure, as it stands in a page."""
-    return Markup(figures.to_svg(figure))  # noqa: S704  (matplotlib's XML, written out again escaped)

@@ -10,8 +10,9 @@ import pandas as pd
 from vwmm.analysis import results, tables
 from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.calibration import Calibration, calibration_of, calibration_plot
-from vwmm.analysis.document import results_of, svg_of, templates
+from vwmm.analysis.document import results_of
 from vwmm.analysis.intervals import Interval, Limits
+from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.records import RecordedPredictions, read_predictions
 from vwmm.analysis.results import Number
 from vwmm.config.split_record import SplitRecord

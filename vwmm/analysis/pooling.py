@@ -16,8 +16,9 @@ import pandas as pd
 
 from vwmm.analysis import tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.document import results_of, templates
+from vwmm.analysis.document import results_of
 from vwmm.analysis.intervals import accuracy_interval
+from vwmm.analysis.markup import templates
 from vwmm.analysis.metrics import classification_metrics
 from vwmm.analysis.records import read_predictions
 from vwmm.config.split_record import SplitRecord

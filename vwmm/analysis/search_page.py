@@ -15,13 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from vwmm.analysis import tables
-from vwmm.analysis.document import results_of, svg_of, templates
+from vwmm.analysis.document import results_of
+from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.records import RecordedPredictions
 from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 
 NAMES = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 COLOURS = {"complete": PALETTE[0], "pruned": PALETTE[1]}
 MAX_SLICES = 12
+# Columns of a table that fit on a sheet of paper.
+_MAX_KEYS = 6
 # A single hopeless trial would press all others into one line: beyond this many spreads of the better half it is cut.
 _SPREADS = 3.0
 
@@ -84,8 +87,10 @@ def render_search(searching: Searching, predictions: RecordedPredictions | None,
         "num_patients": None if predictions is None else len(np.unique(predictions.patients)),
         "has_test": searching.test_fraction > 0,
         "rows": [_row(trial, searching) for trial in _ranked(searching)],
-        "keys": list(searching.space),
+        "groups": _groups(list(searching.space)),
         "space": searching.space,
+        "num_drawn": MAX_SLICES,
+        "num_not_drawn": max(0, len(searching.space) - MAX_SLICES),
         "course": svg_of(course(searching)) if shown else None,
         "slices": svg_of(slices(searching)) if len(shown) > 1 else None,
     }
@@ -190,6 +195,12 @@ def _ranked(searching: Searching) -> list[Trial]:
     return sorted(searching.trials, key=place)
 
 
+def _groups(keys: list[str]) -> list[list[str]]:
+    """The keys by table, about as many in each."""
+    number = max(1, math.ceil(len(keys) / _MAX_KEYS))
+    return [list(part) for part in np.array_split(np.array(keys, dtype=object), number)]
+
+
 def _row(trial: Trial, searching: Searching) -> dict[str, Any]:
     return {
         "number": trial.number,
@@ -197,7 +208,7 @@ def _row(trial: Trial, searching: Searching) -> dict[str, Any]:
         "state": trial.state,
         "value": value_text(trial.value),
         "epochs": str(trial.epochs) if trial.best_epoch is None else f"{trial.best_epoch} of {trial.epochs}",
-        "values": [_drawn(trial.values[key]) for key in searching.space],
+        "values": {key: _drawn(trial.values[key]) for key in searching.space},
         "is_best": searching.best is not None and trial.number == searching.best.number,
     }
 

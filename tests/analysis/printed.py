@@ -1,0 +1,200 @@
+"""The five pages with much in them, and what of them reaches paper."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pypdfium2
+
+from vwmm.analysis.check_page import Modality, Page, Thumbnail, render_check
+from vwmm.analysis.confounding import Association
+from vwmm.analysis.document import write_report
+from vwmm.analysis.evaluation import evaluate_table
+from vwmm.analysis.pooling import FoldResult, pool
+from vwmm.analysis.records import read_predictions
+from vwmm.analysis.search_page import Searching, Trial, render_search
+from vwmm.config.findings import Finding
+from vwmm.config.split_record import PartCount, SplitRecord
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+
+FOOT_PT = 40  # below this height of a sheet stands its number
+CLASSES = (
+    "no plaque",
+    "vulnerable plaque with intraplaque haemorrhage",
+    "stable plaque, fibrous cap intact, stenosis below 50 %",
+)
+MODALITIES = ("vw_mri", "mri", "ct")
+NAMES = tuple(f"Leeds-2024-vessel-wall_patient-{number:06d}_visit-02" for number in range(30))
+KEYS = {
+    "train.lr": 1.5e-4,
+    "train.weight_decay": 1e-5,
+    "train.label_smoothing": 0.05,
+    "train.class_weights": "balanced",
+    "train.schedule": "cosine",
+    "train.warmup_steps": 120,
+    "model.backbone": "densenet121",
+    "model.modality_dropout": 0.21,
+    "model.hidden": "[512, 256, 128]",
+    "model.dropout": 0.5,
+    "augment.rotation_degrees": 12.5,
+    "modalities.vw_mri.clip_percentiles": "[0.5, 99.5]",
+    "modalities.ct.window_hu": "[-150.0, 550.0]",
+    "train.optimizer": "adamw",
+}
+WORDS = "the same patient may stand in both rows under two names; the images agree in all but the last digits"
+
+
+class Rows(HTMLParser):
+    """The text of each cell of a table, of each paragraph, item, caption and heading, without what a figure draws."""
+
+    TAGS = frozenset({"td", "th", "p", "li", "caption", "h1", "h2", "h3", "dt", "dd", "pre", "figcaption"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self._depth_of_svg = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._depth_of_svg += tag == "svg"
+        if tag in self.TAGS:
+            self._open.append(tag)
+            self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth_of_svg -= tag == "svg"
+        if tag in self.TAGS:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and not self._depth_of_svg:
+            self.texts[-1] += data
+
+
+def texts_of(html: str) -> list[str]:
+    """What a reader must find on paper; without spaces, since a line may end anywhere between words."""
+    return [squeezed for text in Rows(html).texts if (squeezed := squeeze(text))]
+
+
+def squeeze(text: str) -> str:
+    """A text without white space and without hyphens, which the end of a line may have changed."""
+    return re.sub(r"[\s\-\u00ad\u200b\ufffe\x02]", "", text)
+
+
+def print_page(html: str, folder: Path) -> Path:
+    """The page as Chromium prints it."""
+    assert CHROMIUM is not None
+    page, pdf = folder / "page.html", folder / "page.pdf"
+    page.write_text(html, "utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--no-pdf-header-footer",
+               f"--print-to-pdf={pdf}", page.resolve().as_uri()]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return pdf
+
+
+def text_of_pdf(pdf: Path) -> str:
+    """All text inside the sheets' edges, without the number at the foot of each."""
+    document = pypdfium2.PdfDocument(pdf)
+    return "\n".join(page.get_textpage().get_text_bounded(bottom=FOOT_PT) for page in document)
+
+
+def check_page() -> str:
+    """36 warnings, 24 of one kind, and contact sheets of cases with long names."""
+    findings = [
+        Finding("near_duplicate", f"almost the same as ct of case {NAMES[n]}: {WORDS}", 2 * n + 2, NAMES[n + 1], "ct",
+                f"images/ct/{NAMES[n + 1]}.nii.gz")
+        for n in range(24)
+    ]  # fmt: skip
+    findings += [Finding("alike_names", f"patients {n} and 00{n} are written almost alike", n + 2, NAMES[n])
+                 for n in range(12)]  # fmt: skip
+    findings += [Finding("shortcut", "from how the images were made alone, the label is told")]
+    picture = np.arange(24 * 24, dtype=np.uint8).reshape(24, 24)
+    modalities = [
+        Modality(name, len(NAMES), 0, len(NAMES), {"128 x 128 x 64": 20, "96 x 96 x 64": 10},
+                 {"0.5 x 0.5 x 1 mm": 30}, np.stack([np.arange(30.0), np.arange(30.0) + 100], axis=1),
+                 [Thumbnail(case, CLASSES[n % 3], picture, "warning" if n < 24 else "", "near") for n, case in
+                  enumerate(NAMES)])
+        for name in MODALITIES[1:]
+    ]  # fmt: skip
+    sites = tuple(f"hospital of city number {n} of the north-western region" for n in range(7))
+    table = Association("manufacturer and model of the scanner", sites, CLASSES, np.arange(21).reshape(7, 3), 0.4,
+                        0.0001, 0.0002)  # fmt: skip
+    page = Page(
+        title="Check of cohort.csv", summary="30 cases of 30 patients, 60 images read: 37 warnings", findings=findings,
+        classes=[(name, (8, 2)) for name in CLASSES], parts=("train", "val"), has_split=True, tables=[table],
+        shortcut="The label is told with a balanced accuracy of 0.71.", is_shortcut=True, modalities=modalities,
+        remarks=["one remark of the cohort"],
+    )  # fmt: skip
+    return render_check(page)
+
+
+def search_page() -> str:
+    """A sweep over many keys."""
+    trials = [
+        Trial(n, "complete" if n % 3 else "pruned", 0.4 + 0.01 * n, 10, 5 if n % 3 else None,
+              {key: value * (n + 1) if isinstance(value, float) else value for key, value in KEYS.items()})
+        for n in range(26)
+    ]  # fmt: skip
+    searching = Searching(
+        name="search-of-many-keys", metric="loss", is_minimized=True, num_planned=30, trials=trials, best=trials[1],
+        log_scaled=frozenset({"train.lr"}), chosen=frozenset(k for k, v in KEYS.items() if isinstance(v, str)),
+        space={key: f"one of many values around {value}" for key, value in KEYS.items()}, test_fraction=0.1,
+    )  # fmt: skip
+    predictions = read_predictions(predictions_of(60), list(CLASSES), list(MODALITIES), [])
+    return render_search(searching, predictions, CLASSES)
+
+
+def predictions_of(num_cases: int, first: int = 0, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    """A table as predictions_val.csv, all text, with sites of long names."""
+    generator = np.random.default_rng(first)
+    labels = np.arange(num_cases) % len(classes)
+    logits = generator.normal(size=(num_cases, len(classes))) + 1.5 * np.eye(len(classes))[labels]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame({"case": [f"case {first + n}" for n in range(num_cases)]})
+    table["patient"] = table["case"]
+    table["label"] = [classes[k] for k in labels]
+    table["predicted"] = [classes[k] for k in shares.argmax(axis=1)]
+    for k, name in enumerate(classes):
+        table[f"p_{name}"] = [repr(float(p)) for p in shares[:, k]]
+    for m, name in enumerate(MODALITIES):
+        table[f"present_{name}"] = ["0" if (n + m) % 5 == 0 else "1" for n in range(num_cases)]
+    table["site"] = [f"hospital of city number {n % 4} of the north-western region" for n in range(num_cases)]
+    return table
+
+
+def evaluation_page() -> str:
+    """An evaluation of three classes and four sites."""
+    table = predictions_of(90)
+    facts = {"run": "first", "epoch": 3, "is_test": True, "num_test_cases": 90, "times_evaluated": 2}
+    return evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts).page
+
+
+def pooled_page() -> str:
+    """A cross-validation of three folds."""
+    parts = {"train": PartCount(60, 60), "val": PartCount(30, 30)}
+    folds = [
+        FoldResult(n, f"fold-{n}", predictions_of(30, 30 * n),
+                   {"epoch": 4, "cases": 30, "loss": 0.5, "accuracy": 0.7, "balanced_accuracy": 0.7, "auroc": 0.8},
+                   SplitRecord("draw", "", "", "", parts, fold=n, folds=(0, 1, 2), seed=0, is_stratified=True))
+        for n in range(3)
+    ]  # fmt: skip
+    return pool("cv", folds, CLASSES, MODALITIES).page
+
+
+def all_pages(make_run: Callable[..., Path], folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and source of each page."""
+    pages: Mapping[str, Callable[[], str]] = {
+        "check": check_page, "sweep": search_page, "evaluation": evaluation_page, "cross-validation": pooled_page,
+        "report": lambda: write_report(make_run(folder / "a run with a long name", classes=CLASSES)).read_text("utf-8"),
+    }  # fmt: skip
+    for name, make in pages.items():
+        yield name, make()
