@@ -67,6 +67,12 @@ def run_command(
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def without_origin(page: str) -> str:
+    """A page without what differs from command to command: date, version, commit and command."""
+    head, tail = page.split('<dl class="origin">')
+    return head + tail.split("</dl>", 1)[1]
+
+
 def read_metrics(run: Path, event: str) -> list[dict[str, Any]]:
     """The records of one kind in a run's metrics.jsonl."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

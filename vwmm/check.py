@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from vwmm.config.command_line import help_text, parse_command_line
@@ -61,19 +62,23 @@ def main(arguments: list[str]) -> int:
     extra = Path(line.options["--json"]) if "--json" in line.options else None
     _check_places(config, out, extra)
     is_strict = "--strict" in line.options
-    return check(config, out, extra, num_workers=num_workers, timeout_s=timeout_s, is_strict=is_strict)
+    return check(config, out, extra, arguments, num_workers=num_workers, timeout_s=timeout_s, is_strict=is_strict)
 
 
-def check(config: Config, out: Path, extra: Path | None, *, num_workers: int, timeout_s: float, is_strict: bool) -> int:
-    """Reads, compares, writes and says; the exit code."""
+def check(
+    config: Config, out: Path, extra: Path | None, arguments: Sequence[str], *,
+    num_workers: int, timeout_s: float, is_strict: bool,
+) -> int:  # fmt: skip
+    """Reads, compares, writes and says; the exit code. arguments: of the command line, for the page."""
     from vwmm.engine.check_report import json_of, lines_of, page_of, summary
     from vwmm.engine.checking import check_everything
     from vwmm.engine.progress import start_log
+    from vwmm.engine.provenance import origin_now
 
     start_log(is_speaker=True)
     checked = check_everything(config, num_workers=num_workers, timeout_s=timeout_s)
     result = json_of(checked)
-    _write(out / REPORT, page_of(checked))
+    _write(out / REPORT, page_of(checked, origin_now("check", arguments)))
     for path in (out / RESULT, extra):
         if path is not None:
             _write(path, result)

@@ -11,6 +11,7 @@ predictions_test.csv and report.html. Nothing is chosen on these cases, and each
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Job:
     """Whether equal names of patients mean nothing."""
     out: Path
     """The folder of the results."""
+    arguments: Sequence[str]
+    """The words of the command line."""
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> int:
     name = "test" if cohort is None else re.sub(r"[^\w.-]", "_", cohort.stem).lstrip(".") or "cohort"
     out = Path(line.options.get("--out") or run.path / "evaluations" / name)
     config = _read(run, cohort, line.overrides)
-    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out))
+    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments))
     return EXIT_DONE
 
 
@@ -92,6 +95,7 @@ def evaluate(job: Job) -> None:
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
     from vwmm.engine.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.provenance import origin_now
     from vwmm.engine.runtime import start_runtime
     from vwmm.engine.validating import predict_cases
 
@@ -147,7 +151,9 @@ def evaluate(job: Job) -> None:
             "split": None if split is None else split.to_json(),
         }
         sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
-        text, summary = write_evaluation(job.out, predictions, sites, facts)
+        text, summary = write_evaluation(
+            job.out, predictions, sites, facts, origin=origin_now("evaluate", job.arguments)
+        )
         LOG.info("%s", text)
         if times > 1:
             what = "test cases of this run" if num_own else "these cases with this run"

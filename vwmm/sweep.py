@@ -12,6 +12,7 @@ All trials validate on the same cases, so the best one's score is too good: repo
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from vwmm.config.command_line import CommandLine, help_text, parse_command_line
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     _refuse_launchers()
-    print(run_worker(check_sweep(line), TRAIN, line.options.get("--launch")), flush=True)
+    sweep = replace(check_sweep(line), arguments=tuple(arguments))
+    print(run_worker(sweep, TRAIN, line.options.get("--launch")), flush=True)
     return EXIT_DONE
 
 

@@ -11,8 +11,12 @@ import pytest
 import yaml
 
 from vwmm.analysis.figures import Example
+from vwmm.analysis.origin import Origin
 
 CANARY = "CANARY-7f3a"
+ORIGIN = Origin(
+    "2026-03-01 10:00 UTC", "0.1.0", "a" * 40, "vwmm train --config my.yaml train.epochs=5 model.dropout=0.25"
+)
 MODALITIES = ("vw_mri", "mri", "ct")
 CLASSES = ("normal", "stenosis", "dissection")
 
@@ -132,6 +136,7 @@ def _environment(classes: tuple[str, ...], modalities: tuple[str, ...]) -> dict[
     return {
         "versions": {"vwmm": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "monai": "1.6.1"},
         "git_commit": "a" * 40, "command_line": f"vwmm train data.csv=/data/{CANARY}/cohort.csv", "num_processes": 2,
+        "arguments": ["--config", f"{CANARY}/my.yaml", f"data.csv=/x/{CANARY}/cohort.csv", f"data.root=/x/{CANARY}"],
         "devices": ["NVIDIA H200", "NVIDIA H200"], "backend": "nccl", "mixed_precision": "bf16",
         "started": "2026-03-01T10:00:00Z", "cohort_hash": "c0ffee", "split_hash": "beef", "num_parameters": 25_164_739,
         "classes": list(classes), "modalities": list(modalities), "hostname": f"{CANARY}-host",

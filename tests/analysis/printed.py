@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pypdfium2
 
+from tests.analysis.conftest import ORIGIN
 from vwmm.analysis.check_page import Modality, Page, Thumbnail, render_check
 from vwmm.analysis.confounding import Association
 from vwmm.analysis.document import write_report
@@ -133,6 +134,7 @@ def check_page() -> str:
         classes=[(name, (8, 2)) for name in CLASSES], parts=("train", "val"), has_split=True, tables=[table],
         shortcut="The label is told with a balanced accuracy of 0.71.", is_shortcut=True, modalities=modalities,
         remarks=["one remark of the cohort"],
+        origin=ORIGIN,
     )  # fmt: skip
     return render_check(page)
 
@@ -148,6 +150,7 @@ def search_page() -> str:
         name="search-of-many-keys", metric="loss", is_minimized=True, num_planned=30, trials=trials, best=trials[1],
         log_scaled=frozenset({"train.lr"}), chosen=frozenset(k for k, v in KEYS.items() if isinstance(v, str)),
         space={key: f"one of many values around {value}" for key, value in KEYS.items()}, test_fraction=0.1,
+        origin=ORIGIN,
     )  # fmt: skip
     predictions = read_predictions(predictions_of(60), list(CLASSES), list(MODALITIES), [])
     return render_search(searching, predictions, CLASSES)
@@ -175,7 +178,7 @@ def evaluation_page() -> str:
     """An evaluation of three classes and four sites."""
     table = predictions_of(90)
     facts = {"run": "first", "epoch": 3, "is_test": True, "num_test_cases": 90, "times_evaluated": 2}
-    return evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts).page
+    return evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts, origin=ORIGIN).page
 
 
 def pooled_page() -> str:
@@ -187,7 +190,7 @@ def pooled_page() -> str:
                    SplitRecord("draw", "", "", "", parts, fold=n, folds=(0, 1, 2), seed=0, is_stratified=True))
         for n in range(3)
     ]  # fmt: skip
-    return pool("cv", folds, CLASSES, MODALITIES).page
+    return pool("cv", folds, CLASSES, MODALITIES, origin=ORIGIN).page
 
 
 def all_pages(make_run: Callable[..., Path], folder: Path) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from tests.analysis.conftest import ORIGIN
 from vwmm.analysis.baseline import compare_with_commonest, no_better_note
 from vwmm.analysis.pooling import FoldResult, pool
 from vwmm.config.split_record import PartCount, SplitRecord
@@ -47,7 +48,7 @@ def test_a_cross_validations_page_has_its_notes() -> None:
     validation = {"epoch": 1, "cases": 2, "loss": 0.7, "accuracy": 0.5, "balanced_accuracy": 0.5, "auroc": None}
     fold = FoldResult(0, "fold-0", table.assign(p_b="0.1", present_ct="1"), validation, SPLIT)
 
-    page = pool("cv", [fold], ["a", "b"], ["ct"], notes=["3 pairs & more."]).page
+    page = pool("cv", [fold], ["a", "b"], ["ct"], origin=ORIGIN, notes=["3 pairs & more."]).page
 
     assert "Note: 3 pairs &amp; more." in page
 
@@ -61,7 +62,7 @@ def test_a_cross_validations_headline_compares_over_all_folds() -> None:
         table = pd.DataFrame({"case": names, "patient": names, "label": labels, "predicted": "a", "p_a": "0.9"})
         folds.append(FoldResult(number, f"fold-{number}", table.assign(p_b="0.1", present_ct="1"), validation, SPLIT))
 
-    page = pool("cv", folds, ["a", "b"], ["ct"]).page
+    page = pool("cv", folds, ["a", "b"], ["ct"], origin=ORIGIN).page
 
     expected = (
         "Always answering the commonest class, a, would be right in 6 (75.0 %): by accuracy the model is no better."

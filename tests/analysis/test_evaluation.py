@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.analysis.conftest import ORIGIN
 from vwmm.analysis.evaluation import Evaluated, describe, evaluate_table
 
 FACTS = {"run": "first", "epoch": 3, "is_test": False, "num_test_cases": 0, "times_evaluated": 1}
@@ -23,7 +24,7 @@ def evaluate(labels: list[str], scores: list[float], sites: list[str] | None = N
             "present_ct": "1",
         }
     )
-    return evaluate_table(table, ["a", "b"], ["ct"], sites or [], FACTS | facts)
+    return evaluate_table(table, ["a", "b"], ["ct"], sites or [], FACTS | facts, origin=ORIGIN)
 
 
 def test_the_headline_compares_with_always_answering_the_commonest_class() -> None:
@@ -128,7 +129,7 @@ def test_a_second_case_of_one_patient_hardly_changes_the_intervals() -> None:
     table = table.assign(p_a=[repr(1 - s) for s in scores], p_b=[repr(s) for s in scores], present_ct="1").astype(str)
     repeated = pd.concat([table, table.tail(1).assign(case="again")])
 
-    once, twice = (evaluate_table(t, ["a", "b"], ["ct"], [], FACTS).summary for t in (table, repeated))
+    once, twice = (evaluate_table(t, ["a", "b"], ["ct"], [], FACTS, origin=ORIGIN).summary for t in (table, repeated))
 
     for name in ("accuracy", "balanced_accuracy", "auroc", "brier"):
         width, other = (np.ptp(found["metrics"][name]["interval"]) for found in (once, twice))
@@ -143,7 +144,7 @@ def test_probabilities_that_have_become_1_keep_their_order() -> None:
     table = table.assign(p_a=[repr(float(p)) for p in others], p_b=[repr(float(1 - p)) for p in others])
     assert set(table["p_b"]) == {"1.0"}
 
-    found = evaluate_table(table, ["a", "b"], ["ct"], [], FACTS)
+    found = evaluate_table(table, ["a", "b"], ["ct"], [], FACTS, origin=ORIGIN)
 
     assert found.summary["metrics"]["auroc"]["value"] == 1.0
     assert found.summary["by_class"][0]["auroc"]["value"] == 1.0

@@ -47,6 +47,18 @@ def test_all_warnings_and_each_key_of_a_sweep_are_among_them(printed: dict[str, 
     assert set(KEYS) <= {key for key in KEYS if key in squeeze(printed["sweep"].text)}
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_date_version_commit_and_command_stand_openly_at_the_head(name: str, printed: dict[str, Printed]) -> None:
+    page = printed[name]
+
+    head = page.html.split("</header>")[0]
+
+    assert "<details" not in head
+    for words in ("2026-03-01 10:00 UTC", "vwmm 0.1.0", "a" * 40, "vwmm train --config my.yaml "):
+        assert words in head
+        assert squeeze(words) in squeeze(page.text)
+
+
 def test_configuration_and_environment_are_open_on_paper(printed: dict[str, Printed]) -> None:
     assert "micro_batch_size: 2" in printed["report"].text
     assert "NVIDIA H200, NVIDIA H200" in " ".join(printed["report"].text.split())

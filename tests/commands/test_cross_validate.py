@@ -89,6 +89,8 @@ def test_the_page_says_how_the_folds_came_about_and_how_many_are_in_each(crossed
             inside = split[split.split == part]
             assert row["parts"][part] == {"cases": len(inside), "patients": inside.patient.nunique()}
             assert f"{len(inside)}; {inside.patient.nunique()}" in page
+    assert "<code>vwmm cross_validate data.csv=cohort.csv" in page
+    assert "split.fold=" not in page
     report = (folder / "fold-1" / "report.html").read_text()
     assert "fold 1 of 0, 1, 2, drawn: seed 0, stratified by class" in report
 

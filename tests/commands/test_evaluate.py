@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from tests.conftest import Trained, run_command
+from tests.conftest import Trained, run_command, without_origin
 from vwmm.__main__ import main
 from vwmm.data.split_file import hash_of_images, hash_of_split, read_split_file
 
@@ -109,6 +109,8 @@ def test_every_number_is_that_of_sklearn_and_has_its_n_and_interval(evaluated: P
 def test_the_page_is_self_contained_and_names_nobody(evaluated: Path) -> None:
     page = (evaluated / "evaluations" / "test" / "report.html").read_text()
     assert "set aside before training" in page
+    assert f"<code>vwmm evaluate {evaluated.name}</code>" in page
+    assert re.search(r"<dd>\d{4}-\d\d-\d\d \d\d:\d\d UTC</dd>", page)
     for word in ("Sensitivity", "Specificity", "Confusion matrix", "ROC", "site_1", "95 % interval"):
         assert word in page
     assert "The split of the run: drawn: validation 0.2 of the patients, seed 0, stratified by class;" in page
@@ -133,7 +135,7 @@ def test_a_second_look_on_three_processes_finds_the_same_and_is_counted_wherever
     assert (again / RESULTS[0]).read_bytes() == (before / RESULTS[0]).read_bytes()
     summary = json.loads((again / RESULTS[1]).read_text())
     assert summary == json.loads((before / RESULTS[1]).read_text()) | {"times_evaluated": 2}
-    pages = [(folder / RESULTS[2]).read_text() for folder in (before, again)]
+    pages = [without_origin((folder / RESULTS[2]).read_text()) for folder in (before, again)]
     warning = pages[1].index("<p><strong>This is evaluation 2 of test cases of this run.</strong>")
     assert pages[1][:warning] + pages[1][pages[1].index("</p>", warning) + 5 :] == pages[0]
 

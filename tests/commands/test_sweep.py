@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,6 +125,8 @@ def test_the_table_has_what_the_runs_have(swept: Path) -> None:
         assert "  group: s\n" in config
     page = (folder / "report.html").read_text()
     assert "This value is optimistic." in page
+    assert "<code>vwmm sweep " in page
+    assert re.search(r"<dd>\d{4}-\d\d-\d\d \d\d:\d\d", page)
     assert "chosen on the same\n7 cases" in page
 
 

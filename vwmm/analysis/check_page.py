@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from vwmm.analysis.confounding import Association
 from vwmm.analysis.markup import MAX_WHOLE, svg_of, templates, whole_words
+from vwmm.analysis.origin import Origin
 from vwmm.analysis.svg import PALETTE, dress, new_figure, plain
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 
@@ -77,6 +78,8 @@ class Page:
     """Whether that is a warning."""
     modalities: Sequence[Modality]
     remarks: Sequence[str]
+    origin: Origin
+    """When and by which command the cohort was checked."""
 
 
 def render_check(page: Page) -> str:
@@ -86,6 +89,7 @@ def render_check(page: Page) -> str:
     pictured = [thumbnail.case for modality in page.modalities for thumbnail in modality.thumbnails]
     return templates().get_template("check.html.jinja").render(
         page=page,
+        origin=page.origin,
         state=STATES[gravity],
         counts=count_gravities(page.findings),
         groups=[

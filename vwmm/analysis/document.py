@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs no network, no script and no other file.
 
 `write_report(Path("runs/demo"))` reads the run folder and writes `report.html` into it. No identifier of a case or a
-patient and no path goes into the page; the command line, which is mostly paths, is left out altogether.
+patient and no path goes into the page; of the command line files are shown by their names, other paths are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,8 @@ from vwmm.analysis import figures, tables
 from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.figures import Example
 from vwmm.analysis.markup import svg_of, templates
+from vwmm.analysis.origin import origin_of
+from vwmm.analysis.pathless import shown_config
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
 from vwmm.config.run_folder import write_whole
 
@@ -46,6 +48,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
     """The page as text; the same bits for the same record."""
     page = {
         "name": record.name,
+        "origin": origin_of([record.environment]),
         "state": STATES.get(str(record.status.get("state")), "state unknown"),
         "is_done": record.status.get("state") == "done",
         "summary": summary(record),
@@ -57,7 +60,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "split": record.split,
         "recipe": tables.recipe_rows(record),
         "environment": tables.environment_rows(record.environment),
-        "config": yaml.safe_dump(tables.shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
+        "config": yaml.safe_dump(shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
         "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
     }  # fmt: skip
     page |= results_of(record.predictions, record.classes, "best checkpoint") | _cohort(record)

@@ -13,6 +13,7 @@ from vwmm.analysis.calibration import Calibration, calibration_of, calibration_p
 from vwmm.analysis.document import results_of
 from vwmm.analysis.intervals import Interval, Limits
 from vwmm.analysis.markup import svg_of, templates
+from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RecordedPredictions, read_predictions
 from vwmm.analysis.results import Number
 from vwmm.config.split_record import SplitRecord
@@ -32,12 +33,18 @@ class Evaluated:
 
 
 def evaluate_table(
-    table: pd.DataFrame, classes: Sequence[str], modalities: Sequence[str], sites: Sequence[str], facts: dict[str, Any]
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    modalities: Sequence[str],
+    sites: Sequence[str],
+    facts: dict[str, Any],
+    *,
+    origin: Origin,
 ) -> Evaluated:
     """The results of a predictions table.
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
-    is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`.
+    is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the page.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
@@ -55,7 +62,7 @@ def evaluate_table(
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
     }
     split = SplitRecord.of_json(facts.get("split"))
-    page = {"summary": summary, "sentence": sentence(summary), "shown": _shown, "split": split}
+    page = {"summary": summary, "sentence": sentence(summary), "shown": _shown, "split": split, "origin": origin}
     page["calibration"] = svg_of(calibration_plot(calibration))
     page |= results_of(predictions, classes, "best checkpoint; none of these patients was learned from")
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))

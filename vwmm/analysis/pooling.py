@@ -20,6 +20,7 @@ from vwmm.analysis.document import results_of
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.markup import templates
 from vwmm.analysis.metrics import classification_metrics
+from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import read_predictions
 from vwmm.config.split_record import SplitRecord
 
@@ -60,11 +61,12 @@ def pool(
     classes: Sequence[str],
     modalities: Sequence[str],
     *,
+    origin: Origin,
     notes: Sequence[str] = (),
 ) -> Pooled:
     """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice.
 
-    notes: further remarks for the page.
+    origin, notes: for the page, the latter as further remarks.
     """
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])
@@ -93,8 +95,8 @@ def pool(
         "accuracy_interval": None if interval is None else list(interval),
     }
     summary = {"folds": rows, "pooled": pooled, "mean": _over(rows, statistics.fmean), "std": _over(rows, _deviation)}
-    page = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
-    page["notes"] = notes
+    page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
+    page |= {"notes": notes, "origin": origin}
     naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
     page["sentence"] = f"{page['sentence']} {naive}".rstrip()
     page |= {"split": _split_words(folds[0].split)}

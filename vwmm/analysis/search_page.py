@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from vwmm.analysis import tables
 from vwmm.analysis.document import results_of
 from vwmm.analysis.markup import svg_of, templates
+from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RecordedPredictions
 from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 
@@ -70,6 +71,8 @@ class Searching:
     """Each key's range or choices, in words."""
     test_fraction: float
     """Share of the patients that no trial has looked at."""
+    origin: Origin
+    """When and how the trials were trained."""
 
 
 def render_search(searching: Searching, predictions: RecordedPredictions | None, classes: Sequence[str]) -> str:
@@ -79,6 +82,7 @@ def render_search(searching: Searching, predictions: RecordedPredictions | None,
     shown = [trial for trial in trials if trial.value is not None]
     page = {
         "name": searching.name,
+        "origin": searching.origin,
         "is_done": num_ended >= searching.num_planned,
         "metric": NAMES[searching.metric],
         "sentence": _sentence(searching),

@@ -1,7 +1,6 @@
 """The report's numbers as rows of text: each with its N and its interval."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,13 @@ import numpy as np
 from vwmm.analysis.figures import SPLITS, combination_name, combinations
 from vwmm.analysis.intervals import Interval, Limits, share_limits
 from vwmm.analysis.metrics import confusion_matrix
+from vwmm.analysis.pathless import is_path_text
 from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
 from vwmm.analysis.results import Number, by_class, overall
-from vwmm.config.loading import PATH_KEYS
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"
 MAX_COMBINATIONS = 16
-# Absolute paths of Linux, macOS and Windows, a home folder, and addresses.
-_PATH = re.compile(r"^\s*(/|~|\\\\|[A-Za-z]:[\\/])|://")
 _VERSIONS = ("vwmm", "python", "torch", "monai", "accelerate", "numpy")
 _ENVIRONMENT = {
     "platform": "Platform", "git_commit": "Git commit", "started": "Started", "num_processes": "Processes",
@@ -196,27 +193,7 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         versions |= environment["versions"]
     rows = [(str(name), _listed(value)) for name, value in versions.items()]
     rows += [(words, _listed(environment[key])) for key, words in _ENVIRONMENT.items() if key in environment]
-    return [(name, text) for name, text in rows if text and not _PATH.search(text)]
-
-
-def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without what holds a path: `PATH_KEYS`, folders, and any other absolute path or address."""
-    return {
-        str(section): _without_paths(content, (str(section),)) for section, content in config.items()
-        if not _is_path((str(section),), content)
-    }  # fmt: skip
-
-
-def _without_paths(node: Any, key: tuple[str, ...]) -> Any:
-    if isinstance(node, Mapping):
-        items = [(str(name), value) for name, value in node.items() if not _is_path((*key, str(name)), value)]
-        return {name: _without_paths(value, (*key, name)) for name, value in items}
-    return node
-
-
-def _is_path(key: tuple[str, ...], value: Any) -> bool:
-    named = ".".join(key) in PATH_KEYS or (key[0] == "modalities" and key[-1] == "folder")
-    return named or (isinstance(value, str) and _PATH.search(value) is not None)
+    return [(name, text) for name, text in rows if text and not is_path_text(text)]
 
 
 def _row(name: str, what: str, number: Number, *, is_share: bool = False) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vwmm import __version__
 from vwmm.analysis.check_page import Modality, Page, Thumbnail, as_json, render_check
+from vwmm.analysis.origin import Origin
 from vwmm.config.errors import MAX_PROBLEMS_SHOWN
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 from vwmm.data.manifest import SPLITS
@@ -18,7 +19,7 @@ from vwmm.engine.checking import Checked
 SHOWN_PER_KIND = 5
 
 
-def page_of(checked: Checked) -> str:
+def page_of(checked: Checked, origin: Origin) -> str:
     """The HTML page."""
     cohort = checked.cohort
     shortcut = checked.acquisition.shortcut
@@ -36,6 +37,7 @@ def page_of(checked: Checked) -> str:
         is_shortcut=shortcut is not None and shortcut.is_suspicious,
         modalities=[_modality(checked, name) for name in checked.modalities],
         remarks=[*(f"{note}." for note in checked.notes), *checked.remarks],
+        origin=origin,
     )
     return render_check(page)
 

@@ -170,10 +170,22 @@ def _read_environment(run: RunFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _command(fold: Fold, arguments: Any) -> str:
+    """The command of the cross-validation, from the words of a fold's training; the same whichever fold ended last."""
+    from vwmm.analysis.origin import command_of
+
+    if isinstance(arguments, list):
+        own = fold.overrides()
+        words = arguments[: -len(own)] if arguments[-len(own) :] == own else arguments
+        arguments = [word for word in words if not str(word).startswith("split.fold=")]
+    return command_of("cross_validate", arguments)
+
+
 def pool_folds(folds: Sequence[Fold]) -> str:
     """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
     from vwmm.analysis.baseline import no_better_note
     from vwmm.analysis.document import near_duplicates_notes
+    from vwmm.analysis.origin import origin_of
     from vwmm.analysis.pooling import FoldResult, describe, pool
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
@@ -187,8 +199,12 @@ def pool_folds(folds: Sequence[Fold]) -> str:
         table = _read_predictions(fold.run, classes)
         results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"], fold.split))
     folder = folds[0].run.path.parent
-    notes = near_duplicates_notes([_read_environment(fold.run) for fold in folds])
-    pooled = pool(folder.name, results, classes or [], list(folds[0].config.modalities), notes=notes)
+    environments = [_read_environment(fold.run) for fold in folds]
+    pooled = pool(
+        folder.name, results, classes or [], list(folds[0].config.modalities),
+        origin=origin_of(environments, command=_command(folds[0], environments[0].get("arguments"))),
+        notes=near_duplicates_notes(environments),
+    )  # fmt: skip
     with open_in_place(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time
         write_whole(folder / "predictions.csv", csv_text([list(pooled.table.columns), *pooled.table.values.tolist()]))

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from typing import Any
 from vwmm import __version__
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import StoppedEarly, UserError
-from vwmm.config.loading import PROJECT_ROOT
 from vwmm.config.run_folder import RunFolder, choose_run_folder, finished_before, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
@@ -30,6 +28,7 @@ from vwmm.engine.checkpoint import read_progress
 from vwmm.engine.outcome import register_run
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
+from vwmm.engine.provenance import git_commit
 from vwmm.engine.resuming import find_state, snapshot_place
 from vwmm.engine.room import room_problems
 from vwmm.engine.run_watch import RunWatch
@@ -169,8 +168,9 @@ def describe_environment(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "command_line": " ".join(sys.argv),
+        "arguments": sys.argv[1:],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         **runtime.describe(),
         "batch_size": config.train.batch_size,
@@ -265,18 +265,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _git_commit() -> str | None:
-    """The commit of vwmm's own repository, with `+changes` where the tree differs from it."""
-    command = ["git", "-C", str(PROJECT_ROOT)]
-    try:
-        root = subprocess.run(
-            [*command, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10
-        )
-        if root.returncode != 0 or Path(root.stdout.splitlines()[0]).resolve() != PROJECT_ROOT:
-            return None
-        changes = subprocess.run([*command, "status", "--porcelain"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return root.stdout.splitlines()[1] + ("+changes" if changes.stdout.strip() else "")

@@ -42,6 +42,8 @@ class Sweep:
     """What a sweep that goes on must have begun with."""
     check: Callable[[Config], list[str]] = lambda config: []
     """What is wrong with a trial's configuration for this cohort."""
+    arguments: Sequence[str] = ()
+    """The words of the command line, for the page."""
 
     def run(self, number: int) -> RunFolder:
         """The run of a trial."""

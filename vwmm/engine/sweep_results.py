@@ -1,9 +1,12 @@
 """What is known of a sweep after each trial: trials.csv, best.yaml, report.html, and lines for people."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vwmm.analysis.origin import origin_of
+from vwmm.analysis.pathless import shown_command
 from vwmm.analysis.records import read_predictions, read_written_table
 from vwmm.analysis.search_page import Searching, Trial, render_search, value_text
 from vwmm.config.csv_cells import csv_text
@@ -95,8 +98,18 @@ class Results:
             chosen=frozenset(one.key for one in self.space.searched if one.kind == "choice"),
             space={one.key: one.describe() for one in self.space.searched},
             test_fraction=self.sweep.config.split.test_fraction,
+            origin=origin_of(self._environments(), command=shown_command("sweep", self.sweep.arguments)),
         )
         return render_search(searching, predictions, classes)
+
+    def _environments(self) -> list[dict[str, Any]]:
+        """environment.json of the trials, as far as there are any."""
+        found = []
+        for trial in self.trials:
+            with contextlib.suppress(OSError, ValueError):
+                content = json.loads(self.sweep.run(trial.number).environment.read_text(encoding="utf-8"))
+                found += [content] if isinstance(content, dict) else []
+        return found
 
     def _lines(self) -> list[str]:
         folder, lines = self.sweep.folder, list[str]()
