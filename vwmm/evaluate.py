@@ -77,6 +77,7 @@ def evaluate(job: Job) -> None:
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
     import numpy as np
 
+    from vwmm.analysis.records import read_run
     from vwmm.data.cohort_notes import table_notes
     from vwmm.data.quick_checks import same_images
     from vwmm.data.seen import cases_hash, image_problems, num_test_cases
@@ -152,8 +153,9 @@ def evaluate(job: Job) -> None:
         }
         sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
         text, summary = write_evaluation(
-            job.out, predictions, sites, facts, origin=origin_now("evaluate", job.arguments)
-        )
+            job.out, predictions, sites, facts,
+            origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path),
+        )  # fmt: skip
         LOG.info("%s", text)
         if times > 1:
             what = "test cases of this run" if num_own else "these cases with this run"

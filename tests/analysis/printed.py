@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from vwmm.analysis.confounding import Association
 from vwmm.analysis.document import write_report
 from vwmm.analysis.evaluation import evaluate_table
 from vwmm.analysis.pooling import FoldResult, pool
-from vwmm.analysis.records import read_predictions
+from vwmm.analysis.records import RunRecord, read_predictions, read_run
 from vwmm.analysis.search_page import Searching, Trial, render_search
 from vwmm.config.findings import Finding
 from vwmm.config.split_record import PartCount, SplitRecord
@@ -174,30 +174,30 @@ def predictions_of(num_cases: int, first: int = 0, classes: tuple[str, ...] = CL
     return table
 
 
-def evaluation_page() -> str:
+def evaluation_page(record: RunRecord | None = None) -> str:
     """An evaluation of three classes and four sites."""
     table = predictions_of(90)
     facts = {"run": "first", "epoch": 3, "is_test": True, "num_test_cases": 90, "times_evaluated": 2}
-    return evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts, origin=ORIGIN).page
+    return evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts, origin=ORIGIN, record=record).page
 
 
-def pooled_page() -> str:
-    """A cross-validation of three folds."""
-    parts = {"train": PartCount(60, 60), "val": PartCount(30, 30)}
-    folds = [
-        FoldResult(n, f"fold-{n}", predictions_of(30, 30 * n),
-                   {"epoch": 4, "cases": 30, "loss": 0.5, "accuracy": 0.7, "balanced_accuracy": 0.7, "auroc": 0.8},
-                   SplitRecord("draw", "", "", "", parts, fold=n, folds=(0, 1, 2), seed=0, is_stratified=True))
-        for n in range(3)
+def folds_of(number: int) -> list[FoldResult]:
+    """Folds of 30 cases each."""
+    parts = {"train": PartCount(30 * number - 30, 30 * number - 30), "val": PartCount(30, 30)}
+    scores = {"epoch": 4, "cases": 30, "loss": 0.5, "accuracy": 0.7, "balanced_accuracy": 0.7, "auroc": 0.8}
+    return [
+        FoldResult(n, f"fold-{n}", predictions_of(30, 30 * n), scores,
+                   SplitRecord("draw", "", "", "", parts, fold=n, folds=range(number), seed=0, is_stratified=True))
+        for n in range(number)
     ]  # fmt: skip
-    return pool("cv", folds, CLASSES, MODALITIES, origin=ORIGIN).page
 
 
 def all_pages(make_run: Callable[..., Path], folder: Path) -> Iterator[tuple[str, str]]:
     """Name and source of each page."""
-    pages: Mapping[str, Callable[[], str]] = {
-        "check": check_page, "sweep": search_page, "evaluation": evaluation_page, "cross-validation": pooled_page,
-        "report": lambda: write_report(make_run(folder / "a run with a long name", classes=CLASSES)).read_text("utf-8"),
-    }  # fmt: skip
-    for name, make in pages.items():
-        yield name, make()
+    run = make_run(folder / "a run with a long name", classes=CLASSES)
+    record = read_run(run)
+    yield "report", write_report(run).read_text("utf-8")
+    yield "evaluation", evaluation_page(record)
+    yield "cross-validation", pool("cv", folds_of(3), CLASSES, MODALITIES, origin=ORIGIN, record=record).page
+    yield "check", check_page()
+    yield "sweep", search_page()

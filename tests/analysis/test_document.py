@@ -171,7 +171,7 @@ def test_the_page_is_whole_and_needs_no_network(run: Path, make_examples: Maker)
     assert {address[:5] for address in addresses if not address.startswith("#")} == {"data:"}
     assert {address[1:] for address in addresses if address.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
-    assert html.count('role="img"') == html.count("<svg") == html.count("aria-label=") == 9
+    assert html.count('role="img"') == html.count("<svg") == html.count("aria-label=") == 11
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
 
 
@@ -192,7 +192,7 @@ def test_names_that_are_html_formulas_or_not_latin_stay_names(tmp_path: Path, ma
     assert "<script" not in html
     assert "<script>alert(1)</script>" in page.text
     assert "血管" in page.text
-    assert "left out" not in page.text  # `NA` is a class, not an empty cell
+    assert "are left out" not in page.text  # `NA` is a class, not an empty cell
     assert "\u202e" not in html
     assert "\x07" not in html
 

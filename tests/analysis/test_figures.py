@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -13,11 +14,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from vwmm.analysis import figures
-from vwmm.analysis.figures import Example, thin, to_svg
+from vwmm.analysis import curves, figures, rates
+from vwmm.analysis.curves import thin
+from vwmm.analysis.figures import Example, to_svg
 from vwmm.analysis.intervals import Interval
-from vwmm.analysis.records import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History
-from vwmm.analysis.svg import PALETTE
+from vwmm.analysis.records import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
+from vwmm.analysis.svg import PALETTE, line_look, spread
 
 
 def make_history(epochs: int = 3, steps_per_epoch: int = 4) -> History:
@@ -40,6 +42,11 @@ def make_table() -> pd.DataFrame:
     return pd.DataFrame({"label": list("aabbba"), "split": ["train", "val", "train", "train", "val", "train"]})
 
 
+def predictions_of(labels: np.ndarray, probabilities: np.ndarray) -> RecordedPredictions:
+    """One case a patient."""
+    return RecordedPredictions(labels, probabilities, np.arange(len(labels)), pd.DataFrame(index=range(len(labels))))
+
+
 def all_figures(classes: list[str]) -> list[Figure]:
     """One of each kind."""
     labels = np.arange(20) % len(classes)
@@ -48,9 +55,10 @@ def all_figures(classes: list[str]) -> list[Figure]:
     presence = pd.DataFrame({"ct": labels == 0, "mri": labels >= 0})
     example = Example("a try", {"ct": np.zeros((4, 6)), "mri": None}, classes[0], classes[1], 0.8)
     return [
-        figures.learning_curves(make_history()),
+        curves.learning_curves(make_history()),
         figures.confusion(np.eye(len(classes), dtype=np.int64), classes),
-        figures.roc(labels, probabilities, classes),
+        rates.roc(predictions_of(labels, probabilities), classes),
+        rates.precision_recall(predictions_of(labels, probabilities), classes),
         figures.class_counts(table, classes),
         figures.modality_presence(presence),
         figures.examples([example]),
@@ -62,11 +70,11 @@ def test_each_modality_has_a_curve_of_its_own_beside_all_together() -> None:
     tables = {
         name: history.validation[list(ALONE_COLUMNS)].assign(cases=50.0 + k) for k, name in enumerate(("ct", "mri"))
     }
-    figure = figures.modality_curves(replace(history, alone=tables))
+    figure = curves.modality_curves(replace(history, alone=tables))
     drawn = text_of(to_svg(figure))
     for words in ("Accuracy of each modality by itself", "all together", "ct (N = 50)", "mri (N = 51)"):
         assert words in drawn, drawn
-    assert len(figure.axes[0].get_lines()) == 3
+    assert len(figure.axes[0].get_lines()) == 3 + 1, "three scores and the best epoch"
 
 
 def test_svg_is_repeatable_and_shares_no_id_with_another_figure() -> None:
@@ -94,7 +102,7 @@ def test_dangerous_names_are_drawn_as_they_are_without_a_warning() -> None:
         drawn = [to_svg(figure) for figure in all_figures(classes)]
 
     assert not any("<script" in svg for svg in drawn)
-    counts = text_of(drawn[3])
+    counts = text_of(drawn[4])
     assert "<script>x</script>" in counts
     assert "$\\frac{a}$ & $b$" in counts
     assert "血管 病" in counts
@@ -111,7 +119,7 @@ def test_figures_leave_matplotlib_as_it_was() -> None:
 
 
 def test_learning_curves_mark_the_best_epoch_and_leave_out_what_is_not_defined() -> None:
-    shown = text_of(to_svg(figures.learning_curves(make_history())))
+    shown = text_of(to_svg(curves.learning_curves(make_history())))
 
     assert "best: epoch 2" in shown
     assert "validation N = 60 cases" in shown
@@ -120,7 +128,7 @@ def test_learning_curves_mark_the_best_epoch_and_leave_out_what_is_not_defined()
 
 
 def test_learning_curves_of_one_epoch_show_its_point() -> None:
-    figure = figures.learning_curves(make_history(epochs=1))
+    figure = curves.learning_curves(make_history(epochs=1))
 
     assert {line.get_marker() for line in figure.axes[1].lines if np.size(line.get_xdata()) == 1} == {"o"}
 
@@ -129,7 +137,7 @@ def test_twenty_thousand_steps_are_thinned_to_means_that_keep_the_area() -> None
     y = np.random.default_rng(0).normal(size=20_000)
 
     thin_x, thin_y = thin(np.arange(20_000.0), y)
-    axes = figures.learning_curves(make_history(epochs=40, steps_per_epoch=500)).axes[0]
+    axes = curves.learning_curves(make_history(epochs=40, steps_per_epoch=500)).axes[0]
 
     assert len(thin_x) == 500
     assert thin_y == pytest.approx(y.reshape(500, 40).mean(axis=1))
@@ -150,19 +158,73 @@ def test_confusion_shows_counts_and_shares_of_the_true_class() -> None:
 def test_roc_of_two_classes_has_one_curve_with_its_interval() -> None:
     labels = np.array([0, 0, 1, 1])
     scores = np.array([0.1, 0.6, 0.4, 0.9])
+    predictions = predictions_of(labels, np.stack([1 - scores, scores], axis=1))
 
-    figure = figures.roc(
-        labels, np.stack([1 - scores, scores], axis=1), ["no", "yes"], intervals=[None, Interval(0.5, 1.0)]
-    )
+    shown = text_of(to_svg(rates.roc(predictions, ["no", "yes"], intervals=[None, Interval(0.5, 1.0)])))
 
-    assert "yes, N = 2: 0.750 (0.500 to 1.000)" in text_of(to_svg(figure))
-    assert "no, N" not in text_of(to_svg(figure))
+    assert "yes" in shown
+    assert "N = 2 of 4" in shown
+    assert "AUROC 0.750 (0.500 to 1.000)" in shown
+    assert "| no |" not in shown
 
 
-def test_roc_of_one_class_only_says_that_it_is_not_defined() -> None:
-    svg = to_svg(figures.roc(np.zeros(3, dtype=np.int64), np.full((3, 2), 0.5), ["no", "yes"]))
+def test_each_of_three_classes_has_a_panel_with_its_band() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    predictions = predictions_of(labels, generator.dirichlet(np.ones(3), size=60))
 
-    assert "not defined" in text_of(svg)
+    figure = rates.roc(predictions, ["a", "b", "c"])
+
+    assert [len(axes.collections) for axes in figure.axes] == [1, 1, 1]
+    assert [axes.get_title(loc="left").splitlines()[0] for axes in figure.axes] == ["a", "b", "c"]
+
+
+def test_precision_recall_names_the_area_and_what_guessing_reaches() -> None:
+    labels = (np.arange(40) % 4 == 0).astype(int)
+    scores = 0.2 + 0.5 * labels + np.arange(40) / 200
+    scores[0] = 0.1
+    predictions = predictions_of(labels, np.stack([1 - scores, scores], axis=1))
+
+    shown = text_of(to_svg(rates.precision_recall(predictions, ["no", "yes"])))
+
+    assert "N = 10 of 40" in shown
+    assert re.search(r"area 0\.9\d\d \(0\.\d{3} to 0\.\d{3}\)", shown)
+    assert "guessing: 25 %" in shown
+
+
+@pytest.mark.parametrize("draw", [rates.roc, rates.precision_recall])
+def test_curves_of_one_class_only_say_that_they_are_not_defined(draw: Callable[..., Figure]) -> None:
+    predictions = predictions_of(np.zeros(3, dtype=np.int64), np.full((3, 2), 0.5))
+
+    assert "not defined" in text_of(to_svg(draw(predictions, ["no", "yes"])))
+
+
+def test_lines_are_told_apart_without_their_colour() -> None:
+    looks = [line_look(number) for number in range(12)]
+
+    assert len({(str(look["linestyle"]), look["marker"]) for look in looks}) == 12
+
+
+def test_each_line_has_its_name_beside_its_end_and_no_two_names_meet() -> None:
+    history = make_history()
+    tables = {name: history.validation[list(ALONE_COLUMNS)].assign(cases=50.0) for name in ("ct", "mri", "vw")}
+
+    axes = curves.modality_curves(replace(history, alone=tables)).axes[0]
+
+    names = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert {"all together", "ct (N = 50)", "mri (N = 50)", "vw (N = 50)"} < set(names)
+    heights = sorted(height for name, height in names.items() if "best" not in name)
+    assert min(np.diff(heights)) > 0.05
+    assert axes.get_legend() is None
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [1.0, 0.99, 0.0], [0.0, 0.01, 0.02, 1.2], [0.3]])
+def test_labels_are_spread_and_stay_inside(heights: list[float]) -> None:
+    found = spread(heights, 0.1)
+
+    assert all(-1e-9 <= height <= 1 + 1e-9 for height in found)
+    assert len(found) == 1 or min(np.diff(sorted(found))) > 0.1 - 1e-9
+    assert np.argsort(found, kind="stable").tolist()[-1] in np.flatnonzero(np.array(heights) == max(heights))
 
 
 def test_class_counts_by_split() -> None:
@@ -170,7 +232,9 @@ def test_class_counts_by_split() -> None:
 
     widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
     assert widths == [[2, 2, 0], [1, 1, 0]]
-    assert "training (N = 4)" in text_of(to_svg(figure))
+    shown = text_of(to_svg(figure))
+    assert "2 training" in shown
+    assert "cases: 4 training, 2 validation" in shown
 
 
 def test_combinations_of_modalities_are_counted_the_most_frequent_first() -> None:

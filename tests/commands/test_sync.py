@@ -12,7 +12,7 @@ from tests.tracked import assert_complete, steps_in_wandb, wandb_records
 
 ALL = ("wandb", "tensorboard", "mlflow", "trackio")
 NUM_STEPS = 61
-PICTURES = {"learning_curves", "modalities_alone", "confusion_matrix", "roc"}
+PICTURES = {"learning_curves", "modalities_alone", "confusion_matrix", "roc", "precision_recall"}
 
 
 def test_a_run_that_was_killed_is_sent_whole_and_then_goes_on_as_one_run(cohort: Path, tmp_path: Path) -> None:

@@ -12,17 +12,24 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from vwmm.analysis import figures, tables
+from vwmm.analysis import curves, figures, rates, tables
 from vwmm.analysis.baseline import compare_with_commonest
+from vwmm.analysis.calibration import calibration_of, calibration_plot
 from vwmm.analysis.figures import Example
 from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.origin import origin_of
 from vwmm.analysis.pathless import shown_config
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
+from vwmm.analysis.results import Number
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]
 
+# What is known from predictions alone.
+_RESULTS = (
+    "results", "class_rows", "site_rows", "presence_rows", "cases", "confusion", "calibration", "calibration_plot",
+    "excess", "roc", "precision_recall", "counts",
+)  # fmt: skip
 STATES = {
     "done": "finished",
     "running": "still running",
@@ -54,17 +61,25 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "summary": summary(record),
         "notes": [*record.notes, *near_duplicates_notes([record.environment])],
         "curves": _curves(record.history),
-        "modality_curves": svg_of(figures.modality_curves(record.history)) if record.history.alone else None,
+        "modality_curves": svg_of(curves.modality_curves(record.history)) if record.history.alone else None,
         "examples": [svg_of(figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
         "split": record.split,
+        "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
+    }  # fmt: skip
+    page |= results_of(record.predictions, record.classes, "best checkpoint") | _cohort(record) | recipe_of(record)
+    return templates().get_template("report.html.jinja").render(page)
+
+
+def recipe_of(record: RunRecord | None) -> dict[str, Any]:
+    """The settings in words, the configuration and the environment; None where no run is known."""
+    if record is None:
+        return dict.fromkeys(("recipe", "environment", "config"))
+    return {
         "recipe": tables.recipe_rows(record),
         "environment": tables.environment_rows(record.environment),
         "config": yaml.safe_dump(shown_config(record.config), sort_keys=False, allow_unicode=True, width=100),
-        "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
-    }  # fmt: skip
-    page |= results_of(record.predictions, record.classes, "best checkpoint") | _cohort(record)
-    return templates().get_template("report.html.jinja").render(page)
+    }
 
 
 def summary(record: RunRecord) -> str:
@@ -118,14 +133,20 @@ def near_duplicates_notes(environments: Sequence[Mapping[str, Any]]) -> list[str
 
 
 def results_of(
-    predictions: RecordedPredictions | None, classes: Sequence[str], of_what: str, *, folds: np.ndarray | None = None
-) -> dict[str, Any]:
-    """What is known from the predictions; None where there are none. folds: (N,), each one's curve is drawn as well."""
+    predictions: RecordedPredictions | None, classes: Sequence[str], of_what: str, *, folds: np.ndarray | None = None,
+    sites: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What is known from the predictions; None where there are none.
+
+    folds: (N,), each one's curve is drawn as well; sites: (N,) str, each is judged by itself as well.
+    """
     known: dict[str, Any] = {"of_what": of_what, "has_many_classes": len(classes) > 8}
     if predictions is None or not len(predictions.labels):
-        return known | dict.fromkeys(("results", "class_rows", "presence_rows", "confusion", "roc", "counts"))
+        return known | dict.fromkeys(_RESULTS)
     intervals = tables.class_auroc_intervals(predictions, classes)
-    curves = figures.roc(predictions.labels, predictions.probabilities, classes, intervals=intervals, folds=folds)
+    calibration = calibration_of(predictions, classes)
+    excess = Number(calibration.excess, calibration.num_cases, calibration.excess_limits)
+    roc = rates.roc(predictions, classes, intervals=intervals, folds=folds)
     return known | {
         "counts": (
             tables.counted(len(predictions.labels), "case"),
@@ -133,9 +154,16 @@ def results_of(
         ),
         "results": tables.result_rows(predictions, classes),
         "class_rows": tables.class_rows(predictions, classes),
+        "site_rows": [] if sites is None else tables.site_rows(predictions, sites),
+        "cases": tables.cases_of(predictions, classes),
         "presence_rows": tables.presence_rows(predictions),
         "confusion": svg_of(figures.confusion(tables.matrix_of(predictions, classes), classes)),
-        "roc": svg_of(curves),
+        "calibration": calibration,
+        "calibration_plot": svg_of(calibration_plot(calibration)),
+        "excess": tables.cell_of("", excess, is_share=False),
+        "roc": svg_of(roc),
+        "precision_recall": svg_of(rates.precision_recall(predictions, classes)),
+        "has_wide_curves": len(classes) > 4,
     }
 
 
@@ -157,20 +185,20 @@ def _curves(history: History) -> list[Markup]:
     if history.validation.empty and history.train.empty:
         return []
     panels = ("loss",) if history.validation.empty else ("loss", "scores")
-    return [svg_of(figures.learning_curves(history, panels=[panel])) for panel in panels]
+    return [svg_of(curves.learning_curves(history, panels=[panel])) for panel in panels]
 
 
 def pictures_of(record: RunRecord) -> dict[str, figures.Figure]:
     """The figures that a tracker is shown, by name, as far as there is anything in them."""
     shown = {}
     if not record.history.validation.empty:
-        shown["learning_curves"] = figures.learning_curves(record.history)
+        shown["learning_curves"] = curves.learning_curves(record.history)
     if record.history.alone:
-        shown["modalities_alone"] = figures.modality_curves(record.history)
+        shown["modalities_alone"] = curves.modality_curves(record.history)
     if record.predictions is not None and len(record.predictions.labels):
         matrix = tables.matrix_of(record.predictions, record.classes)
         shown["confusion_matrix"] = figures.confusion(matrix, record.classes)
-        known = record.predictions
-        intervals = tables.class_auroc_intervals(known, record.classes)
-        shown["roc"] = figures.roc(known.labels, known.probabilities, record.classes, intervals=intervals)
+        intervals = tables.class_auroc_intervals(record.predictions, record.classes)
+        shown["roc"] = rates.roc(record.predictions, record.classes, intervals=intervals)
+        shown["precision_recall"] = rates.precision_recall(record.predictions, record.classes)
     return shown

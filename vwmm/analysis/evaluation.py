@@ -9,12 +9,12 @@ import pandas as pd
 
 from vwmm.analysis import results, tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.calibration import Calibration, calibration_of, calibration_plot
-from vwmm.analysis.document import results_of
+from vwmm.analysis.calibration import Calibration, calibration_of
+from vwmm.analysis.document import recipe_of, results_of
 from vwmm.analysis.intervals import Interval, Limits
-from vwmm.analysis.markup import svg_of, templates
+from vwmm.analysis.markup import templates
 from vwmm.analysis.origin import Origin
-from vwmm.analysis.records import RecordedPredictions, read_predictions
+from vwmm.analysis.records import RecordedPredictions, RunRecord, read_predictions
 from vwmm.analysis.results import Number
 from vwmm.config.split_record import SplitRecord
 
@@ -40,16 +40,17 @@ def evaluate_table(
     facts: dict[str, Any],
     *,
     origin: Origin,
+    record: RunRecord | None = None,
 ) -> Evaluated:
     """The results of a predictions table.
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
-    is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the page.
+    is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the
+    page; record: the run, whose recipe the page has.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
     assert len(predictions.labels) == len(table), "every case has a label and a finite prediction"
-    calibration = calibration_of(predictions, classes)
     summary = {
         **facts,
         "cases": len(table),
@@ -58,17 +59,19 @@ def evaluate_table(
         "metrics": _json_of(results.overall(predictions)),
         "by_class": by_class(predictions, classes),
         "confusion": tables.matrix_of(predictions, classes).tolist(),
-        "calibration": _calibration(calibration),
+        "calibration": calibration_json(calibration_of(predictions, classes)),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
     }
     split = SplitRecord.of_json(facts.get("split"))
-    page = {"summary": summary, "sentence": sentence(summary), "shown": _shown, "split": split, "origin": origin}
-    page["calibration"] = svg_of(calibration_plot(calibration))
-    page |= results_of(predictions, classes, "best checkpoint; none of these patients was learned from")
+    page = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
+    page |= recipe_of(record) | results_of(
+        predictions, classes, "best checkpoint; none of these patients was learned from",
+        sites=np.array(sites) if sites else None,
+    )  # fmt: skip
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 
 
-def _calibration(found: Calibration) -> dict[str, Any]:
+def calibration_json(found: Calibration) -> dict[str, Any]:
     groups = [
         {"probability": group.predicted, "came_true": _json(Number(group.observed, group.num_cases, group.limits))}
         for group in found.groups
@@ -88,18 +91,10 @@ def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[d
 
 def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
     """The overall metrics of each site by itself; sites: (N,) str."""
-    rows = []
-    for name in sorted(set(sites.tolist())):
-        inside = sites == name
-        part = RecordedPredictions(
-            predictions.labels[inside],
-            predictions.probabilities[inside],
-            predictions.patients[inside],
-            predictions.present[inside],
-        )
-        patients = len(np.unique(part.patients))
-        rows.append({"site": name, "cases": int(inside.sum()), "patients": patients, **_json_of(results.overall(part))})
-    return rows
+    return [
+        {"site": row.name, "cases": row.cases, "patients": row.patients, **_json_of(row.numbers)}
+        for row in results.by_site(predictions, sites)
+    ]
 
 
 def sentence(summary: Mapping[str, Any]) -> str:

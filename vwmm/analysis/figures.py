@@ -1,10 +1,9 @@
-"""The figures of the report. Each function returns a matplotlib Figure and touches no global state (no pyplot)."""
+"""Figures of the cohort, of mistakes and of examples. Each function returns a matplotlib Figure; no pyplot."""
 
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,20 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vwmm.analysis.intervals import Interval
-from vwmm.analysis.metrics import roc_curves
-from vwmm.analysis.records import History
-from vwmm.analysis.svg import INK, LINE_STYLES, PALETTE, QUIET, dress, new_figure, plain, to_svg
+from vwmm.analysis.svg import INK, PALETTE, dress, new_figure, plain, to_svg
 
-__all__ = [
-    "Example", "class_counts", "confusion", "examples", "learning_curves", "modality_curves", "modality_presence",
-    "roc", "to_svg",
-]  # fmt: skip
+__all__ = ["Example", "class_counts", "confusion", "examples", "modality_presence", "to_svg"]
 
-MAX_POINTS = 500
 MAX_COMBINATIONS = 12
 MAX_IMAGE_PIXELS = 256
-SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -44,53 +35,6 @@ class Example:
     """The class with the highest probability."""
     probability: float
     """Probability of the predicted class."""
-
-
-def learning_curves(history: History, *, panels: Sequence[str] = ("loss", "scores")) -> Figure:
-    """Loss and validation scores over epochs, one above the other, or one of them; the best epoch is marked."""
-    validation = history.validation
-    figure = new_figure(5.4, 0.4 + 2.9 * len(panels), f"{' and '.join(panels).capitalize()}: {_describe(history)}")
-    cases = validation["cases"].dropna()
-    count = f" (validation N = {int(cases.iloc[-1])} cases)" if len(cases) else ""
-    for panel, axes in zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True):
-        if panel == "loss":
-            _draw_losses(axes, history)
-            dress(axes, title=f"Loss{count}", x="epoch", y="mean loss per case")
-        else:
-            for number, (column, name) in enumerate(SCORES.items()):
-                _line(axes, validation, column, name, number)
-            dress(axes, title=f"Scores{count}", x="epoch", y="score")
-            axes.set_ylim(-0.02, 1.02)
-        if history.best_epoch is not None:
-            axes.axvline(history.best_epoch, color=INK, linewidth=1, linestyle="--",
-                         label=f"best: epoch {history.best_epoch}")  # fmt: skip
-        axes.set_xlim(0, max([1.0, *validation["epoch"].dropna(), *history.train["epochs_done"].dropna()]) * 1.03)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#E3E7EB", linewidth=0.8)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=9.5, frameon=False, labelcolor=INK)
-    return figure
-
-
-def modality_curves(history: History) -> Figure:
-    """Of each modality by itself and of all together, a validation score over epochs: AUROC, else accuracy."""
-    has_auroc = history.validation["auroc"].notna().any()
-    score, title = ("auroc", "AUROC") if has_auroc else ("accuracy", "Accuracy")
-    figure = new_figure(5.4, 3.3, f"{title} of each modality by itself: {_describe(history)}")
-    axes = figure.subplots()
-    _line(axes, history.validation, score, "all together", 0)
-    for number, (name, table) in enumerate(history.alone.items(), 1):
-        cases = table["cases"].dropna()
-        count = f" (N = {int(cases.iloc[-1])})" if len(cases) else ""
-        _line(axes, table, score, plain(name, limit=24) + count, number)
-    dress(axes, title=f"{title} of each modality by itself", x="epoch", y=title)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlim(0, max([1.0, *history.validation["epoch"].dropna()]) * 1.03)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color="#E3E7EB", linewidth=0.8)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=9.5, frameon=False, labelcolor=INK)
-    return figure
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -131,45 +75,6 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def roc(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *,
-    intervals: Sequence[Interval | None] = (), folds: np.ndarray | None = None,
-) -> Figure:  # fmt: skip
-    """ROC curves with AUROC and interval in the legend: of class 1 for two classes, else of each against the rest.
-
-    labels: (N,) int64; probabilities: (N, K) float64; intervals: one per class, for the legend; folds:
-    (N,), of two classes each fold's own curve is drawn as a thin line.
-    """
-    curves = [curve for curve in roc_curves(labels, probabilities) if len(classes) > 2 or curve.label == 1]
-    entries = []
-    for curve in curves:
-        interval = intervals[curve.label] if curve.label < len(intervals) else None
-        span = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
-        count = int(np.sum(labels == curve.label))
-        entries.append(f"{plain(classes[curve.label], limit=26)}, N = {count}: {curve.auroc:.3f}{span}")
-    figure = new_figure(4.9, 5.4 + 0.26 * len(curves), "ROC curves; area under the curve: " + "; ".join(entries))
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
-    names = np.unique(folds) if folds is not None and len(classes) == 2 else np.array([])
-    for number, fold in enumerate(names):
-        for curve in roc_curves(labels[folds == fold], probabilities[folds == fold])[1:]:
-            axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=QUIET, linewidth=0.7, alpha=0.7,
-                      label=f"each of {len(names)} folds" if number == 0 else None)  # fmt: skip
-    for curve, entry in zip(curves, entries, strict=True):
-        axes.plot(curve.false_positive_rate, curve.true_positive_rate, label=entry, linewidth=1.8,
-                  **_look(curve.label))  # fmt: skip
-    dress(axes, title=f"ROC (N = {len(labels)} cases)", x="1 \u2212 specificity", y="sensitivity")
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(-0.01, 1.01)
-    axes.set_aspect("equal")
-    if curves:
-        figure.legend(loc="outside lower center", fontsize=9.5, frameon=False, labelcolor=INK,
-                      title="AUROC (95 % interval)", title_fontsize=9.5)  # fmt: skip
-    else:
-        axes.text(0.5, 0.5, "not defined", ha="center", va="center", color=INK, fontsize=11)
-    return figure
-
-
 def class_counts(split_table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Cases of each class in each split; split_table: a row per case with `label` and `split`."""
     splits = [split for split in SPLITS if (split_table["split"] == split).any()]
@@ -183,16 +88,14 @@ def class_counts(split_table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     thickness = 0.8 / max(1, len(splits))
     for number, split in enumerate(splits):
         places = np.arange(len(classes)) - 0.4 + (number + 0.5) * thickness
-        total = int(counts[split].sum())
-        bars = axes.barh(places, counts[split], thickness * 0.9, color=PALETTE[number],
-                         label=f"{SPLITS[split]} (N = {total})")  # fmt: skip
-        axes.bar_label(bars, padding=3, fontsize=9.5, color=INK)
-    dress(axes, title=f"Classes by split (N = {len(split_table)} cases)", x="cases")
+        bars = axes.barh(places, counts[split], thickness * 0.9, color=PALETTE[number])
+        words = [f"{count} {SPLITS[split]}" for count in counts[split]]
+        axes.bar_label(bars, labels=words, padding=3, fontsize=9.5, color=INK)
+    total = ", ".join(f"{int(counts[split].sum())} {SPLITS[split]}" for split in splits)
+    dress(axes, title=f"Classes by split (N = {len(split_table)} cases)", x=f"cases: {total}" if total else "cases")
     axes.set_yticks(np.arange(len(classes)), [_wrapped(name) for name in classes])
     axes.invert_yaxis()
-    _leave_room(axes)
-    if splits:
-        figure.legend(loc="outside lower center", ncols=len(splits), fontsize=9.5, frameon=False, labelcolor=INK)
+    _leave_room(axes, 1.4)
     return figure
 
 
@@ -254,46 +157,9 @@ def combination_name(modalities: Sequence[str], flags: Sequence[bool]) -> str:
     return " + ".join(present) or "none"
 
 
-def thin(x: np.ndarray, y: np.ndarray, max_points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `max_points` of a curve, each the mean of consecutive points; x, y: (N,) float64."""
-    if len(x) <= max_points:
-        return x, y
-    starts = np.linspace(0, len(x), max_points, endpoint=False).astype(int)
-    sizes = np.diff(np.append(starts, len(x)))
-    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
-
-
-def _describe(history: History) -> str:
-    epochs = history.validation["epoch"].dropna()
-    best = f"; the best is epoch {history.best_epoch}" if history.best_epoch is not None else ""
-    return f"learning curves over {len(epochs)} epochs{best}"
-
-
-def _draw_losses(axes: Axes, history: History) -> None:
-    steps = history.train.dropna(subset=["epochs_done", "loss"])
-    if len(steps):
-        x, y = thin(steps["epochs_done"].to_numpy(), steps["loss"].to_numpy())
-        axes.plot(x, y, color="#A8B3BD", linewidth=1, label="training, by step")
-    _line(axes, history.validation, "train_loss", "training, by epoch", 0)
-    _line(axes, history.validation, "loss", "validation", 1)
-
-
-def _line(axes: Axes, table: pd.DataFrame, column: str, label: str, number: int) -> None:
-    points = table.dropna(subset=["epoch", column])
-    if len(points):
-        marker = "o" if len(points) <= 40 else ""
-        axes.plot(points["epoch"], points[column], label=label, linewidth=1.8, marker=marker, markersize=3.2,
-                  **_look(number))  # fmt: skip
-
-
-def _look(number: int) -> dict[str, Any]:
-    style = LINE_STYLES[number // len(PALETTE) % len(LINE_STYLES)]
-    return {"color": PALETTE[number % len(PALETTE)], "linestyle": style}
-
-
-def _leave_room(axes: Axes) -> None:
-    """Whole numbers on the axis of counts, and space for the number at the end of the longest bar."""
-    axes.set_xlim(0, max(1.0, axes.dataLim.x1) * 1.12)
+def _leave_room(axes: Axes, reach: float = 1.12) -> None:
+    """Whole numbers on the axis of counts, and space for the words at the end of the longest bar."""
+    axes.set_xlim(0, max(1.0, axes.dataLim.x1) * reach)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 

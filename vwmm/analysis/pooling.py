@@ -16,12 +16,14 @@ import pandas as pd
 
 from vwmm.analysis import tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.document import results_of
+from vwmm.analysis.calibration import calibration_of
+from vwmm.analysis.document import recipe_of, results_of
+from vwmm.analysis.evaluation import by_class, by_site, calibration_json
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.markup import templates
 from vwmm.analysis.metrics import classification_metrics
 from vwmm.analysis.origin import Origin
-from vwmm.analysis.records import read_predictions
+from vwmm.analysis.records import RunRecord, read_predictions
 from vwmm.config.split_record import SplitRecord
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
@@ -50,7 +52,7 @@ class Pooled:
     table: pd.DataFrame
     """A row a case, sorted by case, all text; `fold` is the last column."""
     summary: dict[str, Any]
-    """`folds`, `pooled`, `mean` and `std`, as in cross_validation.json."""
+    """cross_validation.json."""
     page: str
     """report.html."""
 
@@ -63,10 +65,13 @@ def pool(
     *,
     origin: Origin,
     notes: Sequence[str] = (),
+    record: RunRecord | None = None,
+    site_column: str = "site",
 ) -> Pooled:
     """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice.
 
-    origin, notes: for the page, the latter as further remarks.
+    origin, notes: for the page, the latter as further remarks; record: the run of the first fold, whose recipe the page
+    has; site_column: that of the predictions with the site of each case, if there is one.
     """
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])
@@ -94,14 +99,21 @@ def pool(
         **scores,
         "accuracy_interval": None if interval is None else list(interval),
     }
+    sites = table[site_column].to_numpy(dtype=str) if site_column in table else None
+    sites = None if sites is None or not (sites != "").any() else sites
     summary = {"folds": rows, "pooled": pooled, "mean": _over(rows, statistics.fmean), "std": _over(rows, _deviation)}
+    summary |= {
+        "by_class": by_class(predictions, classes),
+        "calibration": calibration_json(calibration_of(predictions, classes)),
+        "by_site": [] if sites is None else by_site(predictions, sites),
+    }
     page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
     page |= {"notes": notes, "origin": origin}
     naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
     page["sentence"] = f"{page['sentence']} {naive}".rstrip()
     page |= {"split": _split_words(folds[0].split)}
     page |= results_of(predictions, classes, "each by the model that did not see its patient",
-                       folds=table["fold"].to_numpy())  # fmt: skip
+                       folds=table["fold"].to_numpy(), sites=sites) | recipe_of(record)  # fmt: skip
     return Pooled(table, summary, templates().get_template("cross_validation.html.jinja").render(page))
 
 

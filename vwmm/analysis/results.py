@@ -48,6 +48,18 @@ class ClassResult:
     auroc: Number
 
 
+@dataclass(frozen=True)
+class SiteResult:
+    """The cases of one site."""
+
+    name: str
+    """Empty: not known."""
+    cases: int
+    patients: int
+    numbers: dict[str, Number]
+    """As `overall` has them."""
+
+
 def share(hits: np.ndarray, patients: np.ndarray) -> Number:
     """A share of cases. hits: (N,) bool; patients: (N,)."""
     right, n = int(hits.sum()), len(hits)
@@ -93,3 +105,18 @@ def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[C
             )
         )
     return found
+
+
+def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[SiteResult]:
+    """The overall metrics of each site by itself; sites: (N,) str."""
+    rows = []
+    for name in sorted(set(sites.tolist())):
+        inside = sites == name
+        part = RecordedPredictions(
+            predictions.labels[inside],
+            predictions.probabilities[inside],
+            predictions.patients[inside],
+            predictions.present[inside],
+        )
+        rows.append(SiteResult(name, int(inside.sum()), len(np.unique(part.patients)), overall(part)))
+    return rows

@@ -5,8 +5,11 @@ import io
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
+from typing import Any, TypedDict
 from xml.etree import ElementTree
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +17,9 @@ from matplotlib.figure import Figure
 # Told apart by the three common kinds of colour blindness (after Wong 2011, doi:10.1038/nmeth.1618, and Tol 2021), and
 # each at a contrast of 3:1 or more against white (WCAG 2.2, 1.4.11).
 PALETTE = ("#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#7A6A00")
-LINE_STYLES = ("-", "--", "-.", ":")
+# Lines are told apart on a grey print, too: by their dashes and their markers, whatever the colour.
+LINE_STYLES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (2, 1.2)), (0, (10, 2)), (0, (6, 2, 1, 2, 1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
 INK = "#1F2328"
 QUIET = "#6E7781"
 # Generic families only: the page may not load a font, and any reader has these.
@@ -42,6 +47,59 @@ def dress(axes: Axes, *, title: str, x: str = "", y: str = "") -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(QUIET)
+
+
+class LineLook(TypedDict):
+    """How a line is drawn."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+
+def line_look(number: int) -> LineLook:
+    """Colour, dashes and marker of a figure's line; of the first 36 no two have the same dashes and marker."""
+    turn = number // len(MARKERS)
+    return {
+        "color": PALETTE[number % len(PALETTE)],
+        "linestyle": LINE_STYLES[(number + turn) % len(LINE_STYLES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def label_ends(axes: Axes, *, size: float = 9.0) -> None:
+    """The label of each line beside its right end, moved up or down where two would meet; a thin line leads there.
+
+    Limits and titles of the axes are set before. size: of the letters, in points.
+    """
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    ends = [(float(x[-1]), float(y[-1])) for x, y in (np.asarray(line.get_data()) for line in lines)]
+    low, high = axes.get_ylim()
+    heights = [(y - low) / (high - low) for _, y in ends]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    gap = 1.35 * size / 72 / (0.72 * float(figure.get_size_inches()[1]) / len(figure.axes))
+    for line, end, height in zip(lines, ends, spread(heights, gap), strict=True):
+        axes.annotate(
+            str(line.get_label()), end, (1.04, height), textcoords="axes fraction", fontsize=size, color=INK,
+            va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.7},
+        )  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights from 0 to 1, at least `gap` apart and near where they were; too many of them reach below 0."""
+    order = sorted(range(len(heights)), key=lambda index: -heights[index])
+    placed, limit = dict[int, float](), 1.0
+    for index in order:
+        placed[index] = min(limit, max(heights[index], 0.0))
+        limit = placed[index] - gap
+    lowest = 0.0
+    for index in reversed(order):
+        placed[index] = max(placed[index], lowest)
+        lowest = placed[index] + gap
+    excess = max(0.0, max(placed.values(), default=0.0) - 1.0)
+    return [placed[index] - excess for index in range(len(heights))]
 
 
 def plain(text: str, *, limit: int = 32, escape_math: bool = True) -> str:

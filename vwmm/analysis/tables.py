@@ -12,7 +12,7 @@ from vwmm.analysis.intervals import Interval, Limits, share_limits
 from vwmm.analysis.metrics import confusion_matrix
 from vwmm.analysis.pathless import is_path_text
 from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
-from vwmm.analysis.results import Number, by_class, overall
+from vwmm.analysis.results import Number, by_class, by_site, overall
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"
@@ -102,17 +102,49 @@ def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> lis
 
 
 def class_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Sensitivity, precision and one-vs-rest AUROC of each class, with intervals."""
+    """Sensitivity, specificity, precision and one-vs-rest AUROC of each class, with intervals."""
     return [
-        {
-            "name": row.name,
-            "sensitivity": Share(row.sensitivity.right or 0, row.sensitivity.n, row.sensitivity.limits),
-            "precision": Share(row.precision.right or 0, row.precision.n, row.precision.limits),
-            "auroc": decimal(row.auroc.value),
-            "auroc_span": limits_text(row.auroc.limits, decimal_span),
-        }
+        {"name": row.name, "count": row.cases, "cells": [
+            cell_of("Sensitivity", row.sensitivity, what="of its cases, found"),
+            cell_of("Specificity", row.specificity, what="of the others, left out"),
+            cell_of("Precision", row.precision, what="of its calls, right"),
+            cell_of("AUROC", row.auroc, what="against the rest", is_share=False),
+        ]}
         for row in by_class(predictions, classes)
-    ]
+    ]  # fmt: skip
+
+
+def site_rows(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy, balanced accuracy and AUROC of each site, with intervals; sites: (N,) str."""
+    return [
+        {"name": row.name or "not known", "count": f"{row.cases}; {row.patients}", "cells": [
+            cell_of("Accuracy", row.numbers["accuracy"]),
+            cell_of("Balanced accuracy", row.numbers["balanced_accuracy"]),
+            cell_of("AUROC", row.numbers["auroc"], is_share=False),
+        ]}
+        for row in by_site(predictions, sites)
+    ]  # fmt: skip
+
+
+def cell_of(name: str, number: Number, *, what: str = "", is_share: bool = True) -> dict[str, Any]:
+    """A number of a table: its value, of how many, and its interval or why it has none."""
+    value, span = (percent, percent_span) if is_share else (decimal, decimal_span)
+    hits = f"{number.right} of {number.n}" if number.right is not None and number.n else ""
+    return {"name": name, "what": what, "value": value(number.value), "hits": hits,
+            "span": limits_text(number.limits, span), "has_interval": number.limits.interval is not None}  # fmt: skip
+
+
+def cases_of(predictions: RecordedPredictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Cases and patients by class, and how many cases have each modality."""
+    labels, patients = predictions.labels, predictions.patients
+    return {
+        "classes": [(name, int((labels == k).sum()), len(np.unique(patients[labels == k]))) for k, name in
+                    enumerate(classes)],
+        "num_cases": len(labels),
+        "num_patients": len(np.unique(patients)),
+        "modalities": [(name, int(flags.sum()), f"{100 * flags.mean():.0f} %") for name, flags in
+                       predictions.present.items()],
+    }  # fmt: skip
 
 
 def class_auroc_intervals(predictions: RecordedPredictions, classes: Sequence[str]) -> list[Interval | None]:

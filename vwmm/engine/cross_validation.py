@@ -187,6 +187,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
     from vwmm.analysis.document import near_duplicates_notes
     from vwmm.analysis.origin import origin_of
     from vwmm.analysis.pooling import FoldResult, describe, pool
+    from vwmm.analysis.records import read_run
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 
     results, classes = [], None
@@ -204,6 +205,8 @@ def pool_folds(folds: Sequence[Fold]) -> str:
         folder.name, results, classes or [], list(folds[0].config.modalities),
         origin=origin_of(environments, command=_command(folds[0], environments[0].get("arguments"))),
         notes=near_duplicates_notes(environments),
+        record=read_run(folds[0].run.path),
+        site_column=folds[0].config.data.columns.site,
     )  # fmt: skip
     with open_in_place(folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two folds may end at the same time

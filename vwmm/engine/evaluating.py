@@ -16,7 +16,7 @@ from typing import Any
 from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.predictions import Predictions
-from vwmm.analysis.records import read_written_table
+from vwmm.analysis.records import RunRecord, read_written_table
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
@@ -118,12 +118,14 @@ def _is_another_look(line: str, entry: Mapping[str, Any]) -> bool:
 
 
 def write_evaluation(
-    out: Path, predictions: Predictions, sites: list[str], facts: dict[str, Any], *, origin: Origin
+    out: Path, predictions: Predictions, sites: list[str], facts: dict[str, Any], *, origin: Origin, record: RunRecord
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
     text = predictions.to_csv()
     table = read_written_table(io.StringIO(text))
-    found = evaluate_table(table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin)
+    found = evaluate_table(
+        table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin, record=record
+    )
     write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it says whose folder this is
     write_whole(out / TABLE, text)
     write_whole(out / PAGE, found.page.encode("utf-8", "replace"))
