@@ -21,14 +21,15 @@ from vwmm.analysis.origin import origin_of
 from vwmm.analysis.pathless import shown_config
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
 from vwmm.analysis.results import Number
+from vwmm.analysis.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]
 
 # What is known from predictions alone.
 _RESULTS = (
-    "results", "class_rows", "site_rows", "presence_rows", "cases", "confusion", "calibration", "calibration_plot",
-    "excess", "roc", "precision_recall", "counts",
+    "results", "class_rows", "site_rows", "presence_rows", "presence_notes", "cases", "confusion", "calibration",
+    "calibration_plot", "excess", "roc", "precision_recall", "counts",
 )  # fmt: skip
 STATES = {
     "done": "finished",
@@ -62,6 +63,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "notes": [*record.notes, *near_duplicates_notes([record.environment])],
         "curves": _curves(record.history),
         "modality_curves": svg_of(curves.modality_curves(record.history)) if record.history.alone else None,
+        "modality_notes": _modality_notes(record),
         "examples": [svg_of(figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
         "split": record.split,
@@ -157,6 +159,7 @@ def results_of(
         "site_rows": [] if sites is None else tables.site_rows(predictions, sites),
         "cases": tables.cases_of(predictions, classes),
         "presence_rows": tables.presence_rows(predictions),
+        "presence_notes": presence_notes(predictions, classes),
         "confusion": svg_of(figures.confusion(tables.matrix_of(predictions, classes), classes)),
         "calibration": calibration,
         "calibration_plot": svg_of(calibration_plot(calibration)),
@@ -165,6 +168,13 @@ def results_of(
         "precision_recall": svg_of(rates.precision_recall(predictions, classes)),
         "has_wide_curves": len(classes) > 4,
     }
+
+
+def _modality_notes(record: RunRecord) -> list[str]:
+    """What there is to say of each modality alone, where there are predictions of all together to compare it with."""
+    if record.predictions is None or not len(record.predictions.labels):
+        return []
+    return unimodal_notes(record.predictions, record.classes, unimodal_scores(record.history))
 
 
 def _cohort(record: RunRecord) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from vwmm.analysis.markup import templates
 from vwmm.analysis.metrics import classification_metrics
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RunRecord, read_predictions
+from vwmm.analysis.unimodal import summed_scores, unimodal_notes
 from vwmm.config.split_record import SplitRecord
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
@@ -109,6 +110,8 @@ def pool(
     }
     page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
     page |= {"notes": notes, "origin": origin}
+    alone = summed_scores(fold.validation for fold in folds)
+    page["modality_notes"] = unimodal_notes(predictions, classes, alone)
     naive = compare_with_commonest(tables.matrix_of(predictions, classes), classes)
     page["sentence"] = f"{page['sentence']} {naive}".rstrip()
     page |= {"split": _split_words(folds[0].split)}
