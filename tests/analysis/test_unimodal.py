@@ -83,13 +83,16 @@ def test_accuracy_below_the_commonest_class_alone_is_not_called_below_chance() -
     "one",
     [
         score(),
-        score(cases=29, right=29),  # other cases than those of the predictions
         score(name="pet", right=30),
         score(auroc=None, balanced_accuracy=None),
     ],
 )
 def test_nothing_is_said_without_a_reason(one: UnimodalScore) -> None:
     assert unimodal_notes(forty(30), NAMES, [one]) == []
+
+
+def test_nothing_is_said_where_the_cases_are_not_the_same() -> None:
+    assert unimodal_notes(forty(18), NAMES, [score(cases=29, right=29)]) == []
 
 
 def test_nothing_is_said_of_few_cases() -> None:
