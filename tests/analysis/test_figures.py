@@ -11,8 +11,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vwmm.analysis import curves, figures, rates
 from vwmm.analysis.curves import thin
@@ -177,6 +179,20 @@ def test_each_of_three_classes_has_a_panel_with_its_band() -> None:
 
     assert [len(axes.collections) for axes in figure.axes] == [1, 1, 1]
     assert [axes.get_title(loc="left").splitlines()[0] for axes in figure.axes] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("num_classes", [2, 4, 9, 20])
+def test_no_heading_of_a_panel_reaches_the_next_one(num_classes: int) -> None:
+    labels = np.arange(10 * num_classes) % num_classes
+    predictions = predictions_of(labels, np.random.default_rng(0).dirichlet(np.ones(num_classes), size=len(labels)))
+    names = [f"class {number} of plaques with a name" for number in range(num_classes)]
+    figure = rates.roc(predictions, names, intervals=[Interval(0.111, 0.999)] * num_classes)
+    FigureCanvasAgg(figure).draw()
+
+    for axes in figure.axes:
+        width = axes.get_position().width * figure.bbox.width
+        (heading,) = [text for text in axes.get_children() if isinstance(text, Text) and "AUROC" in text.get_text()]
+        assert heading.get_window_extent().width < 1.2 * width
 
 
 def test_precision_recall_names_the_area_and_what_guessing_reaches() -> None:

@@ -105,7 +105,7 @@ def _panels(heads: Sequence[tuple[str, str, str]], title: str, description: str)
     figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left", fontweight="bold")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel())
     for axes, head in zip(panels, heads, strict=False):
-        axes.set_title("\n".join(head), fontsize=8.5, color=INK, loc="left")
+        axes.set_title("\n".join(head), loc="left")
     for axes in panels[: max(1, len(heads))]:
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.01)
@@ -122,10 +122,11 @@ def _panels(heads: Sequence[tuple[str, str, str]], title: str, description: str)
 
 
 def _label(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
+    size = 8.5 if len(panels) <= 9 else 7.0  # four in a row are narrow
     for axes in panels:
         title = axes.get_title(loc="left")
         dress(axes, title="")
-        axes.set_title(title, fontsize=8.5, color=INK, loc="left", fontweight="normal")
+        axes.set_title(title, fontsize=size, color=INK, loc="left", fontweight="normal")
         axes.set_xticks([0, 0.5, 1])
         axes.set_yticks([0, 0.5, 1])
     if panels:
