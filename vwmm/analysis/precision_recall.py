@@ -1,4 +1,4 @@
-"""Precision over sensitivity (recall) of each class against the rest, and the area below that curve."""
+"""Precision over sensitivity (the precision-recall curve) of each class against the rest, and the area below it."""
 
 from dataclasses import dataclass
 

@@ -60,10 +60,10 @@ def precision_recall(predictions: RecordedPredictions, classes: Sequence[str]) -
         for curve in curves
     ]  # fmt: skip
     title = f"Precision and sensitivity (N = {len(labels)} cases)"
-    figure, panels = _panels(heads, title, "Precision-recall curves")
+    figure, panels = _panels(heads, title, "Precision over sensitivity")
     for curve, axes in zip(curves, panels, strict=True):
         _draw_precision(axes, curve)
-    _label(figure, panels, "sensitivity (recall)", "precision")
+    _label(figure, panels, "sensitivity", "precision")
     return figure
 
 
