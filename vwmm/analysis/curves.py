@@ -1,6 +1,7 @@
 """Figures of how training went: scores over epochs, each line with its name beside it, told apart without colour."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,8 @@ def learning_curves(history: History, *, panels: Sequence[str] = ("loss", "score
                 _line(axes, validation, column, name, number)
             dress(axes, title=f"Scores{count}", x="epoch", y="score")
             axes.set_ylim(-0.02, 1.02)
-        _finish(axes, history, max([1.0, *validation["epoch"].dropna(), *history.train["epochs_done"].dropna()]))
+        last = max([1.0, *validation["epoch"].dropna(), *history.train["epochs_done"].dropna()])
+        _finish(axes, history, last, name_best_at="top" if panel == "loss" else "bottom")
     return figure
 
 
@@ -49,7 +51,7 @@ def modality_curves(history: History) -> Figure:
         _line(axes, table, score, plain(name, limit=24) + count, number)
     dress(axes, title=f"{title} of each modality by itself", x="epoch", y=title)
     axes.set_ylim(-0.02, 1.02)
-    _finish(axes, history, max([1.0, *history.validation["epoch"].dropna()]))
+    _finish(axes, history, max([1.0, *history.validation["epoch"].dropna()]), name_best_at="bottom")
     return figure
 
 
@@ -85,8 +87,11 @@ def _line(axes: Axes, table: pd.DataFrame, column: str, label: str, number: int)
         axes.plot(points["epoch"], points[column], label=label, linewidth=1.8, markersize=4.5, markevery=every, **look)
 
 
-def _finish(axes: Axes, history: History, last: float) -> None:
-    """The best epoch, the axis of epochs, and the names at the ends of the lines."""
+def _finish(axes: Axes, history: History, last: float, *, name_best_at: Literal["top", "bottom"]) -> None:
+    """The best epoch, the axis of epochs, and the names at the ends of the lines.
+
+    name_best_at: losses end low and scores end high, so that the name of the best epoch stands at the other end.
+    """
     axes.set_xlim(0, last * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="#E3E7EB", linewidth=0.8)
@@ -95,6 +100,7 @@ def _finish(axes: Axes, history: History, last: float) -> None:
     if best is not None:
         is_late = best > 0.6 * last
         axes.axvline(best, color=INK, linewidth=1, linestyle=":")
-        axes.annotate(f"best: epoch {best}", (best, 0.99), (-4 if is_late else 4, 0), fontsize=9, color=INK, va="top",
-                      ha="right" if is_late else "left", xycoords=axes.get_xaxis_transform(),
+        height = 0.99 if name_best_at == "top" else 0.03
+        axes.annotate(f"best: epoch {best}", (best, height), (-4 if is_late else 4, 0), fontsize=9, color=INK,
+                      va=name_best_at, ha="right" if is_late else "left", xycoords=axes.get_xaxis_transform(),
                       textcoords="offset points")  # fmt: skip
