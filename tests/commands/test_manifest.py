@@ -15,7 +15,7 @@ from vwmm.data.manifest import Cohort, read_cohort
 
 Capture = pytest.CaptureFixture[str]
 FLAT = Modality(dims=2, size=[32, 32])
-ODD = ["plain", "two words", "a,b", 'quo"te', "Ünïcode 患者", "new\nline", "it's; [odd] {x}", "-dash"]
+ODD = ["plain", "two words", "a,b", 'quo"te', "Ünïcode 患者", "it's; [odd] {x}", "-dash"]
 
 
 @pytest.fixture(autouse=True)
@@ -362,14 +362,18 @@ def test_names_reach_the_terminal_written_out(capsys: Capture) -> None:
     touch(f"d/{odd}/ct.nii", "d/plain/ct.nii", f"d/{odd}/x{odd}.nii")
     dicom(f"dicom/{odd}/1.dcm", "a\x1b[31m", "t1\x1b[31m", series="a")
     Path("t.csv").write_text("id,what\nplain,x\n")
-    for command in (["d"], ["d", "--pattern", "ct={patient}/ct.nii"], ["dicom"]):
-        assert main(["manifest", *command]) == 0
+    touch("e/a\u202eb/ct.nii", "e/b/ct.nii")
+    pattern = ["--pattern", "ct={patient}/ct.nii"]
+    for command, code in ((["d"], 0), (["d", *pattern], 2), (["e", *pattern], 0), (["dicom"], 0)):
+        assert main(["manifest", *command]) == code
         said = capsys.readouterr()
         assert all(line.isprintable() for line in (said.out + said.err).splitlines())
-        if "--pattern" in command:
-            assert r"a\x1b[31m\u202eb\nc,a\x1b[31m\u202eb\nc/ct.nii" in said.out
+        if command == ["d", *pattern]:
+            assert "{patient} has a line break or a control character; rename it" in said.err
+        if command == ["e", *pattern]:
+            assert r"a\u202eb,a\u202eb/ct.nii" in said.out
             assert "characters that cannot be seen, such as a line break: 1 of 2" in said.err
-    assert main(["manifest", "dicom", "--series", "t1=t1*", "--keep-ids"]) == 0
+    assert main(["manifest", "dicom", "--series", "t1=t1*", "--keep-ids"]) == 2
     said = capsys.readouterr()
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
 

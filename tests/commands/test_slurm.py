@@ -63,7 +63,7 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
         "slurm", "train", "-N2", "--array=0--4", "--ntasks=4", f"data.csv={cohort}", "train.epoch=3", cwd=home
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("vwmm: 8 problems to mend"), done.stderr
+    assert done.stderr.splitlines()[1].startswith("vwmm: 8 problems to mend"), done.stderr
     for said in (
         "slurm/site.env: VWMM_PYTON: no such variable; did you mean VWMM_PYTHON?",
         "VWMM_PYTHON=/no/python: is no program",

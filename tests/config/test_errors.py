@@ -29,20 +29,21 @@ def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
     assert "more" not in format_problems(problems[:20])
 
 
-def test_same_problem_in_many_lines_is_shown_once_with_the_lines_of_the_others() -> None:
-    missing = [f"a.csv line {n}: ct file not found: ct/{n}.nii (relative to /data)" for n in (2, 3, 4, 5, 9, 11)]
+def test_same_problem_in_very_many_lines_is_shown_for_the_first_with_the_lines_of_the_others() -> None:
+    numbers = [2, 3, 4, 5, 9, 11, *range(20, 40)]
+    missing = [f"a.csv line {n}: ct file not found: ct/{n}.nii (relative to /data)" for n in numbers]
     empty = [f"a.csv line {n}: case c{n}: the label is empty; fill it in" for n in (3, 4)]
     assert format_problems([missing[0], empty[0], *missing[1:], empty[1]]).splitlines() == [
-        "vwmm: 8 problems to mend before this can run:",
-        f"  - {missing[0]}",
-        "    and 5 more like it: lines 3-5, 9, 11",
+        "vwmm: 28 problems to mend before this can run:",
+        *(f"  - {problem}" for problem in missing[:5]),
+        "    and 21 more like these: lines 11, 20-39",
         f"  - {empty[0]}",
         f"  - {empty[1]}",
     ]
 
 
 def test_problems_without_a_line_are_all_shown() -> None:
-    problems = [f"split.file: case c{n} is not in split.csv" for n in range(8)]
+    problems = [f"split.file: case c{n} is not in split.csv" for n in range(30)]
     assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
 
 

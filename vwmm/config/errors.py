@@ -18,8 +18,8 @@ EXIT_INVALID = 2
 EXIT_STOPPED = 75
 
 MAX_PROBLEMS_SHOWN = 20
-# So many lines with the same problem are shown one by one.
-MAX_ALIKE = 5
+# So many lines with the same problem are shown one by one; of more only the first.
+MAX_ALIKE, NUM_SHOWN_OF_ALIKE = 20, 5
 MAX_RANGES = 30
 _LINE = re.compile(r" line (\d+): ")
 _NAMES = re.compile(r"(?<=case )\S+|(?<=patient )\S+|'[^']*'|\S*[\d/.]\S*")
@@ -59,17 +59,18 @@ class Told(Exception):  # noqa: N818 - it is an error's echo
 def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
     """The problems as the lines that a person reads on stderr.
 
-    limit: the largest number of kinds of problems shown; None shows all. Of many lines with the same problem the first
-    is shown, and the others' numbers.
+    limit: the largest number of kinds of problems shown; None shows all. Of very many lines with the same problem the
+    first ones are shown, and the others' numbers.
     """
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     kinds = _alike(problems)
     shown = kinds if limit is None else kinds[:limit]
     lines = [f"vwmm: {count} to mend before this can run:"]
     for kind in shown:
-        lines.append(f"  - {printable(kind[0])}")
-        if len(kind) > 1:
-            lines.append(f"    and {len(kind) - 1} more like it: {_line_numbers(kind[1:])}")
+        first, others = (kind, []) if len(kind) == 1 else (kind[:NUM_SHOWN_OF_ALIKE], kind[NUM_SHOWN_OF_ALIKE:])
+        lines += [f"  - {printable(problem)}" for problem in first]
+        if others:
+            lines.append(f"    and {len(others)} more like these: {_line_numbers(others)}")
     if left := sum(len(kind) for kind in kinds[len(shown) :]):
         lines.append(f"  ... and {left} more; `vwmm check` with the same arguments lists all")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vwmm.data.patterns import KEYS, Found
+from vwmm.data.spelling import is_one_line
 
 _SHOWN = 3
 _NARROWER = "make the pattern or description narrower; visits of one patient need a pattern with {session}"
@@ -159,6 +160,8 @@ def _unwritable(image: Found) -> list[str]:
     for what, text in (("its path", image.path), *((f"{{{word}}}", value) for word, value in image.words.items())):
         if text != text.strip():
             problems.append(f"{what} begins or ends with a space or a line break, which no table keeps; rename it")
+        elif what != "its path" and not is_one_line(text):
+            problems.append(f"{what} has a line break or a control character; rename it")
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from unicodedata import category
 
 from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
@@ -18,7 +17,7 @@ from vwmm.config.findings import Finding
 from vwmm.config.schema import Columns, Data, Modality
 from vwmm.data.labels import label_note, label_problems, nearest_class
 from vwmm.data.path_cells import WindowsPaths, find_file
-from vwmm.data.spelling import is_missing
+from vwmm.data.spelling import is_missing, is_one_line
 from vwmm.data.table import read_table
 
 SPLITS = ("train", "val", "test")
@@ -232,7 +231,7 @@ class _Reader:
         """What figures and tables show, and what cases are found again by, is one line without control characters."""
         columns = self.data.columns
         for column in (columns.case, columns.patient, columns.filename, columns.label, columns.site):
-            if any(category(c) in ("Cc", "Zl", "Zp") for c in row.get(column, "")):
+            if not is_one_line(row.get(column, "")):
                 self.note(line, f"column {column!r} has a line break or a control character: {row[column]!r}")
 
     def _own_columns(self) -> set[str]:

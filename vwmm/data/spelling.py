@@ -117,3 +117,8 @@ def _number(text: str) -> str | None:
     whole, part = digits[:point].lstrip("0") or "0", digits[point:].rstrip("0")
     value = f"{whole}.{part}" if part else whole
     return f"-{value}" if sign == "-" and value != "0" else value
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text has no line break and no control character."""
+    return not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text)

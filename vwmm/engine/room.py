@@ -25,7 +25,10 @@ def room_problems(run: RunFolder, config: Config, num_parameters: int) -> list[s
     """Why the checkpoints do not fit; a quota is not seen here, but by the first checkpoint."""
     needed, place = checkpoint_bytes(config, num_parameters), run.path.absolute()
     place = next(folder for folder in [place, *place.parents] if folder.is_dir())
-    free = shutil.disk_usage(place).free
+    usage = shutil.disk_usage(place)
+    if not usage.total:  # no disk, such as /proc: making the folder fails with the reason
+        return []
+    free = usage.free
     there = sum(_size(path) for path in run.last.parent.rglob("*"))
     if free + there >= needed:
         return []
