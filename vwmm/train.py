@@ -63,6 +63,7 @@ def train(config: Config) -> None:
 
     # 2. Join the other processes. From here on a signal waits until there is nothing half done.
     from vwmm.engine.failing import failing_once
+    from vwmm.engine.meeting import note_done, was_done
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
 
@@ -72,6 +73,10 @@ def train(config: Config) -> None:
     if config.train.max_minutes is not None:
         STOP.ask_after(config.train.max_minutes)
     with failing_once(runtime, report_outcome):
+        if runtime.decide(was_done):
+            LOG.info("the run was done before the launcher's restart: nothing is left to do")
+            return
+
         # 3. Transform each image once, for all processes and all later runs.
         from vwmm.data.split_origin import record_of_split
         from vwmm.data.splits import cases_of
@@ -107,6 +112,7 @@ def train(config: Config) -> None:
                 from vwmm.engine.reporting import finish_run
 
                 finish_run(runtime, config, material, folder, fit)
+        note_done()
 
 
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:

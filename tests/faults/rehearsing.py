@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def start(cohort: Path, cwd: Path, *arguments: str, launch: str, fault: str = ""
         [*command, *arguments], cwd=cwd, env=environment(VWMM_FAULT=fault) if fault else environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_obey_hangups,
     )  # fmt: skip
+
+
+def start_torchrun(cohort: Path, cwd: Path, options: Sequence[str], *arguments: str) -> subprocess.Popen[str]:
+    """torchrun's own launcher, which starts failed processes again."""
+    torchrun = Path(sys.executable).with_name("torchrun")
+    script = [str(ROOT / "vwmm" / "train.py"), f"data.csv={cohort}", *RECIPE, "run.name=x"]
+    return subprocess.Popen(
+        [torchrun, *options, *script, *arguments], cwd=cwd, env=environment(ACCELERATE_USE_CPU="true"), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def children_of(parent: int) -> list[int]:
+    """Processes that a process has started and that have not ended."""
+    return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 def _obey_hangups() -> None:

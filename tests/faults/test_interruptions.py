@@ -3,7 +3,10 @@
 VWMM_REHEARSALS=20 makes it twenty kills and twenty signals instead of a few.
 """
 
+import os
+import random
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -17,12 +20,14 @@ from tests.faults.rehearsing import (
     TWO,
     Disturbance,
     assert_undisturbed,
+    children_of,
     draw_kill,
     draw_signal,
     in_long_form,
     processes_in,
     run_through,
     start,
+    start_torchrun,
     wait_for_silence,
 )
 from vwmm.config.run_folder import RunFolder
@@ -110,6 +115,53 @@ def test_no_rank_trains_on_where_its_launcher_dies_as_it_starts(
         process.send_signal(number)
         process.communicate(timeout=120)
         wait_for_silence(folder)
+
+
+@pytest.mark.parametrize("number", range(max(1, NUM_REHEARSALS // 2)))
+def test_an_elastic_restart_ends_with_the_same_bits(
+    number: int, reference: Path, cohort: Path, cache: str, tmp_path: Path
+) -> None:
+    """The first kill comes in the middle of the run, the others at any moment."""
+    draw = random.Random(f"restart {number}")
+    options = ["--standalone", "--nproc_per_node=2", "--max-restarts=1"]
+    process = start_torchrun(cohort, tmp_path, options, cache)
+    end = time.monotonic() + 60
+    while (number == 0 and last_step(tmp_path / "runs" / "x" / "metrics.jsonl") < 6) or not children_of(process.pid):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    time.sleep(draw.uniform(0, 14) if number else 0)
+    ranks = children_of(process.pid) if process.poll() is None else []
+    if ranks:
+        os.kill(draw.choice(ranks), signal.SIGKILL)
+    text, _ = process.communicate(timeout=180)
+    print(f"restart {number}: killed {len(ranks) > 0} at step {last_step(tmp_path / 'runs' / 'x' / 'metrics.jsonl')}")
+    assert process.returncode == 0, text
+    assert ("resuming after epoch 1, step 4" in text) or number, text
+    assert [run.name for run in (tmp_path / "runs").iterdir()] == ["x"], text
+    assert RunFolder(tmp_path / "runs" / "x").state() == "done"
+    assert_undisturbed(tmp_path / "runs" / "x", reference)
+
+
+@in_long_form
+def test_launchers_that_have_counted_different_restarts_go_on_together(
+    reference: Path, cohort: Path, cache: str, tmp_path: Path
+) -> None:
+    """As on two machines: each launcher counts the failures of its own process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
+    options = ["--nnodes=2", "--nproc_per_node=1", "--max-restarts=3", "--rdzv-backend=c10d", endpoint]
+    launchers = [start_torchrun(cohort, tmp_path, options, cache) for _ in range(2)]
+    for step in (3, 6):
+        end = time.monotonic() + 120
+        while last_step(tmp_path / "runs" / "x" / "metrics.jsonl") < step:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(children_of(launchers[1].pid)[0], signal.SIGKILL)
+        time.sleep(5)
+    texts = [launcher.communicate(timeout=240)[0] for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], texts
+    assert_undisturbed(tmp_path / "runs" / "x", reference)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, pytest.param(signal.SIGXCPU, marks=in_long_form)])

@@ -17,6 +17,7 @@ from pathlib import Path
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.config.stopping import STOP, ask_when_parent_dies, stop_signals
 from vwmm.engine.launch_file import cpu_variable, launch_options
+from vwmm.engine.meeting import launcher_has_store, own_keys
 from vwmm.engine.orphans import hold_liveness, is_orphan
 from vwmm.engine.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
@@ -115,12 +116,13 @@ def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
     from torch.distributed import PrefixStore, TCPStore
 
     address, rank = os.environ["MASTER_ADDR"], int(os.environ["RANK"])
-    launcher_has_one = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     launchers = TCPStore(
-        address, int(os.environ["MASTER_PORT"]), is_master=rank == 0 and not launcher_has_one, wait_for_workers=False
+        address,
+        int(os.environ["MASTER_PORT"]),
+        is_master=rank == 0 and not launcher_has_store(),
+        wait_for_workers=False,
     )
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    shared = PrefixStore(f"vwmm-turn-{restart}-{turn}", launchers)
+    shared = PrefixStore(f"vwmm-turn-{turn}", own_keys(launchers, rank, num_processes))
     if rank == 0:
         own = TCPStore(address, 0, is_master=True, wait_for_workers=False)
         shared.set("port", str(own.port))

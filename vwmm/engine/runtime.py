@@ -22,6 +22,7 @@ from vwmm.config.schema import Train
 from vwmm.config.stopping import STOP
 from vwmm.data.order import slot_problems
 from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
+from vwmm.engine.meeting import INIT_METHOD, register_meeting
 from vwmm.engine.watch import Watch
 
 Item = TypeVar("Item")
@@ -150,6 +151,7 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
     engine = choose_engine(os.environ)
     hide_engine(os.environ)
     precision = choose_precision(train.mixed_precision)
+    register_meeting()
     if not _has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
     if shares_steps and (problems := engine_problems(engine, train, precision, asked, has_gpu=_has_gpu())):
@@ -161,7 +163,7 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
         kwargs_handlers=[
             # Batch-norm buffers are brought together once an epoch (batch_norm.py), not at every forward.
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
+            InitProcessGroupKwargs(init_method=INIT_METHOD, timeout=COLLECTIVE_TIMEOUT),
         ],
     )
     if accelerator.num_processes != asked:
@@ -180,11 +182,9 @@ def _own_store(num_processes: int) -> Any:
     """A connection of its own to the store through which the processes found each other."""
     if num_processes == 1:
         return None
+    # torch has no public way to it; its prefixes are those of this start (meeting.py).
     store = torch.distributed.distributed_c10d._get_default_store()
-    while isinstance(store, torch.distributed.PrefixStore):
-        store = store.underlying_store
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return torch.distributed.PrefixStore(f"vwmm-watch-{restart}", store.clone())  # type: ignore[attr-defined]
+    return torch.distributed.PrefixStore("vwmm-watch", store.clone())  # type: ignore[attr-defined]
 
 
 def _compute_deterministically() -> None:
