@@ -15,6 +15,8 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
+trap 'vwmm_asked="a signal"' USR1 USR2 TERM HUP INT XCPU  # one may come at once: job.bash passes it on
+
 # Slurm runs a copy of this file; where it was submitted from, Slurm knows.
 vwmm_told="$(scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null)"
 vwmm_told="${vwmm_told#* Command=}"

@@ -3,7 +3,9 @@
     apt-get install slurmctld slurmd slurm-client munge
     python -m tests.slurm.cluster            # starts it, and a shell in which sbatch, srun and scontrol use it
 
-Two nodes, n1 and n2, of one core each for the jobs; no accounting, no cgroups. It ends with the shell.
+Two nodes, n1 and n2, of more cores than there are, and of four GPUs that are files like /dev/null; no accounting, no
+cgroups. Jobs of the partition `high` preempt those of `low` at once and those of `grace` after 20 s. It ends with the
+shell.
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODES = ("n1", "n2")
+NUM_GPUS = 4
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 _TIMEOUT_S = 60.0
 CONFIGURATION = """\
@@ -34,6 +38,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={folder}/state
+SlurmdParameters=config_overrides
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
@@ -49,8 +54,14 @@ KillWait=30
 MpiDefault=none
 JobRequeue=1
 MinJobAge=3600
+GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 {nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP
+PartitionName=grace Nodes=ALL MaxTime=INFINITE State=UP GraceTime=20
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
@@ -151,14 +162,25 @@ def _write_configuration(folder: Path) -> None:
     (folder / "munge.key").chmod(0o400)
     ports = _free_ports(len(NODES) + 1)
     nodes = "\n".join(
-        f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=2 "
-        "RealMemory=2000 State=UNKNOWN"
+        f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=32 "
+        f"RealMemory=2000 Gres=gpu:{NUM_GPUS} State=UNKNOWN"
         for node, port in zip(NODES, ports[1:], strict=True)
     )
     text = CONFIGURATION.format(
         host=socket.gethostname(), controller_port=ports[0], folder=folder, user=getpass.getuser(), nodes=nodes
     )
     (folder / "slurm.conf").write_text(text)
+    for number in range(NUM_GPUS):
+        _make_device(folder / f"gpu{number}")
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-{NUM_GPUS - 1}]\n")
+
+
+def _make_device(path: Path) -> None:
+    """Slurm sets CUDA_VISIBLE_DEVICES for devices only; it counts plain files as well."""
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        path.touch()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -171,7 +193,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _num_idle(cluster: Cluster) -> int:
     try:
-        return cluster.run("sinfo", "-h", "-N", "-o", "%N %T").count(" idle\n")
+        return cluster.run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T").count(" idle\n")
     except AssertionError:
         return 0
 

@@ -9,7 +9,7 @@ import pytest
 from tests.slurm.cluster import Cluster, missing_programs, running_cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two nodes; skipped where Slurm is not installed (.ci/run installs it)."""
     if missing := missing_programs():

@@ -1,5 +1,6 @@
 """Jobs on the tests' cluster: submits a template, follows its run, and does to it what a cluster does."""
 
+import shutil
 import sys
 import threading
 import time
@@ -25,6 +26,13 @@ def submit(
 def log_of(cwd: Path, job: str) -> str:
     """What a job has written so far; of an array's task, `12_3`."""
     return next(cwd.glob(f"vwmm*-{job}.log")).read_text()
+
+
+def standin_home(folder: Path) -> Path:
+    """A folder whose slurm/ has a site.env: jobs run a program that only stands for vwmm (standin.py)."""
+    shutil.copytree(ROOT / "slurm", folder / "slurm")
+    (folder / "slurm" / "site.env").write_text(f"VWMM_PYTHON={Path(__file__).with_name('standin.py')}\n")
+    return folder
 
 
 @contextmanager

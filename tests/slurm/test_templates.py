@@ -38,9 +38,19 @@ case "$*" in
 esac
 """
 SRUN = """#!/usr/bin/env bash
+words=("$@")
+for number in "${!words[@]}"; do
+    if [ "${words[number]}" = vwmm-look ]; then  # what each task sees
+        for node in $(seq "$SLURM_JOB_NUM_NODES"); do
+            SLURM_NODEID="$((node - 1))" SLURMD_NODENAME="node$node" bash -c "${words[number - 1]}"
+        done
+        exit
+    fi
+    if [ "${words[number]}" = vwmm-task ]; then words[number - 1]=TASK; fi
+done
 echo "machines=$VWMM_NUM_MACHINES processes=$VWMM_NUM_PROCESSES" \\
     "address=$VWMM_MAIN_ADDRESS cpu=${ACCELERATE_USE_CPU:-no}"
-printf '%s\\n' "$@"
+printf '%s\\n' "${words[@]}"
 """
 TEMPLATES = ("train", "cross_validate", "prepare", "sweep")
 ARGUMENTS = ("--config", "my file.yaml", 'data.csv=it\'s $HOME "here".csv')
@@ -70,7 +80,7 @@ def allocate(
     script = ROOT / "slurm" / f"{template}.sh"
     done = subprocess.run(["bash", str(script), *arguments], env=variables, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    _, told, *words = done.stdout.splitlines()
+    told, *words = done.stdout[done.stdout.index("machines=") :].splitlines()
     return told, words
 
 
@@ -118,6 +128,31 @@ def test_the_site_chooses_engine_scratch_and_processes(tmp_path: Path) -> None:
 def test_a_budget_that_is_no_number_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         allocate("train", tmp_path, 1, 0, VWMM_MAX_FAILURES="none")
+
+
+def test_a_job_of_several_parts_ends(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        allocate("train", tmp_path, 1, 0, SLURM_HET_SIZE="2")
+
+
+@pytest.mark.parametrize(
+    ("seen", "processes"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": "0,1"}, 2),
+        ({"SLURM_GPUS_ON_NODE": "1", "CUDA_VISIBLE_DEVICES": "MIG-5,MIG-6,MIG-7"}, 3),
+        ({"SLURM_GPUS_ON_NODE": "gpu:2", "ROCR_VISIBLE_DEVICES": "0,1"}, 2),
+        ({"SLURM_GPUS_ON_NODE": "2"}, 2),  # devices that Slurm counts and does not name
+        ({"SLURM_STEP_GPUS": "4,5"}, 2),
+        ({"SLURM_GPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": "NoDevFiles"}, 1),
+        ({"SLURM_GPUS_ON_NODE": "4", "CUDA_VISIBLE_DEVICES": ""}, 1),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 1),  # of the shell that submitted it
+    ],
+)
+def test_gpus_are_those_that_a_task_sees(seen: dict[str, str], processes: int, tmp_path: Path) -> None:
+    lines = allocate("train", tmp_path, 1, 0, **seen)
+    assert f"processes={processes} " in lines[0], lines
+    is_gpu = processes > 1
+    assert ("launch/multi_gpu.yaml" if is_gpu else "launch/cpu.yaml") in lines[1]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
