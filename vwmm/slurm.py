@@ -106,7 +106,8 @@ def describe(request: Request) -> list[str]:
     values, gpus, nodes = request.values, request.gpus_per_node, request.num_nodes
     tasks = "" if request.array is None else f"{len(request.array)} tasks ({values['array']}), each "
     plural = "" if nodes == 1 else "s"
-    asked = [f"{tasks}{nodes} node{plural}", f"{gpus} GPU{'' if gpus == 1 else 's'} on each" if gpus else "no GPU"]
+    no_gpu = "no GPU (--exclusive alone gives tasks none; --gpus-per-node=N)" if "exclusive" in values else "no GPU"
+    asked = [f"{tasks}{nodes} node{plural}", f"{gpus} GPU{'' if gpus == 1 else 's'} on each" if gpus else no_gpu]
     asked.append(f"at most {values['time']}" if "time" in values else "no time limit of its own (--time=...)")
     asked += [f"{name} {values[name]}" for name in ("partition", "account", "qos") if values.get(name)]
     stops, failures = (request.environment.get(f"VWMM_MAX_{name}") for name in ("PREEMPTIONS", "FAILURES"))

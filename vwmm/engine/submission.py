@@ -22,7 +22,9 @@ _VARIABLES = {
     "SBATCH_GPUS": "gpus",
     "SBATCH_GPUS_PER_NODE": "gpus-per-node",
     "SBATCH_GPUS_PER_TASK": "gpus-per-task",
+    "SBATCH_GPUS_PER_SOCKET": "gpus-per-socket",
     "SBATCH_GRES": "gres",
+    "SBATCH_EXCLUSIVE": "exclusive",
     "SBATCH_ARRAY_INX": "array",
 }
 _RANGE = r"(\d+)(?:-(\d+)(?::(\d+))?)?"
@@ -60,9 +62,9 @@ class Request:
             if name in values:
                 return _last_number(values[name])
         if "gpus" in values:
-            return -(-_last_number(values["gpus"]) // self.num_nodes)
+            return _last_number(values["gpus"])
         parts = [part for part in values.get("gres", "").split(",") if part.split(":")[0] == "gpu"]
-        return _last_number(parts[0]) if parts else 0
+        return sum(_last_number(part.partition("(")[0]) for part in parts)  # gpu:a100:2(S:0-1)
 
     @property
     def num_processes(self) -> int:
@@ -119,11 +121,29 @@ def read_request(template: str, options: Sequence[str], environment: Mapping[str
     for name, (form, example) in _FORMS.items():
         if name in values and not re.fullmatch(form, values[name]):
             problems.append(f"--{name}={values[name]}: expected {example}")
+    problems += _gpu_problems(values)
     if values.get("ntasks-per-node", "1") != "1" or "ntasks" in values:
         problems.append("--ntasks: the template starts one task on each node, which starts the node's processes")
     if problems:
         raise UserError(problems)
     return Request(template, script, tuple(options), values, site, variables)
+
+
+def _gpu_problems(values: Mapping[str, str]) -> list[str]:
+    """Each node has to have as many GPUs; what does not say how many each has."""
+    if any(name in values for name in ("gpus-per-node", "gpus-per-task")):
+        return []
+    if "gpus-per-socket" in values:
+        return ["--gpus-per-socket: says nothing of a node's GPUs; write --gpus-per-node=N"]
+    nodes = values.get("nodes", "1").rpartition("-")[2]
+    if "gpus" not in values or nodes == "1" or not nodes.isdecimal():
+        return []
+    gpus = _last_number(values["gpus"])
+    each = f"--gpus-per-node={gpus // int(nodes)}" if gpus % int(nodes) == 0 else "--gpus-per-node=N"
+    return [
+        f"--gpus={values['gpus']}: Slurm need not give each of {nodes} nodes as many of them, and each has to have as "
+        f"many; write {each}"
+    ]
 
 
 def _directives(script: Path) -> dict[str, str]:
