@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stands for Python and vwmm in a job: starts in no time, and needs seconds to save.
 
-STANDIN=save (the default) waits until it is told to stop, saves, and ends with 75. `0,1` ends with 0 on the first node
-and with 1 on the second; `75+6` ends after six seconds, and `kill` is killed with all that the task is. A second start
-ends with 0.
+STANDIN=save (the default) waits until it is told to stop, saves, and ends with 75; `save-at-TERM` hears nothing else.
+`0,1` ends with 0 on the first node and with 1 on the second; `75+6` ends after six seconds, and `kill` is killed with
+all that the task is. A second start ends with 0, but for `1!`.
 """
 
 import os
@@ -12,6 +12,7 @@ import sys
 import time
 
 SAVING_S = 6.0
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TOO_LONG_S = 200.0
 
 
@@ -19,10 +20,10 @@ def say(text: str) -> None:
     print(f"node {os.environ['SLURM_NODEID']} {text}", flush=True)
 
 
-def save() -> int:
+def save(numbers: tuple[int, ...]) -> int:
     """Until a signal comes, and then what a checkpoint takes."""
     told: list[int] = []
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in numbers:
         signal.signal(number, lambda number, _: told.append(number))
     say("listens")
     end = time.monotonic() + TOO_LONG_S
@@ -37,7 +38,7 @@ def save() -> int:
 
 def end_as(told: str) -> int:
     """`75`, `75+6` or `kill`."""
-    code, _, after_s = told.partition("+")
+    code, _, after_s = told.removesuffix("!").partition("+")
     time.sleep(float(after_s or 0))
     if code == "kill":
         os.kill(os.getppid(), signal.SIGKILL)
@@ -52,12 +53,14 @@ def main() -> int:
         return 0
     names = ("VWMM_NUM_PROCESSES", "CUDA_VISIBLE_DEVICES")
     say(" ".join(["runs", *sys.argv[1:], *(f"{name}={os.environ.get(name)}" for name in names)]))
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")):
-        say("goes on")
-        return 0
     ways = os.environ.get("STANDIN", "save").split(",")
     way = ways[int(os.environ["SLURM_NODEID"]) % len(ways)]
-    return save() if way == "save" else end_as(way)
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) and not way.endswith("!"):
+        say("goes on")
+        return 0
+    if way.startswith("save"):
+        return save((signal.SIGTERM,) if way == "save-at-TERM" else SIGNALS)
+    return end_as(way)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Whatever stops a job, its tasks save, and the right budget is used: a program that needs six seconds to save.
 
-All jobs run side by side on one cluster. VWMM_REHEARSALS=20 makes it ten signals at random moments instead of three.
+All jobs run side by side on one cluster. VWMM_REHEARSALS=20 makes it ten signals at random moments instead of three,
+and time limits as well.
 """
 
 import random
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rehearsing import NUM_REHEARSALS
+from tests.faults.rehearsing import IS_LONG, NUM_REHEARSALS
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import log_of, standin_home, submit
 
@@ -46,6 +47,8 @@ class Stop:
     """What the tasks do (standin.py)."""
     code: str = "0:0"
     """The job's exit code."""
+    restarts: int | None = None
+    """How often it was put back; None: once, if it was completed."""
 
 
 STOPS = {
@@ -56,10 +59,6 @@ STOPS = {
     "USR2 to the batch shell": Stop((*BATCH, "--signal=USR2")),
     "TERM to one of two nodes' jobs": Stop((*BATCH, "--signal=TERM"), ["--nodes=2"]),
     "TERM to the tasks": Stop(("scancel", "--signal=TERM"), saves="SIGTERM"),
-    "a time limit told by USR1": Stop(options=["--time=1", "--signal=B:USR1@50"]),
-    "a time limit told by TERM": Stop(options=["--time=1", "--signal=B:TERM@50"]),
-    # the template's B: holds all the same
-    "a time limit told by TERM without B:": Stop(options=["--time=1", "--signal=TERM@50"]),
     "scancel": Stop(("scancel",), says=AWAY, saves="SIG", state="CANCELLED", code="75:0"),
     "scancel --full": Stop(("scancel", "--full"), says=AWAY, saves="SIG", state="CANCELLED", code="75:0"),
     "TERM to all that there is": Stop(("scancel", "--full", "--signal=TERM"), saves=""),
@@ -74,14 +73,33 @@ STOPS = {
     "a crash after a stop": Stop(options=["--nodes=2"], standin="75,1+6", says=ONE_FAILURE, saves=""),
     "a stop after a success": Stop(options=["--nodes=2"], standin="0,75+6", saves=""),
     "a kill beside a stop": Stop(options=["--nodes=2"], standin="75,kill", says=ONE_FAILURE, saves=""),
+    "a crash again and again": Stop(
+        options=["--nodes=2"],
+        standin="1!",
+        says="the budget of 2 failures is used up",
+        saves="",
+        state="FAILED",
+        code="1:0",
+        restarts=2,
+    ),
     "a mistake beside a crash": Stop(
         options=["--nodes=2"], standin="1,2", says="the input is wrong", saves="", state="FAILED", code="2:0"
+    ),
+}
+LIMITS = {
+    "a time limit told by USR1": Stop(options=["--time=1", "--signal=B:USR1@50"]),
+    "a time limit told by TERM": Stop(options=["--time=1", "--signal=B:TERM@50"]),
+    # the template's B: holds all the same
+    "a time limit told by TERM without B:": Stop(options=["--time=1", "--signal=TERM@50"]),
+    "a time limit that nobody had announced": Stop(
+        options=["--time=1", "--signal=B:USR1@1"], standin="save-at-TERM", saves="SIGTERM"
     ),
 }
 EARLY = {
     f"TERM at a random moment {number}": Stop((*BATCH, "--signal=TERM"))
     for number in range(min(10, 2 + NUM_REHEARSALS))
 }
+ALL = STOPS | EARLY | (LIMITS if IS_LONG else {})
 
 
 @dataclass(frozen=True)
@@ -122,7 +140,7 @@ def ended(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     # each at its own time, whatever order they run in
     threads = [
         threading.Thread(target=go_through, args=(name, stop, random.Random(name)), daemon=True)
-        for name, stop in (STOPS | EARLY).items()
+        for name, stop in ALL.items()
     ]
     for thread in threads:
         thread.start()
@@ -138,17 +156,18 @@ def wait_for_text(cluster: Cluster, cwd: Path, job: str, text: str, count: int, 
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("name", STOPS | EARLY)
+@pytest.mark.parametrize("name", ALL)
 def test_what_stops_a_job(name: str, ended: dict[str, Ended]) -> None:
-    stop = (STOPS | EARLY)[name]
+    stop = ALL[name]
     assert name in ended, "it did not come to its end"
     text, job = ended[name].text, ended[name].job
     assert stop.says in text, text
     assert (job["JobState"], job["ExitCode"]) == (stop.state, stop.code), text
-    assert job["Restarts"] == ("1" if stop.state == "COMPLETED" else "0"), text
+    restarts = int(stop.state == "COMPLETED") if stop.restarts is None else stop.restarts
+    assert job["Restarts"] == str(restarts), text
     assert text.count("goes on") == (1 + ("--nodes=2" in stop.options)) * (stop.state == "COMPLETED"), text
-    counted = [budget for budget in ("preemptions", "failures") if f" {budget}: back" in text]
-    assert counted == [budget for budget in ("preemptions", "failures") if budget in stop.says], text
+    counted = {budget for budget in ("preemptions", "failures") if f" {budget}: back" in text}
+    assert counted == {budget for budget in ("preemptions", "failures") if budget in stop.says}, text
     if stop.saves and name not in EARLY:
         assert text.count(f"saved, told {stop.saves}") == 1 + ("--nodes=2" in stop.options), text
     assert not list(ended[name].cwd.glob(".vwmm-job-*")), text

@@ -1,7 +1,6 @@
 """slurm/train.sh on a real cluster of two nodes: trains over both, comes through what a cluster does, gives up in time.
 
-VWMM_REHEARSALS=20 makes it three signals, two requeues, a node that goes down and a time limit instead of one of each
-of the first two.
+VWMM_REHEARSALS=20 makes it three signals, two requeues, a node that goes down and a time limit instead of one signal.
 """
 
 import json
@@ -12,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, TINY, run_command
-from tests.faults.rehearsing import IS_LONG, assert_undisturbed
+from tests.faults.rehearsing import IS_LONG, assert_undisturbed, in_long_form
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import disturb, log_of, reach, steps_seen, submit
 from tests.tracked import steps_in_wandb
 
 RECIPE = [*TINY, "train.epochs=12", "train.log_every=1", "run.name=x"]
-SOME = ["USR1", "requeue"]
-ALL = ["USR1", "requeue", "down", "USR1", "requeue", "USR1"]
+SOME = ["TERM"]
+ALL = ["USR1", "requeue", "down", "TERM", "requeue", "USR1"]
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +74,7 @@ def test_a_mistake_ends_the_job_at_once_and_is_said_once(cluster: Cluster, cohor
     assert not (tmp_path / "x").exists()
 
 
-def test_a_crash_is_put_back_as_often_as_the_budget_says(
-    cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
-) -> None:
-    arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache"]
-    job = submit(
-        cluster, "train", tmp_path, *arguments, options=("--nodes=1",), VWMM_MAX_FAILURES="1",
-        VWMM_FAULT="rank=0,step=2,phase=forward,do=raise",
-    )  # fmt: skip
-    ended = cluster.wait(job, "COMPLETED", "FAILED", timeout_s=120)
-    text = log_of(tmp_path, job)
-    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "1"), text
-    assert "a rehearsed fault in forward, step 2" in text
-    assert text.count("ended with code 1") == 2
-    assert "the budget of 1 failures is used up" in text
-
-
+@in_long_form
 def test_a_job_that_is_cancelled_saves_and_stays_away(
     cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
 ) -> None:
