@@ -178,6 +178,7 @@ vwmm_wait_for() {
         if [ -n "$vwmm_asked" ] && [ "$SECONDS" -ge "$again_at" ]; then
             kill -s USR1 "$step" 2>/dev/null
             again_at=$((SECONDS + VWMM_REPEAT_S))
+            vwmm_leave_in_time
         fi
         if [ $((SECONDS - began)) -gt 1 ]; then nap=1; fi
         sleep "$nap" &
@@ -186,17 +187,27 @@ vwmm_wait_for() {
     wait "$step"
 }
 
+# Where the time limit is over and tasks still save, Slurm kills them after KillWait, and this shell with them: it puts the
+# job back before. They lose what they have not saved by then.
+vwmm_leave_in_time() {
+    if [ "$(vwmm_job_state)" != "COMPLETING TimeLimit" ]; then return; fi
+    if [ -z "${vwmm_leaves_at:-}" ]; then
+        local kill_wait
+        kill_wait="$(scontrol show config 2>/dev/null | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')"
+        vwmm_leaves_at=$((SECONDS + ${kill_wait:-30} - 2 * VWMM_REPEAT_S))
+    fi
+    if [ "$SECONDS" -ge "$vwmm_leaves_at" ]; then vwmm_end "$VWMM_EXIT_STOPPED"; fi
+}
+
 # What the tasks ended with: a mistake in the input first, else a failure, else a stop. A task that left no code was
 # killed with all that it had started, or could not write: then srun's code counts as well.
 vwmm_judge() {
     local srun_code="$1" node code said="" codes=() different=""
     for node in "${!vwmm_nodes[@]}"; do
         code="$(cat -- "$VWMM_CODES/$node" 2>/dev/null)"
-        if [ -z "$code" ]; then
-            code="$srun_code"
-            # Signals to all that a job has started (scancel --full) reach srun, which then kills its tasks.
-            if [ -n "$vwmm_asked" ] && [ "$srun_code" -gt 128 ]; then code="$VWMM_EXIT_STOPPED"; fi
-        fi
+        code="${code:-$srun_code}"
+        # Signals to all that a job has started (scancel --full) reach srun, which then kills its tasks: no failure.
+        if [ -n "$vwmm_asked" ] && [[ "$code" =~ ^(137|138|143)$ ]]; then code="$VWMM_EXIT_STOPPED"; fi
         codes+=("$code")
         said+="${said:+, }${vwmm_nodes[node]} $code"
     done
@@ -234,6 +245,7 @@ vwmm_end() {
             ;;
         "$VWMM_EXIT_INVALID")
             vwmm_say "the input is wrong (see above); not put back into the queue"
+            rm -rf -- "$vwmm_state"
             exit "$code"
             ;;
         "$VWMM_EXIT_STOPPED")

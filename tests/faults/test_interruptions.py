@@ -133,8 +133,8 @@ def test_an_elastic_restart_ends_with_the_same_bits(
     ranks = children_of(process.pid) if process.poll() is None else []
     if ranks:
         os.kill(draw.choice(ranks), signal.SIGKILL)
+    print(f"restart {number}: killed {len(ranks) > 0}, at step {last_step(tmp_path / 'runs' / 'x' / 'metrics.jsonl')}")
     text, _ = process.communicate(timeout=180)
-    print(f"restart {number}: killed {len(ranks) > 0} at step {last_step(tmp_path / 'runs' / 'x' / 'metrics.jsonl')}")
     assert process.returncode == 0, text
     assert ("resuming after epoch 1, step 4" in text) or number, text
     assert [run.name for run in (tmp_path / "runs").iterdir()] == ["x"], text

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stands for Python and vwmm in a job: starts in no time, and needs seconds to save.
 
-STANDIN=save (the default) waits until it is told to stop, saves, and ends with 75; `save-at-TERM` hears nothing else.
-`0,1` ends with 0 on the first node and with 1 on the second; `75+6` ends after six seconds, and `kill` is killed with
-all that the task is. A second start ends with 0, but for `1!`.
+STANDIN=save (the default) waits until it is told to stop, saves, and ends with 75; `save-at-TERM` hears nothing else,
+and `save-for-minutes` takes longer. `0,1` ends with 0 on the first node and with 1 on the second; `75+6` ends after six
+seconds, and `kill` is killed with all that the task is. A second start ends with 0, but for `1!`.
 """
 
 import os
@@ -20,7 +20,7 @@ def say(text: str) -> None:
     print(f"node {os.environ['SLURM_NODEID']} {text}", flush=True)
 
 
-def save(numbers: tuple[int, ...]) -> int:
+def save(numbers: tuple[int, ...], saving_s: float) -> int:
     """Until a signal comes, and then what a checkpoint takes."""
     told: list[int] = []
     for number in numbers:
@@ -29,7 +29,7 @@ def save(numbers: tuple[int, ...]) -> int:
     end = time.monotonic() + TOO_LONG_S
     while not told and time.monotonic() < end:
         time.sleep(0.05)
-    end = time.monotonic() + SAVING_S
+    end = time.monotonic() + saving_s
     while time.monotonic() < end:
         time.sleep(0.05)
     say(f"saved, told {signal.Signals(told[0]).name}")
@@ -59,7 +59,8 @@ def main() -> int:
         say("goes on")
         return 0
     if way.startswith("save"):
-        return save((signal.SIGTERM,) if way == "save-at-TERM" else SIGNALS)
+        numbers = (signal.SIGTERM,) if way == "save-at-TERM" else SIGNALS
+        return save(numbers, TOO_LONG_S if way == "save-for-minutes" else SAVING_S)
     return end_as(way)
 
 

@@ -91,6 +91,7 @@ LIMITS = {
     "a time limit told by TERM": Stop(options=["--time=1", "--signal=B:TERM@50"]),
     # the template's B: holds all the same
     "a time limit told by TERM without B:": Stop(options=["--time=1", "--signal=TERM@50"]),
+    "a time limit with too little time": Stop(options=["--time=1"], standin="save-for-minutes", saves=""),
     "a time limit that nobody had announced": Stop(
         options=["--time=1", "--signal=B:USR1@1"], standin="save-at-TERM", saves="SIGTERM"
     ),
@@ -149,7 +150,7 @@ def ended(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
-def wait_for_text(cluster: Cluster, cwd: Path, job: str, text: str, count: int, timeout_s: float = 100) -> None:
+def wait_for_text(cluster: Cluster, cwd: Path, job: str, text: str, count: int, timeout_s: float = 150) -> None:
     end = time.monotonic() + timeout_s
     while (said := "".join(file.read_text() for file in cwd.glob(f"vwmm*-{job}.log"))).count(text) < count:
         assert time.monotonic() < end, f"no {text!r} of job {job}: {said}\n{cluster.logs()}"
