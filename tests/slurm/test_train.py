@@ -37,7 +37,7 @@ def test_two_nodes_train_together_through_signals_and_requeues(
     cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
 ) -> None:
     run, what_happens = tmp_path / "runs" / "x", ALL if IS_LONG else SOME
-    limit = ("--signal=B:USR1@45", "--time=1") if IS_LONG else ()
+    limit = ("--signal=B:USR1@30", "--time=2") if IS_LONG else ()
     tracked = ["tracking.trackers=[wandb]", "tracking.mode=offline"]
     arguments = [f"data.csv={cohort}", *RECIPE, f"cache.dir={local}/cache", "run.snapshots=true", *tracked]
     with steps_seen(run) as seen:
