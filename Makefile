@@ -38,7 +38,8 @@ demo: $(STAMP)
 	@echo "ceiling  a model of one modality alone can reach 66.7 % on this cohort, by construction (docs/demo.md)"
 
 test: lint
-	$(VENV)/bin/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@# one thread a library: three workers and what they start share the cores already
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 rehearse: $(STAMP)
 	VWMM_REHEARSALS=20 $(VENV)/bin/python -m pytest -m "not gpu" tests/faults tests/launch tests/slurm tests/test_scaling.py \

@@ -101,7 +101,8 @@ def test_in_the_files_that_a_run_that_goes_on_is_compared_with(
     else:
         plant(run / file, canary)
     code, text = go_on(cohort, tmp_path)
-    assert code == 2, text
+    assert code == (2 if file == "config.yaml" else 0), text
+    assert file == "config.yaml" or "split.csv is not what this run wrote, but its cohort is the same" in text
     assert not canary.exists()
 
 
