@@ -19,7 +19,7 @@ from typing import Any
 from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 from vwmm.config.loading import load_config
-from vwmm.config.run_digests import altered_notes
+from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.manifest import Cohort
@@ -150,6 +150,7 @@ def evaluate(job: Job) -> None:
             "num_test_cases": num_own,
             "times_evaluated": times,
             "split": None if split is None else split.to_json(),
+            "altered": altered_files(job.run),
         }
         sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
         text, summary = write_evaluation(

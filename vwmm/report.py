@@ -22,9 +22,12 @@ def main(arguments: list[str]) -> int:
     run = RunFolder(Path(parse_command_line(arguments, words=["RUN"]).words[0]))
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
+    from vwmm.config.run_digests import altered_notes
     from vwmm.engine.reporting import rewrite_report
 
     path, why = rewrite_report(run)
+    for note in altered_notes(run):
+        say(f"warning: {note}")
     if why is not None:
         say(f"without examples: {why}")
     print(path)

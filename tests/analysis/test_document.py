@@ -277,7 +277,7 @@ def test_a_class_without_cases_has_a_dash(run: Path) -> None:
 
     html, _ = report_of(run)
 
-    row = re.search(r"<th scope=\"row\">dissection</th>.*?</tr>", html, re.DOTALL)
+    row = re.search(r"<th scope=\"row\"><span class=\"name\">dissection</span></th>.*?</tr>", html, re.DOTALL)
     assert row is not None
     assert row[0].count("\u2013") >= 2
     assert 'data-name="N">0<' in row[0]

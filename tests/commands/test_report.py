@@ -60,3 +60,20 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     done = run_command("report", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "this is no run folder" in done.stderr
+
+
+def test_predictions_that_were_changed_are_named_and_no_result_is_shown(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "changed"
+    shutil.copytree(trained.folder, run)
+    rows = (run / "predictions_val.csv").read_text().splitlines()
+    cells = rows[1].split(",")
+    cells[4] = "0.123"
+    (run / "predictions_val.csv").write_text("\n".join([rows[0], ",".join(cells), *rows[2:]]) + "\n")
+
+    done = run_command("report", run, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "warning: predictions_val.csv was changed after the run wrote it" in done.stderr
+    page = (run / "report.html").read_text()
+    assert "predictions_val.csv was changed after the run wrote it" in page
+    assert "Balanced accuracy" not in page

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from vwmm.config.csv_cells import as_meant
-from vwmm.config.run_digests import altered_notes
+from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord
 
@@ -90,6 +90,8 @@ def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord
     notes += altered_notes(RunFolder(run), status)
     split_table = _table(run / "split.csv", notes)
     predicted = _table(run / "predictions_val.csv", notes)
+    if "predictions_val.csv" in altered_files(RunFolder(run), status):
+        predicted = None  # no number of theirs is shown
     classes = _classes(environment, predicted, split_table)
     modalities = _modalities(environment, config, split_table)
     return RunRecord(

@@ -13,6 +13,7 @@ from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.records import read_written_table
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
+from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config, Split
 from vwmm.data.checks import check_cohort
@@ -77,6 +78,8 @@ def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
     """The examples of a run that has ended, from the cohort's images; none, and why, where these are not there."""
     config = load_config([run.config])
     store, why, examples = Store(config.cache), None, list[Example]()
+    if run.predictions.name in altered_files(run):
+        return [], f"{run.predictions} was changed after the run wrote it"
     try:
         cohort, assigned = check_cohort(config.data, Split(file=str(run.split)), config.modalities, open_files=False)
         cases = cases_of(cohort, assigned, "val")
@@ -89,8 +92,10 @@ def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
         }
         labels = [cohort.class_of(case) for case in cases]
         examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
+    except UnicodeDecodeError:
+        why = f"{run.predictions} is not UTF-8 text"
     except (UserError, ImageError, OSError, ValueError) as error:
-        why = str(error).splitlines()[0]
+        why = str(error).splitlines()[0].removeprefix("split.file: ")
     return examples, why
 
 

@@ -45,6 +45,12 @@ class RunWatch:
                 "on from its last checkpoint; without it the same command begins anew"
             )
         self._check_lock()
+        try:
+            self._write_again()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename or str(self.run.path)) from error
+
+    def _write_again(self) -> None:
         for path, text in self._texts.items():
             if not path.exists():
                 write_whole(path, text)
