@@ -92,7 +92,8 @@ def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
 
 def test_a_process_that_nobody_listens_to_any_more_ends_as_well() -> None:
     code = (
-        "import time\nfrom vwmm.engine.watch import Watch\nfrom vwmm.engine.progress import LOG, start_log\n"
+        "import time\nfrom vwmm.engine.watch import Watch\n"
+        "from vwmm.engine.progress import LOG, start_log\n"
         "start_log(is_speaker=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
         "watch = Watch(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"
     )
