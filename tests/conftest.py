@@ -99,7 +99,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cohort.csv of 36 synthetic cases on disk, some images missing: NIfTI and DICOM files."""
-    from vwmm.data.phantom import make_cohort
+    from vwmm.data.synthetic.phantom import make_cohort
 
     return make_cohort(tmp_path_factory.mktemp("cohort") / "demo", cases=36, missing=0.15, sites=2, seed=3)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from vwmm.config.errors import EXIT_DONE, UserError
-from vwmm.data import phantom
-from vwmm.data.demo_cohort import make_showing_progress
+from vwmm.data.synthetic import phantom
+from vwmm.data.synthetic.demo_cohort import make_showing_progress
 
 DEFAULT_OUT = "data/demo"
 

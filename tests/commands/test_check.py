@@ -25,8 +25,8 @@ from vwmm.config.schema import Data, Modality
 from vwmm.data.identity import content_hash
 from vwmm.data.manifest import read_cohort
 from vwmm.data.near_record import find_near_pairs
-from vwmm.data.phantom import make_cohort
 from vwmm.data.readers import read_image
+from vwmm.data.synthetic.phantom import make_cohort
 
 NUM_CASES = 60
 Rows = list[dict[str, str]]

@@ -7,7 +7,7 @@ import pytest
 
 from vwmm import demo
 from vwmm.config.errors import UserError
-from vwmm.data import phantom
+from vwmm.data.synthetic import phantom
 
 
 def problems_of(*arguments: str) -> list[str]:

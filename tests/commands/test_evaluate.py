@@ -144,7 +144,7 @@ def test_another_hospitals_patients_may_share_names_but_not_images(
     evaluated: Path, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """New images under names of the run; then, beside them, an image that was trained on."""
-    from vwmm.data.phantom import make_cohort
+    from vwmm.data.synthetic.phantom import make_cohort
 
     monkeypatch.chdir(tmp_path)
     run = shutil.copytree(evaluated, tmp_path / "tiny")
@@ -310,7 +310,7 @@ def test_an_evaluation_that_was_ended_while_it_wrote_is_done_again(evaluated: Pa
 
 
 def test_an_image_counts_for_one_patient(evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from vwmm.data.phantom import make_cohort
+    from vwmm.data.synthetic.phantom import make_cohort
 
     other = make_cohort(tmp_path / "leeds", cases=10, missing=0, sites=1, size="small", seed=78)
     rows = read_rows(other)

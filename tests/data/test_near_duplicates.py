@@ -8,8 +8,8 @@ from scipy.ndimage import zoom
 
 from vwmm.data.contents import miniature_of
 from vwmm.data.near_duplicates import THRESHOLD, judge, near_pairs, pair_jobs
-from vwmm.data.phantom import Options, draw_cases, draw_site
-from vwmm.data.phantom_files import DRAW
+from vwmm.data.synthetic.phantom import Options, draw_cases, draw_site
+from vwmm.data.synthetic.phantom_files import DRAW
 
 RNG = np.random.default_rng
 

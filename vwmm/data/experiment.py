@@ -19,7 +19,7 @@ def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_dem
         raise UserError(reading.problems + ([] if is_demo else cohort_problems(reading)))
     assert reading.config is not None
     if is_demo and makes_demo:
-        from vwmm.data.demo_cohort import make_if_absent
+        from vwmm.data.synthetic.demo_cohort import make_if_absent
 
         make_if_absent(reading.config)
     return reading.config

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vwmm.config.schema import Config
-from vwmm.data import phantom
+from vwmm.data.synthetic import phantom
 
 DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 MAX_WORKERS = 4  # a full-size case takes a second and 0.3 GB

@@ -17,7 +17,7 @@ from nibabel.affines import obliquity as obliquity_of
 from scipy.ndimage import distance_transform_edt
 
 from vwmm.config.errors import UserError
-from vwmm.data import phantom
+from vwmm.data.synthetic import phantom
 
 CASES, SITES, SEED = 24, 2, 5
 PLAIN_FILES = {"cohort.csv", "truth.csv", "README.txt", "demo.json"}
@@ -374,6 +374,6 @@ def test_the_readme_and_the_options_are_written_beside_the_cohort(cohort: Path) 
 
 
 def test_drawing_needs_neither_torch_nor_monai() -> None:
-    code = "import sys, vwmm.data.phantom; sys.exit(any(name in sys.modules for name in ('torch', 'monai')))"
-    repository = Path(phantom.__file__).parents[2]
+    code = "import sys, vwmm.data.synthetic.phantom; sys.exit(any(name in sys.modules for name in ('torch', 'monai')))"
+    repository = Path(phantom.__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=repository, timeout=60).returncode == 0
