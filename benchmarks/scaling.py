@@ -461,7 +461,7 @@ def shared_read_s(size: float, nodes: int, machine: Assumptions) -> float:
 def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool) -> int:
     """stat and open calls for a cohort's images before the processes join.
 
-    Each process looks at every image (data/manifest.py); `vwmm train` on each node, and the first process, open
+    Each process looks at every image (data/cohort/manifest.py); `vwmm train` on each node, and the first process, open
     every header (data/checks.py). clients_cache: whether a node asks for what one of its processes knows
     only once.
     """

@@ -22,8 +22,8 @@ from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.data.checks import cohort_problems
+from vwmm.data.cohort.manifest import SPLITS, Cohort
 from vwmm.data.image import ImageError
-from vwmm.data.manifest import SPLITS, Cohort
 from vwmm.data.readers import format_of
 
 OPTIONS = {

@@ -22,8 +22,8 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.data.manifest import Cohort
-from vwmm.data.split_file import SplitRow
+from vwmm.data.cohort.manifest import Cohort
+from vwmm.data.cohort.split_file import SplitRow
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
@@ -78,10 +78,10 @@ def evaluate(job: Job) -> None:
     import numpy as np
 
     from vwmm.analysis.records import read_run
-    from vwmm.data.cohort_notes import table_notes
+    from vwmm.data.cohort.cohort_notes import table_notes
+    from vwmm.data.cohort.seen import cases_hash, image_problems, num_test_cases
+    from vwmm.data.cohort.split_file import hash_of_split, read_split_file
     from vwmm.data.quick_checks import same_images
-    from vwmm.data.seen import cases_hash, image_problems, num_test_cases
-    from vwmm.data.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
     from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, split_of, write_evaluation
 
@@ -168,8 +168,14 @@ def evaluate(job: Job) -> None:
 def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
     from vwmm.data.checks import check_images
-    from vwmm.data.manifest import survey_cohort
-    from vwmm.data.seen import label_problems, num_gone, patient_problems, set_aside_problems, unlabelled_problems
+    from vwmm.data.cohort.manifest import survey_cohort
+    from vwmm.data.cohort.seen import (
+        label_problems,
+        num_gone,
+        patient_problems,
+        set_aside_problems,
+        unlabelled_problems,
+    )
 
     tested = {name: row for name, row in rows.items() if row.part == "test"}
     if job.is_test and not tested:

@@ -16,8 +16,8 @@ from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guar
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.data.manifest import Cohort
-from vwmm.data.seen import Hashes
+from vwmm.data.cohort.manifest import Cohort
+from vwmm.data.cohort.seen import Hashes
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
@@ -47,8 +47,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
     from vwmm.data.checks import check_images
-    from vwmm.data.cohort_notes import table_notes
-    from vwmm.data.manifest import survey_cohort
+    from vwmm.data.cohort.cohort_notes import table_notes
+    from vwmm.data.cohort.manifest import survey_cohort
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
 
     checkpoint = find_checkpoint(run.best)
@@ -102,8 +102,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
 
 def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int) -> list[str]:
     """What makes the metrics too good; a look at test cases is counted, as those of `vwmm evaluate` are."""
-    from vwmm.data.seen import cases_hash, num_learned_from, num_test_cases
-    from vwmm.data.split_file import read_split_file
+    from vwmm.data.cohort.seen import cases_hash, num_learned_from, num_test_cases
+    from vwmm.data.cohort.split_file import read_split_file
     from vwmm.engine.evaluating import count_evaluation
 
     try:

@@ -23,7 +23,7 @@ from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
 from vwmm.data.checks import check_cohort_to_prepare
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.cohort.manifest import Case, Cohort
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -59,7 +59,7 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     """Transforms a share of the cohort's images; (number from 0, how many shares)."""
     cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
-    from vwmm.data.cohort_notes import table_notes
+    from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.engine.launching import listen
     from vwmm.engine.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log

@@ -78,8 +78,8 @@ def train(config: Config) -> None:
             return
 
         # 3. Transform each image once, for all processes and all later runs.
-        from vwmm.data.split_origin import record_of_split
-        from vwmm.data.splits import cases_of
+        from vwmm.data.cohort.split_origin import record_of_split
+        from vwmm.data.cohort.splits import cases_of
         from vwmm.engine.fit import Fit, Material
         from vwmm.engine.preparing import build_dataset, prepare_images
         from vwmm.engine.suspicions import note_cohort, warn_of_suspicions

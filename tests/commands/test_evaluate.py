@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import Trained, run_command, without_origin
 from vwmm.__main__ import main
-from vwmm.data.split_file import hash_of_images, hash_of_split, read_split_file
+from vwmm.data.cohort.split_file import hash_of_images, hash_of_split, read_split_file
 
 RESULTS = ("predictions_test.csv", "evaluation.json", "report.html")
 Rows = list[dict[str, str]]

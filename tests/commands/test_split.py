@@ -13,8 +13,8 @@ from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config, Split
 from vwmm.data.checks import check_config
-from vwmm.data.manifest import read_cohort
-from vwmm.data.splits import fold_numbers, split_cohort, split_hash
+from vwmm.data.cohort.manifest import read_cohort
+from vwmm.data.cohort.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.cross_validation import plan_folds
 
 SITES = ("Berlin", "Leeds", "Lyon", "Umeå, north")

@@ -13,10 +13,10 @@ from tests.data.monai_recipe import monai_input
 from tests.data.test_dicom import edit, quietly, save, setting, slices
 from vwmm.config.schema import Data, Modality
 from vwmm.data.checks import check_images
+from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.geometry import placed, upright_spacing
 from vwmm.data.identity import content_hash, identify
 from vwmm.data.image import Image, ImageError
-from vwmm.data.manifest import read_cohort
 from vwmm.data.readers import read_image
 from vwmm.data.transforms import Mode, load_input
 

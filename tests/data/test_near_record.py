@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.making import make_case, make_cohort
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.near_record import NearPair, describe, find_near_pairs, keep_near_pairs
 
 COHORT = make_cohort(

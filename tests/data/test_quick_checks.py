@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.data.making import make_case, make_cohort
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.quick_checks import content_leaks, telling_facts
 
 IMAGE = Path("image.nii")

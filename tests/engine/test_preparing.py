@@ -13,7 +13,7 @@ import torch
 from tests.data.making import FLAT, SOLID, make_case, make_cohort, numbers, write_nifti
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Train
-from vwmm.data.manifest import Cohort
+from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.transforms import load_input
 from vwmm.engine import preparing
 from vwmm.engine.preparing import Images, available_memory, build_dataset, prepare_images

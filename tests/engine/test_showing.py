@@ -15,8 +15,8 @@ from vwmm.analysis.case_sheet import Row
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augment import augmentation
+from vwmm.data.cohort.manifest import Case
 from vwmm.data.dataset import CaseDataset
-from vwmm.data.manifest import Case
 from vwmm.engine import showing
 from vwmm.engine.showing import show_case
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from vwmm.config.findings import Finding
-from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import name_key, names_alike
+from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.cohort.spelling import name_key, names_alike
 
 Key = tuple[str, str]
 """(case's name, modality)."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vwmm.data.dicom import files_in
-from vwmm.data.person_names import (
+from vwmm.data.cohort.person_names import (
     NOTHING,
     is_persons_own,
     is_pseudonym,
@@ -19,6 +18,7 @@ from vwmm.data.person_names import (
     not_shared,
     pieces_of,
 )
+from vwmm.data.dicom import files_in
 from vwmm.data.readers import ImageError, format_of
 
 # Direct identifiers of a person (DICOM PS3.15, table E.1-1, the basic confidentiality profile; a selection).

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vwmm.config.errors import UserError
+from vwmm.data.cohort.table import read_table
 from vwmm.data.drafting import Row
 from vwmm.data.patterns import compile_pattern
-from vwmm.data.table import read_table
 from vwmm.data.tree import Tree
 
 NOTHING = ("", "n/a", "N/A")

@@ -12,7 +12,7 @@ from vwmm.analysis.check_page import Modality, Page, Thumbnail, as_json, render_
 from vwmm.analysis.origin import Origin
 from vwmm.config.errors import MAX_PROBLEMS_SHOWN
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
-from vwmm.data.manifest import SPLITS
+from vwmm.data.cohort.manifest import SPLITS
 from vwmm.engine.acquisition import describe_shortcut, spacing_text
 from vwmm.engine.checking import Checked
 

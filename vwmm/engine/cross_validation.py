@@ -19,9 +19,9 @@ from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, o
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.checks import check_config, check_images
-from vwmm.data.manifest import survey_cohort
-from vwmm.data.split_origin import record_of_split
-from vwmm.data.splits import fold_numbers
+from vwmm.data.cohort.manifest import survey_cohort
+from vwmm.data.cohort.split_origin import record_of_split
+from vwmm.data.cohort.splits import fold_numbers
 
 DEFAULT_FOLDS = 5
 

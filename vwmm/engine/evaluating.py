@@ -20,7 +20,7 @@ from vwmm.analysis.records import RunRecord, read_written_table
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.split_file import SplitRow, hash_of_images, hash_of_split
+from vwmm.data.cohort.split_file import SplitRow, hash_of_images, hash_of_split
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
 _LOG = "log.jsonl"

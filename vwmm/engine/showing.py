@@ -15,7 +15,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augment import Draw, augment_batch, draw_cases
 from vwmm.data.checks import describe_image
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.readers import Image, ImageError, read_image
 from vwmm.data.transforms import transform
 from vwmm.data.views import view_of

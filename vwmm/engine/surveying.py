@@ -9,11 +9,11 @@ import numpy as np
 from vwmm.analysis.planes import planes_of
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
+from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.person_names import shared_words
 from vwmm.data.duplicates import Key
 from vwmm.data.facts import ImageFacts, ImageJob, Unusable, facts_of
 from vwmm.data.headers import names_of
-from vwmm.data.manifest import Case
-from vwmm.data.person_names import shared_words
 from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
-from vwmm.data.cohort_notes import cohort_notes
+from vwmm.data.cohort.cohort_notes import cohort_notes
+from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.duplicates import alike_sites, similar_in_words
-from vwmm.data.manifest import Cohort
 from vwmm.data.near_record import across_parts, describe, find_near_pairs
 from vwmm.data.quick_checks import content_leaks, telling_facts
 from vwmm.data.same_columns import same_columns

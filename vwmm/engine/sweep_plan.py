@@ -12,7 +12,7 @@ from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, compare_configs
 from vwmm.config.schema import Config
 from vwmm.config.space import Space
 from vwmm.data.checks import check_config, recipe_problems
-from vwmm.data.splits import split_hash
+from vwmm.data.cohort.splits import split_hash
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.study import SweepStudy

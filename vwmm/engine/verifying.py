@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.data.manifest import Cohort
-from vwmm.data.splits import cases_of
+from vwmm.data.cohort.manifest import Cohort
+from vwmm.data.cohort.splits import cases_of
 from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult

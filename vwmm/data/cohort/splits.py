@@ -14,8 +14,8 @@ import numpy as np
 from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
-from vwmm.data.manifest import SPLITS, Case, Cohort
-from vwmm.data.site_splits import (
+from vwmm.data.cohort.manifest import SPLITS, Case, Cohort
+from vwmm.data.cohort.site_splits import (
     check_named_sites,
     deal_evenly,
     draw_evenly,
@@ -23,7 +23,7 @@ from vwmm.data.site_splits import (
     fold_sites,
     sites_of_patients,
 )
-from vwmm.data.split_file import hash_rows, rows_of_cohort
+from vwmm.data.cohort.split_file import hash_rows, rows_of_cohort
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import UserError
-from vwmm.data.manifest import SPLITS, Cohort
-from vwmm.data.table import read_table
+from vwmm.data.cohort.manifest import SPLITS, Cohort
+from vwmm.data.cohort.table import read_table
 
 _HASH = "hash_"
 

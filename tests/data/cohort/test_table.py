@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vwmm.config.errors import UserError
-from vwmm.data.table import Table, read_table
+from vwmm.data.cohort.table import Table, read_table
 
 EXAMPLE = "case,label,mri,ct"
 LINES = ["case,label,mri", "c1,a,1.png", "c2,b,2.png"]

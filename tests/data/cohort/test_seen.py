@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.data.making import make_case, make_cohort
-from vwmm.data.manifest import Cohort
-from vwmm.data.seen import (
+from vwmm.data.cohort.manifest import Cohort
+from vwmm.data.cohort.seen import (
     cases_hash,
     image_problems,
     label_problems,
@@ -16,7 +16,7 @@ from vwmm.data.seen import (
     set_aside_problems,
     unlabelled_problems,
 )
-from vwmm.data.split_file import SplitRow
+from vwmm.data.cohort.split_file import SplitRow
 
 ROWS = {
     "v1": SplitRow(2, "train", "p1", "a", hashes={"ct": "aaa", "mri": "bbb"}),

@@ -7,8 +7,8 @@ from typing import Any
 from vwmm.config.data_schema import Columns
 from vwmm.config.schema import Split
 from vwmm.config.split_record import PartCount, SplitRecord
-from vwmm.data.manifest import SPLITS, Cohort
-from vwmm.data.splits import decided_by, fold_numbers
+from vwmm.data.cohort.manifest import SPLITS, Cohort
+from vwmm.data.cohort.splits import decided_by, fold_numbers
 
 
 def record_of_split(cohort: Cohort, assigned: Mapping[str, str], split: Split, columns: Columns) -> SplitRecord:

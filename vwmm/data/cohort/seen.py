@@ -7,9 +7,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from vwmm.data.manifest import Case, Cohort
-from vwmm.data.spelling import name_key, names_alike
-from vwmm.data.split_file import SplitRow
+from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.cohort.spelling import name_key, names_alike
+from vwmm.data.cohort.split_file import SplitRow
 
 Hashes = Mapping[str, Mapping[str, str]]
 """Content hash of each image, by case and modality."""

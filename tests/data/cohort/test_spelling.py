@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from vwmm.data.spelling import is_missing, name_key, names_alike, spelling_key, without_blanks
+from vwmm.data.cohort.spelling import is_missing, name_key, names_alike, spelling_key, without_blanks
 
 
 @pytest.mark.parametrize(

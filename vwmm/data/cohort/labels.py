@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from unicodedata import normalize
 
-from vwmm.data.spelling import in_latin, spelling_key
+from vwmm.data.cohort.spelling import in_latin, spelling_key
 
 Lines = Mapping[str, Sequence[tuple[str, int]]]
 """(patient, line) of each case of a label."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vwmm.config.errors import UserError
-from vwmm.data.manifest import Case, Cohort
+from vwmm.data.cohort.manifest import Case, Cohort
 
 _NUM_ORDERS = 256
 

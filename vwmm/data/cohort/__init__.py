@@ -1,0 +1,1 @@
+"""Cases, their table, and splits by patient."""
