@@ -16,7 +16,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.schema import Modality
 from vwmm.data.cohort.manifest import read_cohort
-from vwmm.data.readers import read_image
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import transform
 from vwmm.engine.showing import show_case
 

@@ -23,8 +23,8 @@ from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.data.checks import cohort_problems
 from vwmm.data.cohort.manifest import SPLITS, Cohort
-from vwmm.data.image import ImageError
-from vwmm.data.readers import format_of
+from vwmm.data.readers.image import ImageError
+from vwmm.data.readers.readers import format_of
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",

@@ -25,7 +25,7 @@ from vwmm.config.schema import Data, Modality
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.identity import content_hash
 from vwmm.data.near_record import find_near_pairs
-from vwmm.data.readers import read_image
+from vwmm.data.readers.readers import read_image
 from vwmm.data.synthetic.phantom import make_cohort
 
 NUM_CASES = 60

@@ -31,7 +31,7 @@ from vwmm.config.schema import Data, Modality
 from vwmm.data.checks import check_images
 from vwmm.data.cohort.manifest import survey_cohort
 from vwmm.data.identity import content_hash, identify
-from vwmm.data.readers import ImageError, check_header, read_image
+from vwmm.data.readers.readers import ImageError, check_header, read_image
 
 MAX_BYTES = 2**31
 MAX_S = 10.0

@@ -9,7 +9,7 @@ from monai.transforms import NormalizeIntensity, Orientation, Resize, ScaleInten
 
 from vwmm.config.schema import Modality
 from vwmm.data.geometry import steady_affine
-from vwmm.data.image import Image
+from vwmm.data.readers.image import Image
 
 
 def monai_input(image: Image, modality: Modality) -> np.ndarray:

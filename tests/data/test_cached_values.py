@@ -12,7 +12,7 @@ from tests.data.test_transforms import FORMATS, PICTURES, RECIPES, WITHOUT_SPACI
 from vwmm.config.schema import Modality
 from vwmm.data.batches import load_batches
 from vwmm.data.dataset import CaseDataset
-from vwmm.data.readers import read_image
+from vwmm.data.readers.readers import read_image
 
 SPACED: dict[str, dict[str, Any]] = {
     "spacing": {"size": (9, 8, 7), "orientation": "RAS", "spacing_mm": [0.9, 0.8, 1.5]},

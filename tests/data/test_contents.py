@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti
 from vwmm.data.contents import MINIATURE, bright_border_of, levels_of, miniature_of, part_means, voxel_hash
-from vwmm.data.readers import read_image
+from vwmm.data.readers.readers import read_image
 
 
 def test_the_hash_is_the_same_in_each_direction_and_dtype() -> None:

@@ -34,9 +34,9 @@ from tests.data.making_dicom import (
     write_frames,
     write_slices,
 )
-from tests.data.test_readers import monai_image, refusals
-from vwmm.data.image import Image, ImageError
-from vwmm.data.readers import check_header, read_image
+from tests.data.readers.test_readers import monai_image, refusals
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import check_header, read_image
 
 pytestmark = pytest.mark.usefixtures("silence")
 

@@ -16,8 +16,8 @@ from vwmm.data.checks import check_images
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.geometry import placed, upright_spacing
 from vwmm.data.identity import content_hash, identify
-from vwmm.data.image import Image, ImageError
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import Mode, load_input
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -26,12 +26,12 @@ from pydicom.uid import (
 
 from tests.conftest import ROOT
 from tests.data.making_dicom import PYDICOM, real, save, slice_of, write_frames, write_slices
+from tests.data.readers.test_readers import refusal, refusals
 from tests.data.test_dicom import edit, quietly, setting, slices
-from tests.data.test_readers import refusal, refusals
 from vwmm.data import dicom_header, dicom_pixels, dicom_stream
 from vwmm.data.dicom_pixels import frame_size
-from vwmm.data.image import ImageError
-from vwmm.data.readers import check_header, read_image
+from vwmm.data.readers.image import ImageError
+from vwmm.data.readers.readers import check_header, read_image
 
 pytestmark = pytest.mark.usefixtures("silence")
 
@@ -283,7 +283,7 @@ def test_a_length_of_gigabytes_reserves_none(tmp_path: Path) -> None:
     path.write_bytes(content[:place] + long + content[place:])
     script = (
         "import resource, sys, pathlib\n"
-        "from vwmm.data.readers import check_header\n"
+        "from vwmm.data.readers.readers import check_header\n"
         "import pydicom, numpy, SimpleITK, nibabel\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))\n"

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.data.making import SOLID, make_store, numbers, write_nifti
 from vwmm.data import mapping
-from vwmm.data.image import ImageError
 from vwmm.data.mapping import EntryMaps
+from vwmm.data.readers.image import ImageError
 from vwmm.data.store import Entry, Store
 from vwmm.data.transforms import load_input
 

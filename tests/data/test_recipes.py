@@ -12,8 +12,8 @@ from vwmm.config.presets import PRESETS
 from vwmm.config.schema import Modality
 from vwmm.data.foreground import bias_corrected, otsu_threshold
 from vwmm.data.geometry import placed
-from vwmm.data.image import Image, ImageError
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import Mode, transform
 from vwmm.data.views import view_of
 

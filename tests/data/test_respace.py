@@ -11,7 +11,7 @@ from tests.data.making import OBLIQUE, SHEARED, numbers
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
 from vwmm.data.geometry import is_sheared, placed, respaced_coordinates, upright_spacing
-from vwmm.data.image import Image, ImageError
+from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.transforms import Mode, transform
 
 TURNED = np.eye(4)

@@ -16,7 +16,7 @@ import pytest
 from tests.data.making import FLAT, SOLID, make_store, numbers, only_entry, write_nifti
 from vwmm.config.schema import Modality
 from vwmm.data import store
-from vwmm.data.image import ImageError
+from vwmm.data.readers.image import ImageError
 from vwmm.data.store import Busy, Entry, Store, StoreError
 from vwmm.data.transforms import load_input
 

@@ -18,8 +18,8 @@ from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
 from vwmm.data import transforms
-from vwmm.data.image import Image, ImageError, as_voxels
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import Image, ImageError, as_voxels
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import Mode, check_dims, load_input, recipe_key, transform
 
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")

@@ -11,8 +11,8 @@ from PIL import Image as Pillow
 
 from tests.data.making import numbers, write_dicom, write_nifti
 from vwmm.config.schema import Modality
-from vwmm.data.image import Image
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import Image
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import transform
 from vwmm.data.views import View, view_of
 

@@ -20,8 +20,8 @@ from vwmm.config.errors import RunError
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Cache, Modality
 from vwmm.config.stopping import SIGNALS, STOP
-from vwmm.data.image import ImageError
-from vwmm.data.imports import import_readers, import_transforms
+from vwmm.data.readers.image import ImageError
+from vwmm.data.readers.imports import import_readers, import_transforms
 from vwmm.data.store import WAIT_S, Busy, Entry, Store, StoreError
 
 # Unpacking, the compiled loops and hashing let go of the interpreter: two threads took 0.53 of one's time,

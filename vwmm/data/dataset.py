@@ -10,8 +10,8 @@ from vwmm.config.errors import RunError, UserError, printable
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.image import ImageError
 from vwmm.data.mapping import EntryMaps
+from vwmm.data.readers.image import ImageError
 from vwmm.data.store import Entry, Store
 from vwmm.data.streaming import stream_copy
 

@@ -26,7 +26,7 @@ from vwmm.data.dicom_stream import (
     only_image_errors,
     pixel_element,
 )
-from vwmm.data.image import ImageError, check_shape
+from vwmm.data.readers.image import ImageError, check_shape
 
 TAGS = [
     "SpecificCharacterSet", "SOPClassUID", "Modality", "SeriesDescription", "SeriesInstanceUID", "ImageType",

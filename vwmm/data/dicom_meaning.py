@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vwmm.data.dicom_planes import Plane
-from vwmm.data.image import ImageError
+from vwmm.data.readers.image import ImageError
 
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")

@@ -14,7 +14,7 @@ import numpy as np
 from vwmm.data.dicom_header import Header, open_dicom, transfer_syntax
 from vwmm.data.dicom_planes import Plane
 from vwmm.data.dicom_stream import only_image_errors
-from vwmm.data.image import ImageError
+from vwmm.data.readers.image import ImageError
 
 _JPEG = (
     "1.2.840.10008.1.2.4.50",  # baseline

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.image import LPS_TO_RAS, ImageError, check_shape
-from vwmm.data.uneven_slices import runs_of
+from vwmm.data.readers.image import LPS_TO_RAS, ImageError, check_shape
+from vwmm.data.readers.uneven_slices import runs_of
 
 _SAME = 1e-3  # of a direction's cosines, of a pixel's size (relative), and mm between slices at one place
 # As far as a slice may lie from its place in an even stack: a share of the distance between slices, or what positions

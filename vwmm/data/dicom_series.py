@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vwmm.data.dicom_header import open_dicom
 from vwmm.data.dicom_stream import only_image_errors
-from vwmm.data.image import ImageError
 from vwmm.data.patterns import Found
+from vwmm.data.readers.image import ImageError
 from vwmm.data.tree import Tree
 
 _THREADS = 8

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vwmm.data.image import ImageError
+from vwmm.data.readers.image import ImageError
 
 MAGIC, MAGIC_START = b"DICM", 128
 UNDEFINED = 0xFFFFFFFF

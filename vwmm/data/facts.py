@@ -12,8 +12,8 @@ from vwmm.data.contents import bright_border_of, levels_of, miniature_of, voxel_
 from vwmm.data.geometry import check_dims
 from vwmm.data.headers import Header, has_date, read_header
 from vwmm.data.hounsfield import POSSIBLE, HounsfieldSigns, hounsfield_signs
-from vwmm.data.image import Image, ImageError
-from vwmm.data.readers import format_of, read_image
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import format_of, read_image
 from vwmm.data.views import view_of
 
 # What a message of the readers says, and which kind of finding that is.

@@ -10,9 +10,9 @@ import numpy as np
 
 from vwmm.config.schema import Modality
 from vwmm.data.foreground import bias_corrected, box_around, foreground
-from vwmm.data.image import MAX_VOXELS, Image, ImageError
 from vwmm.data.orientation import orientation_of
-from vwmm.data.uneven_slices import evened, middle_slice, uneven_in_words
+from vwmm.data.readers.image import MAX_VOXELS, Image, ImageError
+from vwmm.data.readers.uneven_slices import evened, middle_slice, uneven_in_words
 
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 # Voxels that the axes may depend on each other by: an error of as much of the step between neighbours.

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import xxhash
 
-from vwmm.data import metaimage, nrrd
 from vwmm.data.dicom import files_in
-from vwmm.data.image import ImageError
+from vwmm.data.readers import metaimage, nrrd
+from vwmm.data.readers.image import ImageError
 
 # A file changed within its clock's grain after it was hashed would look the same; younger ones are not remembered.
 RACY_S = 2.0

@@ -17,8 +17,8 @@ from pathlib import Path
 from vwmm.config.schema import Cache, Modality
 from vwmm.data.entry_file import Dtype, EntryError, Layout, is_whole, verify, write_entry
 from vwmm.data.identity import Identity, IdentityIndex, content_hash, identify
-from vwmm.data.image import ImageError
 from vwmm.data.locks import KeyLocks
+from vwmm.data.readers.image import ImageError
 from vwmm.data.transforms import load_input, recipe_key
 
 # Part of every key: raise it when the file's format changes.

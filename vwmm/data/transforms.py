@@ -32,8 +32,8 @@ from vwmm.data.geometry import (
     upright_spacing,
 )
 from vwmm.data.hounsfield import hounsfield_signs
-from vwmm.data.image import Image, ImageError
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import read_image
 from vwmm.data.respace import respace_area
 
 __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]

@@ -6,8 +6,8 @@ import numpy as np
 
 from vwmm.config.schema import Modality
 from vwmm.data.geometry import placed, with_slice_axis
-from vwmm.data.image import Image
 from vwmm.data.orientation import axis_codes, orientation_of
+from vwmm.data.readers.image import Image
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vwmm.config.schema import Config
 from vwmm.data.augment import Draw, augment_batch, draw_cases
 from vwmm.data.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.readers import Image, ImageError, read_image
+from vwmm.data.readers.readers import Image, ImageError, read_image
 from vwmm.data.transforms import transform
 from vwmm.data.views import view_of
 from vwmm.data.wording import describe_draw, describe_transforms

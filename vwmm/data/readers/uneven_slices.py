@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vwmm.data.image import Image, check_shape
+from vwmm.data.readers.image import Image, check_shape
 
 # Distances that differ by less are one, in mm and as a share: how headers round.
 SAME_MM, SAME_SHARE = 0.1, 0.05

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.image import complete_affine
+from vwmm.data.readers.image import complete_affine
 
 # Sizes that differ by more are two sizes; a rounded header differs by less.
 _SAME_SIZE = 0.01

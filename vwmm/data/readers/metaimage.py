@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import (
+from vwmm.data.readers.image import (
     LPS_TO_RAS,
     NO_DIRECTIONS,
     Image,
@@ -22,8 +22,8 @@ from vwmm.data.image import (
     check_shape,
     complete_affine,
 )
-from vwmm.data.packed import check_ratio, check_truncated, read_packed, read_part
-from vwmm.data.units import millimetres
+from vwmm.data.readers.packed import check_ratio, check_truncated, read_packed, read_part
+from vwmm.data.readers.units import millimetres
 
 SUFFIXES = (".mha", ".mhd")
 MAX_HEADER_BYTES = 2**16

@@ -23,9 +23,9 @@ from PIL import Image as Pillow
 
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti
 from tests.data.making_dicom import itk_affine
-from vwmm.data import image, metaimage, nifti
-from vwmm.data.image import KEPT_DTYPES
-from vwmm.data.readers import ImageError, check_header, format_of, read_image
+from vwmm.data.readers import image, metaimage, nifti
+from vwmm.data.readers.image import KEPT_DTYPES
+from vwmm.data.readers.readers import ImageError, check_header, format_of, read_image
 
 pytestmark = pytest.mark.usefixtures("silence")
 
@@ -185,7 +185,7 @@ def test_both_libraries_say_the_same_of_damaged_gzips(tmp_path: Path, monkeypatc
 
 def test_without_isal_the_standard_library_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "isal", None)
-    spec = importlib.util.find_spec("vwmm.data.nifti")
+    spec = importlib.util.find_spec("vwmm.data.readers.nifti")
     assert spec is not None
     assert spec.loader is not None
     again = importlib.util.module_from_spec(spec)

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.data import dicom, dicom_stream, metaimage, nifti, nrrd, pictures
-from vwmm.data.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
-from vwmm.data.image import (
+from vwmm.data import dicom, dicom_stream
+from vwmm.data.readers import metaimage, nifti, nrrd, pictures
+from vwmm.data.readers.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
+from vwmm.data.readers.image import (
     AIR_HU,
     Image,
     ImageError,
@@ -28,7 +29,7 @@ from vwmm.data.image import (
     with_true_zeros,
     without_padding,
 )
-from vwmm.data.packed import check_truncated
+from vwmm.data.readers.packed import check_truncated
 
 __all__ = ["Image", "ImageError", "check_header", "format_of", "read_image"]
 

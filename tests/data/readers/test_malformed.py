@@ -247,7 +247,7 @@ def test_what_follows_an_image_is_not_read(name: str, tmp_path: Path) -> None:
     path.write_bytes(valid(name))
     with path.open("ab") as stream:
         stream.truncate(2**36)  # zeros without room on the disk
-    script = "import sys, pathlib; from vwmm.data.readers import *; p = pathlib.Path(sys.argv[1])"
+    script = "import sys, pathlib; from vwmm.data.readers.readers import *; p = pathlib.Path(sys.argv[1])"
 
     ended = run_limited(["-c", f"{script}; print(check_header(p) == read_image(p).voxels.shape)", str(path)], tmp_path)
 

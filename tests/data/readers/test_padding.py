@@ -9,11 +9,11 @@ import pydicom
 import pytest
 
 from tests.data.making_dicom import save, slice_of
+from tests.data.readers.test_readers import refusal
 from tests.data.test_dicom import quietly
-from tests.data.test_readers import refusal
 from vwmm.config.schema import Modality
-from vwmm.data.image import ImageError, as_voxels, with_true_zeros, without_padding
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import ImageError, as_voxels, with_true_zeros, without_padding
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")

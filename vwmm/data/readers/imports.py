@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
-from vwmm.data.image import ImageError
-from vwmm.data.readers import Format, format_of
+from vwmm.data.readers.image import ImageError
+from vwmm.data.readers.readers import Format, format_of
 
 _READERS: dict[Format, tuple[str, ...]] = {
     "nifti": ("nibabel",),

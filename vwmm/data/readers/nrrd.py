@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.image import (
+from vwmm.data.readers.image import (
     NO_DIRECTIONS,
     Image,
     ImageError,
@@ -22,8 +22,8 @@ from vwmm.data.image import (
     check_shape,
     complete_affine,
 )
-from vwmm.data.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
-from vwmm.data.units import millimetres
+from vwmm.data.readers.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
+from vwmm.data.readers.units import millimetres
 
 SUFFIXES = (".nrrd", ".nhdr")
 MAX_HEADER_BYTES = 2**16

@@ -11,8 +11,8 @@ import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from tests.data.making import numbers
 from vwmm.config.schema import Modality
-from vwmm.data.image import ImageError
-from vwmm.data.readers import read_image
+from vwmm.data.readers.image import ImageError
+from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")

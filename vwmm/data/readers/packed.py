@@ -5,7 +5,7 @@ import bz2
 import zlib
 from pathlib import Path
 
-from vwmm.data.image import ImageError
+from vwmm.data.readers.image import ImageError
 
 # Bytes that may follow the voxels: some programs round up.
 SLACK = 2**20

@@ -1,0 +1,1 @@
+"""Image files of every format as voxels and an affine."""
