@@ -18,7 +18,7 @@ from vwmm.data.cohort.person_names import (
     not_shared,
     pieces_of,
 )
-from vwmm.data.dicom import files_in
+from vwmm.data.readers.dicom.dicom import files_in
 from vwmm.data.readers.readers import ImageError, format_of
 
 # Direct identifiers of a person (DICOM PS3.15, table E.1-1, the basic confidentiality profile; a selection).

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import xxhash
 
-from vwmm.data.dicom import files_in
 from vwmm.data.readers import metaimage, nrrd
+from vwmm.data.readers.dicom.dicom import files_in
 from vwmm.data.readers.image import ImageError
 
 # A file changed within its clock's grain after it was hashed would look the same; younger ones are not remembered.

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 
 from tests.data.making_dicom import save, slice_of
+from tests.data.readers.dicom.test_dicom import quietly
 from tests.data.readers.test_readers import refusal
-from tests.data.test_dicom import quietly
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError, as_voxels, with_true_zeros, without_padding
 from vwmm.data.readers.readers import read_image

@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from tests.data.making_dicom import PYDICOM, itk_affine, itk_file, itk_series, real
 from tests.data.readers.test_readers import refusal, refusals
-from vwmm.data.dicom import read_dicom
+from vwmm.data.readers.dicom.dicom import read_dicom
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import check_header, read_image
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.data.making_dicom import OBLIQUE_AXES, STRAIGHT, slice_of, steps_of
+from tests.data.readers.dicom.test_dicom import quietly, save
 from tests.data.readers.test_readers import refusal, refusals
-from tests.data.test_dicom import quietly, save
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import check_header, read_image

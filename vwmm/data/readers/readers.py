@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.data import dicom, dicom_stream
 from vwmm.data.readers import metaimage, nifti, nrrd, pictures
 from vwmm.data.readers.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
+from vwmm.data.readers.dicom import dicom, dicom_stream
 from vwmm.data.readers.image import (
     AIR_HU,
     Image,

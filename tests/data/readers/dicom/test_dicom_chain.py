@@ -10,7 +10,7 @@ import pytest
 from tests.data.making import make_store
 from tests.data.making_dicom import OBLIQUE_AXES, itk_affine, itk_file, slice_of
 from tests.data.monai_recipe import monai_input
-from tests.data.test_dicom import edit, quietly, save, setting, slices
+from tests.data.readers.dicom.test_dicom import edit, quietly, save, setting, slices
 from vwmm.config.schema import Data, Modality
 from vwmm.data.checks import check_images
 from vwmm.data.cohort.manifest import read_cohort

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.data.dicom_header import UNITS, Header, read_header
-from vwmm.data.dicom_meaning import check_one_scale
-from vwmm.data.dicom_pixels import Frames, common_dtype, read_frames
-from vwmm.data.dicom_planes import Plane, Stack, odd_ones, stack
 from vwmm.data.readers.absent import HOW_TO_FETCH, MAX_POINTER_BYTES, is_pointer
+from vwmm.data.readers.dicom.dicom_header import UNITS, Header, read_header
+from vwmm.data.readers.dicom.dicom_meaning import check_one_scale
+from vwmm.data.readers.dicom.dicom_pixels import Frames, common_dtype, read_frames
+from vwmm.data.readers.dicom.dicom_planes import Plane, Stack, odd_ones, stack
 from vwmm.data.readers.image import AIR_HU, LOWEST_AIR_HU, Image, ImageError, as_voxels, check_shape
 from vwmm.data.readers.uneven_slices import uneven_in_words
 

@@ -26,10 +26,10 @@ from pydicom.uid import (
 
 from tests.conftest import ROOT
 from tests.data.making_dicom import PYDICOM, real, save, slice_of, write_frames, write_slices
+from tests.data.readers.dicom.test_dicom import edit, quietly, setting, slices
 from tests.data.readers.test_readers import refusal, refusals
-from tests.data.test_dicom import edit, quietly, setting, slices
-from vwmm.data import dicom_header, dicom_pixels, dicom_stream
-from vwmm.data.dicom_pixels import frame_size
+from vwmm.data.readers.dicom import dicom_header, dicom_pixels, dicom_stream
+from vwmm.data.readers.dicom.dicom_pixels import frame_size
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import check_header, read_image
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.dicom_header import Header, open_dicom, transfer_syntax
-from vwmm.data.dicom_planes import Plane
-from vwmm.data.dicom_stream import only_image_errors
+from vwmm.data.readers.dicom.dicom_header import Header, open_dicom, transfer_syntax
+from vwmm.data.readers.dicom.dicom_planes import Plane
+from vwmm.data.readers.dicom.dicom_stream import only_image_errors
 from vwmm.data.readers.image import ImageError
 
 _JPEG = (

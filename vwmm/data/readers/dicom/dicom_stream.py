@@ -30,7 +30,7 @@ def quiet() -> None:
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
-    warnings.filterwarnings("ignore", module=r"vwmm\.data\.dicom")
+    warnings.filterwarnings("ignore", module=r"vwmm\.data\.readers\.dicom")
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vwmm.data.dicom_meaning import with_meaning
-from vwmm.data.dicom_planes import Plane, planes_of
-from vwmm.data.dicom_stream import (
+from vwmm.data.readers.dicom.dicom_meaning import with_meaning
+from vwmm.data.readers.dicom.dicom_planes import Plane, planes_of
+from vwmm.data.readers.dicom.dicom_stream import (
     MAGIC_START,
     SLACK,
     UNDEFINED,

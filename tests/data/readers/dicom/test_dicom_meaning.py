@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from tests.data.making_dicom import save, slice_of, write_frames, write_slices
+from tests.data.readers.dicom.test_dicom import quietly
 from tests.data.readers.test_readers import refusal, refusals
-from tests.data.test_dicom import quietly
 from vwmm.data.readers.readers import read_image
 
 pytestmark = pytest.mark.usefixtures("silence")

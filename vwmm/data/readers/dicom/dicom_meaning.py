@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from vwmm.data.dicom_planes import Plane
+from vwmm.data.readers.dicom.dicom_planes import Plane
 from vwmm.data.readers.image import ImageError
 
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"

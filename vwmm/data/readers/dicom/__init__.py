@@ -1,0 +1,1 @@
+"""DICOM files as voxels and an affine."""
