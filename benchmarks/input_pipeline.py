@@ -31,7 +31,7 @@ from vwmm.data.building import Job, build
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.dataset import Batch, CaseDataset
 from vwmm.data.store import Entry, Store
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 MODALITIES = {
     "vw_mri": Modality(dims=3, size=[128, 128, 64], orientation=None),

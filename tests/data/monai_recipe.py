@@ -8,8 +8,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import NormalizeIntensity, Orientation, Resize, ScaleIntensity, ScaleIntensityRange, Spacing
 
 from vwmm.config.schema import Modality
-from vwmm.data.geometry import steady_affine
 from vwmm.data.readers.image import Image
+from vwmm.data.transforms.geometry import steady_affine
 
 
 def monai_input(image: Image, modality: Modality) -> np.ndarray:

@@ -24,7 +24,7 @@ from vwmm.config.schema import Cache, Modality
 from vwmm.data import building
 from vwmm.data.building import Failure, Job, build
 from vwmm.data.store import Entry
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
 # How often each preset is tried with several threads: VWMM_REHEARSALS=20 is the long form.

@@ -15,7 +15,7 @@ from vwmm.data import mapping
 from vwmm.data.mapping import EntryMaps
 from vwmm.data.readers.image import ImageError
 from vwmm.data.store import Entry, Store
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 
 @pytest.fixture

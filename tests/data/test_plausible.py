@@ -10,8 +10,8 @@ from vwmm.config.schema import Modality
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.facts import ImageFacts
 from vwmm.data.headers import Header
-from vwmm.data.hounsfield import HounsfieldSigns
 from vwmm.data.plausible import apparent_kind, expected_kind, mixed_formats, plausibility
+from vwmm.data.transforms.hounsfield import HounsfieldSigns
 
 MODALITIES = {
     "ct": Modality(dims=2, size=[8, 8], window_hu=[-150, 550]),

@@ -18,7 +18,7 @@ from vwmm.config.schema import Modality
 from vwmm.data import store
 from vwmm.data.readers.image import ImageError
 from vwmm.data.store import Busy, Entry, Store, StoreError
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 
 @pytest.fixture

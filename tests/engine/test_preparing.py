@@ -14,7 +14,7 @@ from tests.data.making import FLAT, SOLID, make_case, make_cohort, numbers, writ
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Train
 from vwmm.data.cohort.manifest import Cohort
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 from vwmm.engine import preparing
 from vwmm.engine.preparing import Images, available_memory, build_dataset, prepare_images
 from vwmm.engine.progress import LOG

@@ -14,7 +14,7 @@ from vwmm.data.duplicates import apart_problems
 from vwmm.data.order import num_steps
 from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.readers import ImageError, check_header
-from vwmm.data.transforms import check_dims
+from vwmm.data.transforms.transforms import check_dims
 
 
 def check_images(

@@ -9,12 +9,12 @@ import numpy as np
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.contents import bright_border_of, levels_of, miniature_of, voxel_hash
-from vwmm.data.geometry import check_dims
 from vwmm.data.headers import Header, has_date, read_header
-from vwmm.data.hounsfield import POSSIBLE, HounsfieldSigns, hounsfield_signs
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import format_of, read_image
-from vwmm.data.views import view_of
+from vwmm.data.transforms.geometry import check_dims
+from vwmm.data.transforms.hounsfield import POSSIBLE, HounsfieldSigns, hounsfield_signs
+from vwmm.data.transforms.views import view_of
 
 # What a message of the readers says, and which kind of finding that is.
 _KINDS = (

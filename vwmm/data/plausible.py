@@ -11,7 +11,7 @@ from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.facts import ImageFacts
-from vwmm.data.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
+from vwmm.data.transforms.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
 
 Kind = Literal["CT", "MR"]
 _CT_WORDS = {"ct", "cta", "ctp", "ncct", "cect", "hrct", "ldct"}

@@ -19,7 +19,7 @@ from vwmm.data.entry_file import Dtype, EntryError, Layout, is_whole, verify, wr
 from vwmm.data.identity import Identity, IdentityIndex, content_hash, identify
 from vwmm.data.locks import KeyLocks
 from vwmm.data.readers.image import ImageError
-from vwmm.data.transforms import load_input, recipe_key
+from vwmm.data.transforms.transforms import load_input, recipe_key
 
 # Part of every key: raise it when the file's format changes.
 FORMAT_VERSION = 2

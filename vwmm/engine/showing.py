@@ -17,8 +17,8 @@ from vwmm.data.augment import Draw, augment_batch, draw_cases
 from vwmm.data.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.readers.readers import Image, ImageError, read_image
-from vwmm.data.transforms import transform
-from vwmm.data.views import view_of
+from vwmm.data.transforms.transforms import transform
+from vwmm.data.transforms.views import view_of
 from vwmm.data.wording import describe_draw, describe_transforms
 
 

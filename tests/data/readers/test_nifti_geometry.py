@@ -13,7 +13,7 @@ from tests.data.making import numbers
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

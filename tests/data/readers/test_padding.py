@@ -14,7 +14,7 @@ from tests.data.readers.test_readers import refusal
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError, as_voxels, with_true_zeros, without_padding
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

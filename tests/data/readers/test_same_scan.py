@@ -27,7 +27,7 @@ from vwmm.data.contents import bright_border_of
 from vwmm.data.plausible import INVERTED_SHARE
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 HALF = float(np.sqrt(0.5))
 # Rows along the first vector, columns along the second, in LPS.

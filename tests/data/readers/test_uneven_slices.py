@@ -13,7 +13,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import check_header, read_image
 from vwmm.data.readers.uneven_slices import middle_slice, uneven_in_words
-from vwmm.data.transforms import load_input
+from vwmm.data.transforms.transforms import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

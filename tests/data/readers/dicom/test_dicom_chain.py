@@ -14,11 +14,11 @@ from tests.data.readers.dicom.test_dicom import edit, quietly, save, setting, sl
 from vwmm.config.schema import Data, Modality
 from vwmm.data.checks import check_images
 from vwmm.data.cohort.manifest import read_cohort
-from vwmm.data.geometry import placed, upright_spacing
 from vwmm.data.identity import content_hash, identify
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import Mode, load_input
+from vwmm.data.transforms.geometry import placed, upright_spacing
+from vwmm.data.transforms.transforms import Mode, load_input
 
 RECIPES: dict[str, dict[str, Any]] = {
     "volume": {"size": (8, 7, 5)},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from vwmm.data.hounsfield import hounsfield_signs
+from vwmm.data.transforms.hounsfield import hounsfield_signs
 
 Y, X = np.mgrid[:64, :64] - 32.0
 RADIUS = np.hypot(X, Y)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.orientation import orientation_of
 from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.transforms.orientation import orientation_of
 
 # The field is smooth: it is estimated on every fourth voxel of an axis, but on no fewer than this many.
 _SHRINK, _MIN_LENGTH = 4, 16

@@ -17,10 +17,10 @@ from PIL import Image as Pillow
 from tests.data.making import OBLIQUE, numbers, write_dicom, write_nifti, write_series
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
-from vwmm.data import transforms
 from vwmm.data.readers.image import Image, ImageError, as_voxels
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import Mode, check_dims, load_input, recipe_key, transform
+from vwmm.data.transforms import transforms
+from vwmm.data.transforms.transforms import Mode, check_dims, load_input, recipe_key, transform
 
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
 LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -186,7 +186,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
     lines = [
         "import sys, pathlib",
         "from vwmm.config.schema import Modality",
-        "from vwmm.data.transforms import load_input, recipe_key",
+        "from vwmm.data.transforms.transforms import load_input, recipe_key",
         f"path = pathlib.Path({str(path)!r})",
         f"fields = dict(dims=2, size=[8, 6], window_hu={None if name in PICTURES else [0, 900]}, orientation='LPS')",
         "[load_input(path, Modality(**fields), mode=mode) for mode in ('exact', 'fast')]",

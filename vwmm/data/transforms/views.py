@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.geometry import placed, with_slice_axis
-from vwmm.data.orientation import axis_codes, orientation_of
 from vwmm.data.readers.image import Image
+from vwmm.data.transforms.geometry import placed, with_slice_axis
+from vwmm.data.transforms.orientation import axis_codes, orientation_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vwmm.data.compiled import compiled
+from vwmm.data.transforms.compiled import compiled
 
 _NO_TABLE = np.empty(0, np.float32)
 _TILE = 16  # float32 in a cache line

@@ -13,8 +13,8 @@ from tests.data.making import numbers, write_dicom, write_nifti
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image
 from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms import transform
-from vwmm.data.views import View, view_of
+from vwmm.data.transforms.transforms import transform
+from vwmm.data.transforms.views import View, view_of
 
 ORIENTATIONS = ["".join(codes) for axes in permutations(["RL", "AP", "SI"]) for codes in product(*axes)]
 

@@ -20,9 +20,11 @@ import numpy as np
 
 from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
-from vwmm.data.area import area_exact, area_fast, in_memory_order, moments, window_size
-from vwmm.data.foreground import foreground
-from vwmm.data.geometry import (
+from vwmm.data.readers.image import Image, ImageError
+from vwmm.data.readers.readers import read_image
+from vwmm.data.transforms.area import area_exact, area_fast, in_memory_order, moments, window_size
+from vwmm.data.transforms.foreground import foreground
+from vwmm.data.transforms.geometry import (
     check_dims,
     check_spacing,
     is_sheared,
@@ -31,10 +33,8 @@ from vwmm.data.geometry import (
     steady_affine,
     upright_spacing,
 )
-from vwmm.data.hounsfield import hounsfield_signs
-from vwmm.data.readers.image import Image, ImageError
-from vwmm.data.readers.readers import read_image
-from vwmm.data.respace import respace_area
+from vwmm.data.transforms.hounsfield import hounsfield_signs
+from vwmm.data.transforms.respace import respace_area
 
 __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 

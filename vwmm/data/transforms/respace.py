@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.area import in_memory_order, windows
-from vwmm.data.compiled import compiled
+from vwmm.data.transforms.area import in_memory_order, windows
+from vwmm.data.transforms.compiled import compiled
 
 
 def respace_area(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.foreground import bias_corrected, box_around, foreground
-from vwmm.data.orientation import orientation_of
 from vwmm.data.readers.image import MAX_VOXELS, Image, ImageError
 from vwmm.data.readers.uneven_slices import evened, middle_slice, uneven_in_words
+from vwmm.data.transforms.foreground import bias_corrected, box_around, foreground
+from vwmm.data.transforms.orientation import orientation_of
 
 _UNCHANGED = 1e-3  # MONAI's AFFINE_TOL: spacings closer than this are the same
 # Voxels that the axes may depend on each other by: an error of as much of the step between neighbours.

@@ -10,9 +10,9 @@ from nibabel.eulerangles import euler2mat
 from tests.data.making import OBLIQUE, SHEARED, numbers
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
-from vwmm.data.geometry import is_sheared, placed, respaced_coordinates, upright_spacing
 from vwmm.data.readers.image import Image, ImageError
-from vwmm.data.transforms import Mode, transform
+from vwmm.data.transforms.geometry import is_sheared, placed, respaced_coordinates, upright_spacing
+from vwmm.data.transforms.transforms import Mode, transform
 
 TURNED = np.eye(4)
 TURNED[:3, :3] = euler2mat(0.3, -0.2, 2.5) * [0.7, 0.9, 2.5]

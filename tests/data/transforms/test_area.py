@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.making import numbers
-from vwmm.data.area import area_exact, area_fast, moments, window_size
+from vwmm.data.transforms.area import area_exact, area_fast, moments, window_size
 
 SHAPES = [((20, 30, 10), (8, 6, 4)), ((20, 30, 10), (20, 7, 13)), ((5, 1, 9), (5, 3, 9)), ((20, 30), (7, 45))]
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
