@@ -21,7 +21,7 @@ from pathlib import Path
 from vwmm.config.errors import EXIT_DONE, UserError, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config
-from vwmm.data.entry_file import Dtype, Layout
+from vwmm.data.cache.entry_file import Dtype, Layout
 from vwmm.data.order import evaluation_batches, num_steps
 
 BEGIN, END = "<!-- tables: python benchmarks/scaling.py -->", "<!-- end of the tables -->"

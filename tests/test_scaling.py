@@ -229,7 +229,7 @@ def test_a_checkpoint_has_as_many_bytes_as_the_formula_says(gpus: int) -> None:
 
 @pytest.mark.parametrize("dtype", scaling.DTYPES)
 def test_a_cached_case_has_as_many_bytes_on_the_disk(dtype: Any, tmp_path: Path) -> None:
-    from vwmm.data.entry_file import write_entry
+    from vwmm.data.cache.entry_file import write_entry
 
     work, sizes = scaling.default_workload(), []
     for name, modality in work.config.modalities.items():

@@ -9,10 +9,10 @@ import torch
 from vwmm.config.errors import RunError, UserError, printable
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
+from vwmm.data.cache.mapping import EntryMaps
+from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.mapping import EntryMaps
 from vwmm.data.readers.image import ImageError
-from vwmm.data.store import Entry, Store
 from vwmm.data.streaming import stream_copy
 
 

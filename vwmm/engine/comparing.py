@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from vwmm.config.findings import Finding
+from vwmm.data.cache.identity import content_hash
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.duplicates import Key
 from vwmm.data.facts import ImageFacts
-from vwmm.data.identity import content_hash
 from vwmm.data.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
 from vwmm.data.near_record import NearPair, keep_near_pairs
 from vwmm.data.workers import Died, for_each

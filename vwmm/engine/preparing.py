@@ -15,12 +15,12 @@ import torch
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Modality
 from vwmm.config.stopping import STOP
-from vwmm.data.building import Failure, Job, Result, build
+from vwmm.data.cache.building import Failure, Job, Result, build
+from vwmm.data.cache.identity import content_hash
+from vwmm.data.cache.store import Entry, Recipe, Store
 from vwmm.data.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.dataset import CaseDataset
-from vwmm.data.identity import content_hash
-from vwmm.data.store import Entry, Recipe, Store
 from vwmm.engine.progress import LOG, Progress, amount
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.watch import Watch

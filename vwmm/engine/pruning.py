@@ -7,11 +7,11 @@ from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Cache, Config, Modality
+from vwmm.data.cache.identity import content_hash
+from vwmm.data.cache.store import Store
+from vwmm.data.cache.uses import known_runs
 from vwmm.data.checks import describe_image
 from vwmm.data.cohort.manifest import Cohort
-from vwmm.data.identity import content_hash
-from vwmm.data.store import Store
-from vwmm.data.uses import known_runs
 from vwmm.engine.progress import LOG, amount
 
 

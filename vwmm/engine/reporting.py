@@ -16,11 +16,11 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config, Split
+from vwmm.data.cache.store import Store
 from vwmm.data.checks import check_cohort
 from vwmm.data.cohort.splits import cases_of
 from vwmm.data.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError
-from vwmm.data.store import Store
 from vwmm.engine.checkpoint import read_meta
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, refuse_links
 from vwmm.config.schema import Config
-from vwmm.data.locks import KeyLocks
+from vwmm.data.cache.locks import KeyLocks
 from vwmm.engine.launching import collected_signals, launch
 from vwmm.engine.metrics_file import read_records
 from vwmm.engine.progress import duration

@@ -12,9 +12,9 @@ from tests.data.making_dicom import OBLIQUE_AXES, itk_affine, itk_file, slice_of
 from tests.data.monai_recipe import monai_input
 from tests.data.readers.dicom.test_dicom import edit, quietly, save, setting, slices
 from vwmm.config.schema import Data, Modality
+from vwmm.data.cache.identity import content_hash, identify
 from vwmm.data.checks import check_images
 from vwmm.data.cohort.manifest import read_cohort
-from vwmm.data.identity import content_hash, identify
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms.geometry import placed, upright_spacing

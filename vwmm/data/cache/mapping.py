@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vwmm.data.entry_file import EntryError, Levels, verify
-from vwmm.data.store import Entry, Recipe, Store
+from vwmm.data.cache.entry_file import EntryError, Levels, verify
+from vwmm.data.cache.store import Entry, Recipe, Store
 
 # Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened anew each time.
 MAX_MAPS = 16_384

@@ -21,9 +21,9 @@ from tests.data.making import FLAT, SOLID, make_store, numbers, write_nifti
 from vwmm.config.errors import RunError
 from vwmm.config.presets import PRESETS, cut_to_dims, with_preset
 from vwmm.config.schema import Cache, Modality
-from vwmm.data import building
-from vwmm.data.building import Failure, Job, build
-from vwmm.data.store import Entry
+from vwmm.data.cache import building
+from vwmm.data.cache.building import Failure, Job, build
+from vwmm.data.cache.store import Entry
 from vwmm.data.transforms.transforms import load_input
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
@@ -77,7 +77,7 @@ def test_every_image_that_fails_says_why(jobs: list[Job], tmp_path: Path) -> Non
 def test_an_image_that_no_library_expected_is_named(
     jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vwmm.data.store.load_input", mock.Mock(side_effect=np.linalg.LinAlgError("singular")))
+    monkeypatch.setattr("vwmm.data.cache.store.load_input", mock.Mock(side_effect=np.linalg.LinAlgError("singular")))
 
     (result,) = build(Cache(dir=str(tmp_path / "cache")), MODALITIES, jobs[:1], num_workers=1)
 
@@ -110,7 +110,7 @@ def build_and_log(folder: str, log: str) -> None:
         note("end", image)
         return array
 
-    with mock.patch("vwmm.data.store.load_input", load):
+    with mock.patch("vwmm.data.cache.store.load_input", load):
         results = build(Cache(dir=f"{folder}/cache"), MODALITIES, jobs, num_workers=2)
     assert all(isinstance(result, Entry) for result in results)
 
@@ -120,7 +120,7 @@ def test_two_processes_finish_what_a_killed_third_began(attempt: int, tmp_path: 
     images = [write_nifti(tmp_path / f"{seed:02}.nii", numbers(10, 9, 8, seed=seed)) for seed in range(24)]
     log = tmp_path / "log.txt"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.data.test_building"])
+    context.set_forkserver_preload(["tests.data.cache.test_building"])
     workers = [context.Process(target=build_and_log, args=(str(tmp_path), str(log))) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -158,7 +158,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, jobs: list[Job
         "from unittest import mock\n"
         "from pathlib import Path\n"
         "from vwmm.config.schema import Cache, Modality\n"
-        "from vwmm.data import building\n"
+        "from vwmm.data.cache import building\n"
         "def main():\n"
         "    building.MAX_THREADS = building.MIN_IMAGES_PER_PROCESS = 1\n"
         "    jobs = [building.Job(path, 'solid') for path in sorted(Path(sys.argv[1]).glob('*.nii.gz'))]\n"
@@ -217,7 +217,7 @@ def test_every_preset_gives_the_same_bytes_for_any_number_of_threads(
     script = """
 import sys
 from pathlib import Path
-from tests.data.test_building import entries_of_presets
+from tests.data.cache.test_building import entries_of_presets
 print(entries_of_presets(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
 """
     expected = entries_of_presets(tmp_path / "1", mode, 1)

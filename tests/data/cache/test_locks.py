@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vwmm.data.locks import KeyLocks
+from vwmm.data.cache.locks import KeyLocks
 
 KEY, OTHER = "a" * 32, "b" * 32
 

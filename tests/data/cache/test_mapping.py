@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.making import SOLID, make_store, numbers, write_nifti
-from vwmm.data import mapping
-from vwmm.data.mapping import EntryMaps
+from vwmm.data.cache import mapping
+from vwmm.data.cache.mapping import EntryMaps
+from vwmm.data.cache.store import Entry, Store
 from vwmm.data.readers.image import ImageError
-from vwmm.data.store import Entry, Store
 from vwmm.data.transforms.transforms import load_input
 
 
@@ -95,7 +95,7 @@ def test_what_another_process_has_mended_is_not_built_again(
 ) -> None:
     recipe = store.recipe(SOLID)
     entry = store.entry(image, recipe)
-    monkeypatch.setattr("vwmm.data.store.load_input", mock.Mock(side_effect=AssertionError("built again")))
+    monkeypatch.setattr("vwmm.data.cache.store.load_input", mock.Mock(side_effect=AssertionError("built again")))
 
     store.mend(entry, recipe)
 
@@ -130,7 +130,7 @@ import resource
 from pathlib import Path
 from tests.conftest import ROOT
 from tests.data.making import SOLID, make_store
-from vwmm.data.mapping import EntryMaps
+from vwmm.data.cache.mapping import EntryMaps
 store = make_store(Path({str(store.cache.dir)!r}))
 recipe = store.recipe(SOLID)
 entry = store.entry(Path({str(image)!r}), recipe)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vwmm.data.entry_file import Dtype, EntryError, Layout, encode, is_whole, verify, write_entry
+from vwmm.data.cache.entry_file import Dtype, EntryError, Layout, encode, is_whole, verify, write_entry
 
 KEY, OTHER_KEY = "0123456789abcdef" * 2, "f" * 32
 
@@ -83,7 +83,7 @@ def test_an_aborted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pyt
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vwmm.data.entry_file.os.replace", interrupt)
+    monkeypatch.setattr("vwmm.data.cache.entry_file.os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_entry(path, array + 1, key=KEY, dtype="float32")
     np.testing.assert_array_equal(np.load(path), array)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from vwmm.data.uses import known_runs, note_use
+from vwmm.data.cache.uses import known_runs, note_use
 
 
 def test_runs_are_known_until_their_folders_are_gone(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.making import numbers, write_series
-from vwmm.data import identity
-from vwmm.data.identity import IdentityIndex, content_hash, files_of, identify
+from vwmm.data.cache import identity
+from vwmm.data.cache.identity import IdentityIndex, content_hash, files_of, identify
 
 
 def long_ago(path: Path, *, seconds: int = 100) -> Path:

@@ -1,0 +1,1 @@
+"""Transformed images on disk, one copy per machine."""
