@@ -26,11 +26,11 @@ from scipy import ndimage
 from benchmarks import _monai_side as monai_side
 from vwmm.config.schema import Augmentation, Cache, Modality
 from vwmm.data.augment import augment_batch, draw_cases
-from vwmm.data.batches import load_batches
 from vwmm.data.cache.building import Job, build
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.dataset import Batch, CaseDataset
+from vwmm.data.loading.batches import load_batches
+from vwmm.data.loading.dataset import Batch, CaseDataset
 from vwmm.data.transforms.transforms import load_input
 
 MODALITIES = {

@@ -25,8 +25,8 @@ from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.data.augment import augmentation
-from vwmm.data.batches import load_batches
-from vwmm.data.order import plan_epoch, slots_of
+from vwmm.data.loading.batches import load_batches
+from vwmm.data.loading.order import plan_epoch, slots_of
 from vwmm.engine.checkpoint import copy_state
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import _forward, _key

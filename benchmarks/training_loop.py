@@ -20,8 +20,8 @@ from vwmm.config.loading import load_config
 from vwmm.data.cache.entry_file import write_entry
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.dataset import CaseDataset
-from vwmm.data.order import plan_epoch
+from vwmm.data.loading.dataset import CaseDataset
+from vwmm.data.loading.order import plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner, train_one_epoch

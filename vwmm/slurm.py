@@ -21,7 +21,7 @@ from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks import check_cohort_to_prepare, check_config
 from vwmm.data.experiment import read_experiment
-from vwmm.data.order import slot_problems
+from vwmm.data.loading.order import slot_problems
 from vwmm.engine.cross_validation import plan_folds
 from vwmm.engine.launch_file import launch_file_problems
 from vwmm.engine.submission import Request, ask_slurm, has_slurm, read_request

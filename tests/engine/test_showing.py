@@ -16,7 +16,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augment import augmentation
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine import showing
 from vwmm.engine.showing import show_case
 

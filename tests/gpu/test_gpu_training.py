@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.conftest import TINY, read_metrics, run_command
-from tests.data.test_dataset import make_dataset
-from vwmm.data.batches import load_batches
+from tests.data.loading.test_dataset import make_dataset
+from vwmm.data.loading.batches import load_batches
 
 pytestmark = [
     pytest.mark.gpu,

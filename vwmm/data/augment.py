@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from vwmm.config.schema import Augmentation, Modality
-from vwmm.data.dataset import Batch, CaseDataset
+from vwmm.data.loading.dataset import Batch, CaseDataset
 
 _AUGMENT = 4  # keeps these draws apart from others that use the same seed
 

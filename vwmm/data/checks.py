@@ -11,7 +11,7 @@ from vwmm.data.cohort.manifest import Case, Cohort, survey_cohort
 from vwmm.data.cohort.splits import cases_of, split_cohort
 from vwmm.data.cohort.table import MAX_SHOWN
 from vwmm.data.duplicates import apart_problems
-from vwmm.data.order import num_steps
+from vwmm.data.loading.order import num_steps
 from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.readers import ImageError, check_header
 from vwmm.data.transforms.transforms import check_dims

@@ -7,7 +7,7 @@ import torch
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.fit import Material
 from vwmm.engine.runtime import Runtime
 

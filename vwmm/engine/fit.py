@@ -16,8 +16,8 @@ from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
 from vwmm.data.augment import augmentation
-from vwmm.data.dataset import CaseDataset
-from vwmm.data.order import draw_present, num_steps, plan_epoch
+from vwmm.data.loading.dataset import CaseDataset
+from vwmm.data.loading.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.checkpoint import (
     Progress,
     State,

@@ -12,9 +12,9 @@ import torch.distributed as dist
 from torch import nn
 
 from vwmm.config.stopping import STOP
-from vwmm.data.batches import load_batches
-from vwmm.data.dataset import Batch, CaseDataset
-from vwmm.data.order import evaluation_batches, slots_of
+from vwmm.data.loading.batches import load_batches
+from vwmm.data.loading.dataset import Batch, CaseDataset
+from vwmm.data.loading.order import evaluation_batches, slots_of
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.engines import Engine
 from vwmm.engine.runtime import Runtime
@@ -126,7 +126,7 @@ def train_one_epoch(
 ) -> None:
     """One pass over the training cases, or a part of one; each process keeps its part of batch norm's statistics.
 
-    steps: the epoch's plan (see data/order.py). present: (N, M) bool, which images of each case are used in the
+    steps: the epoch's plan (see data/loading/order.py). present: (N, M) bool, which images of each case are used in the
     epoch. augment: gives a batch's images, changed at random. first_step: number of the first update. set_rate: sets
     and returns a step's learning rate. after_step: told what came of each step; may raise StoppedEarly.
     """

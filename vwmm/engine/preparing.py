@@ -20,7 +20,7 @@ from vwmm.data.cache.identity import content_hash
 from vwmm.data.cache.store import Entry, Recipe, Store
 from vwmm.data.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.progress import LOG, Progress, amount
 from vwmm.engine.runtime import Runtime
 from vwmm.engine.watch import Watch

@@ -19,7 +19,7 @@ from vwmm.config.schema import Config, Split
 from vwmm.data.cache.store import Store
 from vwmm.data.checks import check_cohort
 from vwmm.data.cohort.splits import cases_of
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError
 from vwmm.engine.checkpoint import read_meta
 from vwmm.engine.fit import Fit, Material

@@ -8,7 +8,7 @@ import torch
 
 from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.predictions import Predictions
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.loops import predict_all
 from vwmm.engine.progress import Progress
 from vwmm.engine.runtime import Runtime

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from vwmm.config.schema import Modality, Train
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner

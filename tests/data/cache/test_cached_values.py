@@ -10,8 +10,8 @@ from tests.data.making import make_case, make_store, numbers, write_nifti
 from tests.data.monai_recipe import monai_input
 from tests.data.transforms.test_transforms import FORMATS, PICTURES, RECIPES, WITHOUT_SPACING, modality, write_volume
 from vwmm.config.schema import Modality
-from vwmm.data.batches import load_batches
-from vwmm.data.dataset import CaseDataset
+from vwmm.data.loading.batches import load_batches
+from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import read_image
 
 SPACED: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vwmm.data.order import draw_present, evaluation_batches, num_steps, plan_epoch, slots_of
+from vwmm.data.loading.order import draw_present, evaluation_batches, num_steps, plan_epoch, slots_of
 
 SIZES = st.tuples(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.integers(0, 5), st.integers(0, 3))
 

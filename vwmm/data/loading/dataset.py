@@ -12,8 +12,8 @@ from vwmm.config.schema import Modality
 from vwmm.data.cache.mapping import EntryMaps
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
+from vwmm.data.loading.streaming import stream_copy
 from vwmm.data.readers.image import ImageError
-from vwmm.data.streaming import stream_copy
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from vwmm.data.dataset import Batch, CaseDataset
+from vwmm.data.loading.dataset import Batch, CaseDataset
 
 
 class _Room:

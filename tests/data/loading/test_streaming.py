@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vwmm.data.streaming import stream_copy
+from vwmm.data.loading.streaming import stream_copy
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
