@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from benchmarks import _monai_side as monai_side
 from vwmm.config.schema import Augmentation, Cache, Modality
-from vwmm.data.augment import augment_batch, draw_cases
+from vwmm.data.augmentation.augment import augment_batch, draw_cases
 from vwmm.data.cache.building import Job, build
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case

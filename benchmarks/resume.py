@@ -24,7 +24,7 @@ from benchmarks import training_loop
 from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
-from vwmm.data.augment import augmentation
+from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.order import plan_epoch, slots_of
 from vwmm.engine.checkpoint import copy_state

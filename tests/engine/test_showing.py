@@ -14,7 +14,7 @@ from tests.data.making import make_case, make_store, numbers, write_dicom, write
 from vwmm.analysis.case_sheet import Row
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
-from vwmm.data.augment import augmentation
+from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine import showing

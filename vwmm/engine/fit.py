@@ -15,7 +15,7 @@ from vwmm.config.run_digests import PREDICTIONS_KEY, text_digest
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
-from vwmm.data.augment import augmentation
+from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.loading.order import draw_present, num_steps, plan_epoch
 from vwmm.engine.checkpoint import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.augment import Draw
+from vwmm.data.augmentation.augment import Draw
 
 INTENSITIES = {
     "min_max": "scaled to 0 … 1",

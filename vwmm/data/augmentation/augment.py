@@ -191,7 +191,7 @@ def _with_intensities(volumes: torch.Tensor, values: torch.Tensor, draws: Sequen
 
 
 def _apply_compiled(volumes: np.ndarray, out: np.ndarray, rows: Sequence[int], draws: Sequence[Draw]) -> None:
-    from vwmm.data.warp import warp
+    from vwmm.data.augmentation.warp import warp
 
     for row, draw in zip(rows, draws, strict=True):
         image = volumes[row]

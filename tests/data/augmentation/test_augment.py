@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from vwmm.config.schema import Augmentation, Modality
-from vwmm.data.augment import Draw, apply_on_device, augment_batch, case_key, draw_augmentation, draw_cases
+from vwmm.data.augmentation.augment import Draw, apply_on_device, augment_batch, case_key, draw_augmentation, draw_cases
 
 OFF: dict[str, Any] = {
     "flip_chance": 0, "affine_chance": 0, "low_resolution_chance": 0, "bias_chance": 0, "gamma_chance": 0,

@@ -7,8 +7,8 @@ import pytest
 
 from vwmm.config.presets import PRESETS, PresetName
 from vwmm.config.schema import Augmentation, Modality
-from vwmm.data.augment import Draw, draw_augmentation
-from vwmm.data.wording import describe_draw, describe_transforms
+from vwmm.data.augmentation.augment import Draw, draw_augmentation
+from vwmm.data.augmentation.wording import describe_draw, describe_transforms
 
 OFF: dict[str, Any] = {
     f"{part}_chance": 0 for part in ("flip", "affine", "low_resolution", "bias", "gamma", "intensity", "noise")

@@ -1,0 +1,1 @@
+"""Changes of images from epoch to epoch."""
