@@ -25,8 +25,8 @@ from vwmm.config.csv_cells import csv_text
 from vwmm.config.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
-from vwmm.data.dicom_series import Series, match_series, scan_series
-from vwmm.data.drafting import (
+from vwmm.data.drafting.dicom_series import Series, match_series, scan_series
+from vwmm.data.drafting.drafting import (
     Row,
     draft_rows,
     give_numbers,
@@ -34,11 +34,11 @@ from vwmm.data.drafting import (
     placed_from,
     table_cells,
 )
-from vwmm.data.lookups import fill_in, find_lookup, read_lookup
-from vwmm.data.patterns import Found, compile_pattern, match_tree, parse_named, parse_patterns
-from vwmm.data.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
+from vwmm.data.drafting.lookups import fill_in, find_lookup, read_lookup
+from vwmm.data.drafting.patterns import Found, compile_pattern, match_tree, parse_named, parse_patterns
+from vwmm.data.drafting.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
+from vwmm.data.drafting.tree import Tree, walk_tree
 from vwmm.data.readers.absent import HOW_TO_FETCH
-from vwmm.data.tree import Tree, walk_tree
 from vwmm.engine.progress import Progress, start_log
 
 OPTIONS = {

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.data.patterns import Found
+from vwmm.data.drafting.patterns import Found
+from vwmm.data.drafting.tree import Tree
 from vwmm.data.readers.dicom.dicom_header import open_dicom
 from vwmm.data.readers.dicom.dicom_stream import only_image_errors
 from vwmm.data.readers.image import ImageError
-from vwmm.data.tree import Tree
 
 _THREADS = 8
 _TAGS = ["PatientID", "SeriesInstanceUID", "SeriesDescription"]

@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from vwmm.data.dicom_series import Series
-from vwmm.data.drafting import part_of
-from vwmm.data.patterns import compile_pattern
-from vwmm.data.tree import Tree
+from vwmm.data.drafting.dicom_series import Series
+from vwmm.data.drafting.drafting import part_of
+from vwmm.data.drafting.patterns import compile_pattern
+from vwmm.data.drafting.tree import Tree
 
 MAX_PROPOSED = 12
 DESCRIPTION = "dataset_description.json"

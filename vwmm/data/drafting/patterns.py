@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vwmm.config.errors import UserError
 from vwmm.config.record import MODALITY_NAME
-from vwmm.data.tree import Tree
+from vwmm.data.drafting.tree import Tree
 
 KEYS = ("patient", "case", "session")
 RESERVED = ("case", "patient", "label", "split", "fold", "site", "filename")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.data.making import numbers, write_series
-from vwmm.data.dicom_series import scan_series
-from vwmm.data.tree import walk_tree
+from vwmm.data.drafting.dicom_series import scan_series
+from vwmm.data.drafting.tree import walk_tree
 
 
 def test_each_file_that_was_looked_into_is_told(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vwmm.config.errors import UserError
 from vwmm.data.cohort.table import read_table
-from vwmm.data.drafting import Row
-from vwmm.data.patterns import compile_pattern
-from vwmm.data.tree import Tree
+from vwmm.data.drafting.drafting import Row
+from vwmm.data.drafting.patterns import compile_pattern
+from vwmm.data.drafting.tree import Tree
 
 NOTHING = ("", "n/a", "N/A")
 """What BIDS and people write into a cell that has no value."""

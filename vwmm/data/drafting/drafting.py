@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vwmm.data.cohort.spelling import is_one_line
-from vwmm.data.patterns import KEYS, Found
+from vwmm.data.drafting.patterns import KEYS, Found
 
 _SHOWN = 3
 _NARROWER = "make the pattern or description narrower; visits of one patient need a pattern with {session}"

@@ -1,0 +1,1 @@
+"""A cohort table from folders and DICOM headers."""
