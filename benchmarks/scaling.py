@@ -462,7 +462,7 @@ def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool
     """stat and open calls for a cohort's images before the processes join.
 
     Each process looks at every image (data/cohort/manifest.py); `vwmm train` on each node, and the first process, open
-    every header (data/checks.py). clients_cache: whether a node asks for what one of its processes knows
+    every header (data/checks/checks.py). clients_cache: whether a node asks for what one of its processes knows
     only once.
     """
     lookers = nodes if clients_cache else gpus + nodes

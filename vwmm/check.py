@@ -21,7 +21,7 @@ from vwmm.config.findings import count_gravities
 from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
-from vwmm.data.checks import cohort_problems
+from vwmm.data.checks.checks import cohort_problems
 from vwmm.data.cohort.manifest import SPLITS, Cohort
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import format_of

@@ -78,10 +78,10 @@ def evaluate(job: Job) -> None:
     import numpy as np
 
     from vwmm.analysis.records import read_run
+    from vwmm.data.checks.quick_checks import same_images
     from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.data.cohort.seen import cases_hash, image_problems, num_test_cases
     from vwmm.data.cohort.split_file import hash_of_split, read_split_file
-    from vwmm.data.quick_checks import same_images
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
     from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, split_of, write_evaluation
 
@@ -167,7 +167,7 @@ def evaluate(job: Job) -> None:
 
 def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
-    from vwmm.data.checks import check_images
+    from vwmm.data.checks.checks import check_images
     from vwmm.data.cohort.manifest import survey_cohort
     from vwmm.data.cohort.seen import (
         label_problems,

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
-    from vwmm.data.checks import check_images
+    from vwmm.data.checks.checks import check_images
     from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.data.cohort.manifest import survey_cohort
     from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta

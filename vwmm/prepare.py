@@ -22,7 +22,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
-from vwmm.data.checks import check_cohort_to_prepare
+from vwmm.data.checks.checks import check_cohort_to_prepare
 from vwmm.data.cohort.manifest import Case, Cohort
 
 OPTIONS = {

@@ -19,8 +19,8 @@ from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.checks import check_cohort_to_prepare, check_config
-from vwmm.data.experiment import read_experiment
+from vwmm.data.checks.checks import check_cohort_to_prepare, check_config
+from vwmm.data.checks.experiment import read_experiment
 from vwmm.data.loading.order import slot_problems
 from vwmm.engine.cross_validation import plan_folds
 from vwmm.engine.launch_file import launch_file_problems

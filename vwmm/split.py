@@ -20,11 +20,11 @@ from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
+from vwmm.data.checks.duplicates import apart_problems
 from vwmm.data.cohort.cohort_notes import table_notes
 from vwmm.data.cohort.manifest import SPLITS, Case, Cohort, read_cohort
 from vwmm.data.cohort.split_file import split_file_text
 from vwmm.data.cohort.splits import check_parts, divide_in_folds, split_cohort, split_hash
-from vwmm.data.duplicates import apart_problems
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",

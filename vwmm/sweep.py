@@ -19,7 +19,7 @@ from vwmm.config.command_line import CommandLine, help_text, parse_command_line
 from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.space import SPACE, read_space
-from vwmm.data.experiment import read_experiment
+from vwmm.data.checks.experiment import read_experiment
 from vwmm.engine.launch_file import check_launch_file
 from vwmm.engine.launching import is_launched
 from vwmm.engine.sweep_plan import Sweep, plan_sweep

@@ -22,8 +22,8 @@ from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
-from vwmm.data.checks import check_config
-from vwmm.data.experiment import read_experiment
+from vwmm.data.checks.checks import check_config
+from vwmm.data.checks.experiment import read_experiment
 from vwmm.engine.launching import launch, listen
 from vwmm.engine.outcome import report_outcome
 

@@ -71,7 +71,7 @@ def execute(arguments: list[str]) -> int:
 def compute(arguments: list[str]) -> int:
     """Computes and compares; returns the exit code."""
     run, config, first, count = _read(arguments)
-    from vwmm.data.checks import check_config
+    from vwmm.data.checks.checks import check_config
     from vwmm.engine.progress import start_log
     from vwmm.engine.runtime import start_runtime
 

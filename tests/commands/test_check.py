@@ -23,8 +23,8 @@ from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.identity import content_hash
+from vwmm.data.checks.near_record import find_near_pairs
 from vwmm.data.cohort.manifest import read_cohort
-from vwmm.data.near_record import find_near_pairs
 from vwmm.data.readers.readers import read_image
 from vwmm.data.synthetic.phantom import make_cohort
 

@@ -12,7 +12,7 @@ from vwmm.__main__ import main
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config, Split
-from vwmm.data.checks import check_config
+from vwmm.data.checks.checks import check_config
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.cohort.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.cross_validation import plan_folds

@@ -29,7 +29,7 @@ from tests.data.making_dicom import write_slices
 from tests.data.mutating import FORMATS, mutated, mutated_table, valid
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.identity import content_hash, identify
-from vwmm.data.checks import check_images
+from vwmm.data.checks.checks import check_images
 from vwmm.data.cohort.manifest import survey_cohort
 from vwmm.data.readers.readers import ImageError, check_header, read_image
 

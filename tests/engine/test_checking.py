@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.making import make_cohort
+from vwmm.data.checks.facts import ImageFacts
+from vwmm.data.checks.headers import Header
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.facts import ImageFacts
-from vwmm.data.headers import Header
 from vwmm.engine.acquisition import spacing_text, survey_acquisition
 from vwmm.engine.checking import image_names, table_findings
 

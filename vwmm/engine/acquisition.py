@@ -7,9 +7,9 @@ from typing import Any
 from vwmm.analysis.confounding import Association, associations
 from vwmm.analysis.shortcut import Shortcut, shortcut_score
 from vwmm.config.findings import Finding
+from vwmm.data.checks.duplicates import Key
+from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.duplicates import Key
-from vwmm.data.facts import ImageFacts
 
 UNKNOWN = "not said"
 

@@ -10,17 +10,17 @@ import numpy as np
 from vwmm.config.errors import UserError
 from vwmm.config.findings import Finding, in_order
 from vwmm.config.schema import Config
-from vwmm.data.checks import recipe_problems
+from vwmm.data.checks.checks import recipe_problems
+from vwmm.data.checks.duplicates import Key, alike_names, alike_sites, same_contents, split_leaks
+from vwmm.data.checks.facts import ImageFacts, names_with_dates
+from vwmm.data.checks.headers import FILE_NAME, NAME_IN_CSV
+from vwmm.data.checks.near_duplicates import MANY
+from vwmm.data.checks.near_record import NearPair
+from vwmm.data.checks.plausible import mixed_formats, plausibility
+from vwmm.data.checks.same_columns import same_columns
 from vwmm.data.cohort.cohort_notes import cohort_notes
 from vwmm.data.cohort.manifest import Case, Cohort, survey_cohort
 from vwmm.data.cohort.splits import split_cohort
-from vwmm.data.duplicates import Key, alike_names, alike_sites, same_contents, split_leaks
-from vwmm.data.facts import ImageFacts, names_with_dates
-from vwmm.data.headers import FILE_NAME, NAME_IN_CSV
-from vwmm.data.near_duplicates import MANY
-from vwmm.data.near_record import NearPair
-from vwmm.data.plausible import mixed_formats, plausibility
-from vwmm.data.same_columns import same_columns
 from vwmm.engine.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.comparing import keep_for_training, near_duplicates
 from vwmm.engine.surveying import survey_images

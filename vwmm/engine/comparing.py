@@ -12,12 +12,12 @@ import numpy as np
 
 from vwmm.config.findings import Finding
 from vwmm.data.cache.identity import content_hash
+from vwmm.data.checks.duplicates import Key
+from vwmm.data.checks.facts import ImageFacts
+from vwmm.data.checks.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
+from vwmm.data.checks.near_record import NearPair, keep_near_pairs
+from vwmm.data.checks.workers import Died, for_each
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.duplicates import Key
-from vwmm.data.facts import ImageFacts
-from vwmm.data.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
-from vwmm.data.near_record import NearPair, keep_near_pairs
-from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
 # Of equal voxels the likeness is 1; no other pair is rounded to it.

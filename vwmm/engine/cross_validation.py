@@ -18,7 +18,7 @@ from vwmm.config.run_digests import predictions_differ
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.checks import check_config, check_images
+from vwmm.data.checks.checks import check_config, check_images
 from vwmm.data.cohort.manifest import survey_cohort
 from vwmm.data.cohort.split_origin import record_of_split
 from vwmm.data.cohort.splits import fold_numbers

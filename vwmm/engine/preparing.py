@@ -18,7 +18,7 @@ from vwmm.config.stopping import STOP
 from vwmm.data.cache.building import Failure, Job, Result, build
 from vwmm.data.cache.identity import content_hash
 from vwmm.data.cache.store import Entry, Recipe, Store
-from vwmm.data.checks import describe_image
+from vwmm.data.checks.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.progress import LOG, Progress, amount

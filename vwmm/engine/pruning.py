@@ -10,7 +10,7 @@ from vwmm.config.schema import Cache, Config, Modality
 from vwmm.data.cache.identity import content_hash
 from vwmm.data.cache.store import Store
 from vwmm.data.cache.uses import known_runs
-from vwmm.data.checks import describe_image
+from vwmm.data.checks.checks import describe_image
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.engine.progress import LOG, amount
 

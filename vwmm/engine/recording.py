@@ -20,10 +20,10 @@ from vwmm.config.run_folder import RunFolder, choose_run_folder, finished_before
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cache.uses import note_use
+from vwmm.data.checks.near_record import across_parts, find_near_pairs
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.split_file import hash_hashes
 from vwmm.data.cohort.splits import split_hash, split_table
-from vwmm.data.near_record import across_parts, find_near_pairs
 from vwmm.engine.checkpoint import read_progress
 from vwmm.engine.outcome import register_run
 from vwmm.engine.preparing import Images

@@ -17,7 +17,7 @@ from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config, Split
 from vwmm.data.cache.store import Store
-from vwmm.data.checks import check_cohort
+from vwmm.data.checks.checks import check_cohort
 from vwmm.data.cohort.splits import cases_of
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError

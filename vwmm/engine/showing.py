@@ -15,7 +15,7 @@ from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import Draw, augment_batch, draw_cases
 from vwmm.data.augmentation.wording import describe_draw, describe_transforms
-from vwmm.data.checks import describe_image
+from vwmm.data.checks.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.readers.readers import Image, ImageError, read_image
 from vwmm.data.transforms.transforms import transform

@@ -9,12 +9,12 @@ import numpy as np
 from vwmm.analysis.planes import planes_of
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
+from vwmm.data.checks.duplicates import Key
+from vwmm.data.checks.facts import ImageFacts, ImageJob, Unusable, facts_of
+from vwmm.data.checks.headers import names_of
+from vwmm.data.checks.workers import Died, for_each
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.cohort.person_names import shared_words
-from vwmm.data.duplicates import Key
-from vwmm.data.facts import ImageFacts, ImageJob, Unusable, facts_of
-from vwmm.data.headers import names_of
-from vwmm.data.workers import Died, for_each
 from vwmm.engine.progress import Progress
 
 THUMBNAIL = 72

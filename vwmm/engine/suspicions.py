@@ -5,12 +5,12 @@ from pathlib import Path
 
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
+from vwmm.data.checks.duplicates import alike_sites, similar_in_words
+from vwmm.data.checks.near_record import across_parts, describe, find_near_pairs
+from vwmm.data.checks.quick_checks import content_leaks, telling_facts
+from vwmm.data.checks.same_columns import same_columns
 from vwmm.data.cohort.cohort_notes import cohort_notes
 from vwmm.data.cohort.manifest import Cohort
-from vwmm.data.duplicates import alike_sites, similar_in_words
-from vwmm.data.near_record import across_parts, describe, find_near_pairs
-from vwmm.data.quick_checks import content_leaks, telling_facts
-from vwmm.data.same_columns import same_columns
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG
 

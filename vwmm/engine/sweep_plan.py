@@ -11,7 +11,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, compare_configs
 from vwmm.config.schema import Config
 from vwmm.config.space import Space
-from vwmm.data.checks import check_config, recipe_problems
+from vwmm.data.checks.checks import check_config, recipe_problems
 from vwmm.data.cohort.splits import split_hash
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there

@@ -21,7 +21,7 @@ from tests.data.making_malformed import SUFFIXES, Entry, write_images
 from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_tables
 from tests.data.mutating import valid
 from vwmm.config.schema import Data, Modality
-from vwmm.data.checks import check_images
+from vwmm.data.checks.checks import check_images
 from vwmm.data.cohort.manifest import survey_cohort
 
 MAX_BYTES = 2**31
@@ -34,7 +34,7 @@ import json, signal, sys
 from vwmm.check import counts
 from vwmm.config.errors import UserError, format_problems
 from vwmm.config.loading import load_config
-from vwmm.data.checks import check_config
+from vwmm.data.checks.checks import check_config
 told = {}
 for name in sys.argv[2:]:
     signal.alarm(30)

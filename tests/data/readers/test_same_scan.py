@@ -23,8 +23,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 
 from vwmm.config.presets import PRESETS, cut_to_dims, with_preset
 from vwmm.config.schema import Modality
-from vwmm.data.contents import bright_border_of
-from vwmm.data.plausible import INVERTED_SHARE
+from vwmm.data.checks.contents import bright_border_of
+from vwmm.data.checks.plausible import INVERTED_SHARE
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms.transforms import load_input

@@ -13,7 +13,7 @@ from tests.data.monai_recipe import monai_input
 from tests.data.readers.dicom.test_dicom import edit, quietly, save, setting, slices
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.identity import content_hash, identify
-from vwmm.data.checks import check_images
+from vwmm.data.checks.checks import check_images
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import read_image

@@ -6,8 +6,8 @@ import pydicom
 import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti, write_series
+from vwmm.data.checks.headers import has_date, read_header
 from vwmm.data.cohort.person_names import is_persons_own, shared_words
-from vwmm.data.headers import has_date, read_header
 
 
 def rewrite(path: Path, **values: str) -> Path:

@@ -7,10 +7,10 @@ from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
+from vwmm.data.checks.duplicates import apart_problems
 from vwmm.data.cohort.manifest import Case, Cohort, survey_cohort
 from vwmm.data.cohort.splits import cases_of, split_cohort
 from vwmm.data.cohort.table import MAX_SHOWN
-from vwmm.data.duplicates import apart_problems
 from vwmm.data.loading.order import num_steps
 from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.readers import ImageError, check_header

@@ -9,8 +9,8 @@ from typing import Literal
 
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
+from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.facts import ImageFacts
 from vwmm.data.transforms.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
 
 Kind = Literal["CT", "MR"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from vwmm.config.schema import Modality
+from vwmm.data.checks.duplicates import Key
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.duplicates import Key
 
 _SHOWN_LINES = 5
 

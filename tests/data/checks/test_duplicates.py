@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.data.making import make_case, make_cohort
+from vwmm.data.checks.duplicates import alike_names, alike_sites, apart_problems
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.duplicates import alike_names, alike_sites, apart_problems
 
 
 def cases_of(*patients: str) -> list[Case]:

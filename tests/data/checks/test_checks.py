@@ -7,7 +7,7 @@ import pytest
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Data, Modality, Split
-from vwmm.data.checks import check_cohort, check_images, describe_image
+from vwmm.data.checks.checks import check_cohort, check_images, describe_image
 from vwmm.data.cohort.manifest import read_cohort
 
 MODALITIES = {"vw_mri": Modality(dims=3, size=[8, 8, 8]), "ct": Modality(dims=2, size=[8, 8], slice=3)}

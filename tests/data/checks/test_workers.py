@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from vwmm.data.workers import Died, for_each
+from vwmm.data.checks.workers import Died, for_each
 
 
 def work(job: str) -> str:
@@ -76,7 +76,7 @@ def test_no_job_needs_no_process() -> None:
 
 def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom vwmm.data.workers import for_each\n"
+        "import time\nfrom vwmm.data.checks.workers import for_each\n"
         "def work(job):\n    open(f'{job}.pid', 'w').write(str(__import__('os').getpid()))\n    time.sleep(60)\n"
         "if __name__ == '__main__':\n    list(for_each(work, ['a', 'b'], num_workers=2))\n"
     )

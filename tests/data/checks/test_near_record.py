@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.making import make_case, make_cohort
+from vwmm.data.checks.near_record import NearPair, describe, find_near_pairs, keep_near_pairs
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.near_record import NearPair, describe, find_near_pairs, keep_near_pairs
 
 COHORT = make_cohort(
     [make_case(f"c{n}", patient=f"p{n}", line=n + 2, images={"ct": Path(f"{n}.png")}) for n in range(4)]

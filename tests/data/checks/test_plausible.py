@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from vwmm.config.schema import Modality
+from vwmm.data.checks.facts import ImageFacts
+from vwmm.data.checks.headers import Header
+from vwmm.data.checks.plausible import apparent_kind, expected_kind, mixed_formats, plausibility
 from vwmm.data.cohort.manifest import Case
-from vwmm.data.facts import ImageFacts
-from vwmm.data.headers import Header
-from vwmm.data.plausible import apparent_kind, expected_kind, mixed_formats, plausibility
 from vwmm.data.transforms.hounsfield import HounsfieldSigns
 
 MODALITIES = {

@@ -6,8 +6,8 @@ The content of each file is known by then, from the index of the cache.
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from vwmm.data.checks.duplicates import Key, same_contents
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.duplicates import Key, same_contents
 
 # A value that fewer patients have says little about the label.
 _MIN_PATIENTS = 5

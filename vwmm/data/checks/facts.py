@@ -8,8 +8,8 @@ import numpy as np
 
 from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
-from vwmm.data.contents import bright_border_of, levels_of, miniature_of, voxel_hash
-from vwmm.data.headers import Header, has_date, read_header
+from vwmm.data.checks.contents import bright_border_of, levels_of, miniature_of, voxel_hash
+from vwmm.data.checks.headers import Header, has_date, read_header
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import format_of, read_image
 from vwmm.data.transforms.geometry import check_dims

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vwmm.config.run_folder import write_whole
+from vwmm.data.checks.duplicates import Key
 from vwmm.data.cohort.manifest import Cohort
-from vwmm.data.duplicates import Key
 
 _FOLDER = "near_duplicates"
 _MAX_PLACES = 20  # of one image; that it is in the cohort more often is told elsewhere

@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.making import numbers, write_nifti, write_series
 from vwmm.config.schema import Modality
-from vwmm.data.facts import ImageFacts, ImageJob, Unusable, facts_of
+from vwmm.data.checks.facts import ImageFacts, ImageJob, Unusable, facts_of
 
 VOLUME, SLICE = Modality(dims=3, size=[8, 8, 8]), Modality(dims=2, size=[8, 8])
 

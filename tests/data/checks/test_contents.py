@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti
-from vwmm.data.contents import MINIATURE, bright_border_of, levels_of, miniature_of, part_means, voxel_hash
+from vwmm.data.checks.contents import MINIATURE, bright_border_of, levels_of, miniature_of, part_means, voxel_hash
 from vwmm.data.readers.readers import read_image
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.data.making import make_case, make_cohort
+from vwmm.data.checks.quick_checks import content_leaks, telling_facts
 from vwmm.data.cohort.manifest import Case, Cohort
-from vwmm.data.quick_checks import content_leaks, telling_facts
 
 IMAGE = Path("image.nii")
 
