@@ -16,8 +16,8 @@ from matplotlib.image import imread
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from vwmm.analysis.document import write_report
-from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.records import read_history
+from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.config.split_record import PartCount, SplitRecord
 
 CLASSES = ("normal", "stenosis", "dissection")

@@ -19,8 +19,8 @@ from matplotlib.text import Text
 from vwmm.analysis import curves, figures, rates
 from vwmm.analysis.curves import thin
 from vwmm.analysis.figures import Example, to_svg
-from vwmm.analysis.intervals import Interval
 from vwmm.analysis.records import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
+from vwmm.analysis.statistics.intervals import Interval
 from vwmm.analysis.svg import PALETTE, line_look, spread
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tests.conftest import TINY, run_command
 from tests.faults.rehearsing import bits, in_long_form
 from vwmm.__main__ import main
-from vwmm.analysis.intervals import accuracy_interval
+from vwmm.analysis.statistics.intervals import accuracy_interval
 
 FOLDS = 3
 RECIPE = [*TINY, "train.epochs=1", f"split.folds={FOLDS}", "run.name=cv"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vwmm.analysis.predictions import Predictions
+from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.engine.validating import describe_epoch, is_better
 
 

@@ -11,11 +11,11 @@ from vwmm.analysis import results, tables
 from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.calibration import Calibration, calibration_of
 from vwmm.analysis.document import recipe_of, results_of
-from vwmm.analysis.intervals import Interval, Limits
 from vwmm.analysis.markup import templates
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RecordedPredictions, RunRecord, read_predictions
 from vwmm.analysis.results import Number
+from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]

@@ -19,11 +19,11 @@ from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.calibration import calibration_of
 from vwmm.analysis.document import recipe_of, results_of
 from vwmm.analysis.evaluation import by_class, by_site, calibration_json
-from vwmm.analysis.intervals import accuracy_interval
 from vwmm.analysis.markup import templates
-from vwmm.analysis.metrics import classification_metrics
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RunRecord, read_predictions
+from vwmm.analysis.statistics.intervals import accuracy_interval
+from vwmm.analysis.statistics.metrics import classification_metrics
 from vwmm.analysis.unimodal import summed_scores, unimodal_notes
 from vwmm.config.split_record import SplitRecord
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from vwmm.analysis.intervals import MIN_FOR_SHARE, Limits, solve, too_few
-from vwmm.analysis.metrics import class_ranks
+from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Limits, solve, too_few
+from vwmm.analysis.statistics.metrics import class_ranks
 
 
 @dataclass(frozen=True)

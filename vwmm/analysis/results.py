@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vwmm.analysis.auroc_intervals import auroc_limits, macro_auroc_limits
-from vwmm.analysis.bootstrap import mean_limits
 from vwmm.analysis.calibration import brier_scores
-from vwmm.analysis.intervals import Limits, balanced_accuracy_limits, share_limits
-from vwmm.analysis.metrics import class_ranks, classification_metrics, mean_loss, roc_curves
 from vwmm.analysis.records import RecordedPredictions, log_losses
+from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
+from vwmm.analysis.statistics.bootstrap import mean_limits
+from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, share_limits
+from vwmm.analysis.statistics.metrics import class_ranks, classification_metrics, mean_loss, roc_curves
 
 NO_VALUE = Limits(None)
 # Losses have no upper limit: a resample cannot know of the large ones that the cases at hand happen to lack. Of

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import kstwo
 from sklearn.metrics import roc_curve
 
-from vwmm.analysis.intervals import LEVEL, MIN_OF_CLASS, too_few
+from vwmm.analysis.statistics.intervals import LEVEL, MIN_OF_CLASS, too_few
 
 _NUM_CELLS = 100
 

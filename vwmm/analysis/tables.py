@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from vwmm.analysis.figures import SPLITS, combination_name, combinations
-from vwmm.analysis.intervals import Interval, Limits, share_limits
-from vwmm.analysis.metrics import confusion_matrix
 from vwmm.analysis.pathless import is_path_text
 from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
 from vwmm.analysis.results import Number, by_class, by_site, overall
+from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
+from vwmm.analysis.statistics.metrics import confusion_matrix
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"

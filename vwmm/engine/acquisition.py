@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vwmm.analysis.confounding import Association, associations
-from vwmm.analysis.shortcut import Shortcut, shortcut_score
+from vwmm.analysis.statistics.confounding import Association, associations
+from vwmm.analysis.statistics.shortcut import Shortcut, shortcut_score
 from vwmm.config.findings import Finding
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.facts import ImageFacts

@@ -15,8 +15,8 @@ from typing import Any
 
 from vwmm.analysis.evaluation import describe, evaluate_table
 from vwmm.analysis.origin import Origin
-from vwmm.analysis.predictions import Predictions
 from vwmm.analysis.records import RunRecord, read_written_table
+from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vwmm.analysis.predictions import Predictions
+from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.errors import RunError, StoppedEarly
 from vwmm.config.run_digests import PREDICTIONS_KEY, text_digest
 from vwmm.config.run_folder import RunFolder, write_whole

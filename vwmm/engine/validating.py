@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vwmm.analysis.intervals import accuracy_interval
-from vwmm.analysis.predictions import Predictions
+from vwmm.analysis.statistics.intervals import accuracy_interval
+from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.loops import predict_all
 from vwmm.engine.progress import Progress

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.analysis.intervals import Interval, balanced_accuracy_limits
+from vwmm.analysis.statistics.intervals import Interval, balanced_accuracy_limits
 
 NUM_FOLDS = 5
 # A warning needs both: a score that no more than one shuffled cohort in 1,000 reaches, and one this much above chance.
@@ -144,7 +144,7 @@ def _balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    from vwmm.analysis.metrics import macro_auroc
+    from vwmm.analysis.statistics.metrics import macro_auroc
 
     value = macro_auroc(labels, probabilities)
     return float("nan") if value is None else float(value)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from vwmm.analysis import bootstrap
-from vwmm.analysis.auroc_intervals import auroc_limits, macro_auroc_limits
-from vwmm.analysis.bootstrap import mean_limits
-from vwmm.analysis.intervals import Interval, Limits, balanced_accuracy_limits, excess_limits, share_limits
-from vwmm.analysis.metrics import class_ranks
+from vwmm.analysis.statistics import bootstrap
+from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
+from vwmm.analysis.statistics.bootstrap import mean_limits
+from vwmm.analysis.statistics.intervals import Interval, Limits, balanced_accuracy_limits, excess_limits, share_limits
+from vwmm.analysis.statistics.metrics import class_ranks
 
 Limiter = Callable[[np.ndarray, np.ndarray, np.ndarray], Limits]
 LIMITERS: dict[str, Limiter] = {
@@ -159,7 +159,7 @@ def test_the_bootstrap_is_repeatable_whatever_the_chunk(monkeypatch: pytest.Monk
     values, patients = np.random.default_rng(0).beta(1, 3, size=60), np.arange(60) // 2
 
     whole = mean_limits(values, patients)
-    monkeypatch.setattr("vwmm.analysis.bootstrap.CHUNK_NUMBERS", 30 * 7)
+    monkeypatch.setattr("vwmm.analysis.statistics.bootstrap.CHUNK_NUMBERS", 30 * 7)
     in_chunks = mean_limits(values, patients)
 
     assert interval_of(whole) == pytest.approx(interval_of(in_chunks), abs=1e-12)

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from vwmm.analysis.intervals import LEVEL, MIN_FOR_MEAN, Interval, Limits, too_few
+from vwmm.analysis.statistics.intervals import LEVEL, MIN_FOR_MEAN, Interval, Limits, too_few
 
 NUM_RESAMPLES = 2000
 # Numbers held at once while resampling: 4 million float64 are 32 MB.

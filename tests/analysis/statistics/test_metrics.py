@@ -8,10 +8,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from vwmm.analysis.metrics import classification_metrics, confusion_matrix, macro_auroc, mean_loss, roc_curves
-from vwmm.analysis.predictions import Predictions
 from vwmm.analysis.records import read_predictions
 from vwmm.analysis.results import overall
+from vwmm.analysis.statistics.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    macro_auroc,
+    mean_loss,
+    roc_curves,
+)
+from vwmm.analysis.statistics.predictions import Predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
