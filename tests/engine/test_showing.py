@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.data.making import make_case, make_store, numbers, write_dicom, write_nifti
-from vwmm.analysis.case_sheet import Row
+from vwmm.analysis.figures.case_sheet import Row
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import augmentation

@@ -12,10 +12,11 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from vwmm.analysis import curves, figures, rates, tables
+from vwmm.analysis import rates, tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.calibration import calibration_of, calibration_plot
-from vwmm.analysis.figures import Example
+from vwmm.analysis.figures import curves, figures
+from vwmm.analysis.figures.calibration import calibration_of, calibration_plot
+from vwmm.analysis.figures.figures import Example
 from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.origin import origin_of
 from vwmm.analysis.pathless import shown_config

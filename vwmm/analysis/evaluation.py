@@ -9,8 +9,8 @@ import pandas as pd
 
 from vwmm.analysis import results, tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.calibration import Calibration, calibration_of
 from vwmm.analysis.document import recipe_of, results_of
+from vwmm.analysis.figures.calibration import Calibration, calibration_of
 from vwmm.analysis.markup import templates
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RecordedPredictions, RunRecord, read_predictions

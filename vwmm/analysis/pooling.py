@@ -16,9 +16,9 @@ import pandas as pd
 
 from vwmm.analysis import tables
 from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.calibration import calibration_of
 from vwmm.analysis.document import recipe_of, results_of
 from vwmm.analysis.evaluation import by_class, by_site, calibration_json
+from vwmm.analysis.figures.calibration import calibration_of
 from vwmm.analysis.markup import templates
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RunRecord, read_predictions

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vwmm.analysis.precision_recall import PrecisionCurve, precision_curves
+from vwmm.analysis.figures.precision_recall import PrecisionCurve, precision_curves
+from vwmm.analysis.figures.roc_band import roc_band
+from vwmm.analysis.figures.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.records import RecordedPredictions
-from vwmm.analysis.roc_band import roc_band
 from vwmm.analysis.statistics.intervals import Interval
 from vwmm.analysis.statistics.metrics import class_ranks, roc_curves
-from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 
 BAND = "#C9DCEA"
 

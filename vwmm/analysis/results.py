@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vwmm.analysis.calibration import brier_scores
+from vwmm.analysis.figures.calibration import brier_scores
 from vwmm.analysis.records import RecordedPredictions, log_losses
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits

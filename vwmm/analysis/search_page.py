@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from vwmm.analysis import tables
 from vwmm.analysis.document import results_of
+from vwmm.analysis.figures.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.markup import svg_of, templates
 from vwmm.analysis.origin import Origin
 from vwmm.analysis.records import RecordedPredictions
-from vwmm.analysis.svg import INK, PALETTE, QUIET, dress, new_figure, plain
 
 NAMES = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 COLOURS = {"complete": PALETTE[0], "pruned": PALETTE[1]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.analysis.figures import SPLITS, combination_name, combinations
+from vwmm.analysis.figures.figures import SPLITS, combination_name, combinations
 from vwmm.analysis.pathless import is_path_text
 from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
 from vwmm.analysis.results import Number, by_class, by_site, overall

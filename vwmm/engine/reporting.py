@@ -8,7 +8,7 @@ import pandas as pd
 
 from vwmm.analysis.baseline import no_better_note
 from vwmm.analysis.document import write_report
-from vwmm.analysis.figures import Example
+from vwmm.analysis.figures.figures import Example
 from vwmm.analysis.records import read_written_table
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.config.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vwmm.analysis.case_sheet import NUM_AUGMENTED, Augmented, Row, draw_case_sheet
+from vwmm.analysis.figures.case_sheet import NUM_AUGMENTED, Augmented, Row, draw_case_sheet
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import Draw, augment_batch, draw_cases

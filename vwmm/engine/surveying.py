@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vwmm.analysis.planes import planes_of
+from vwmm.analysis.figures.planes import planes_of
 from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.checks.duplicates import Key

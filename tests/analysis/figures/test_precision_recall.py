@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from vwmm.analysis.precision_recall import precision_curves
+from vwmm.analysis.figures.precision_recall import precision_curves
 
 
 def test_the_curve_and_its_area_are_those_of_sklearn() -> None:

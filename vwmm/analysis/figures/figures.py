@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vwmm.analysis.svg import INK, PALETTE, dress, new_figure, plain, to_svg
+from vwmm.analysis.figures.svg import INK, PALETTE, dress, new_figure, plain, to_svg
 
 __all__ = ["Example", "class_counts", "confusion", "examples", "modality_presence", "to_svg"]
 

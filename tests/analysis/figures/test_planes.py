@@ -5,7 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from vwmm.analysis.planes import planes_of
+from vwmm.analysis.figures.planes import planes_of
 
 ORIENTATIONS = ["".join(codes) for axes in permutations(["RL", "AP", "SI"]) for codes in product(*axes)]
 OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))

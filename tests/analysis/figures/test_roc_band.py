@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstwo, norm
 
-from vwmm.analysis.roc_band import roc_band
+from vwmm.analysis.figures.roc_band import roc_band
 
 NUM_COHORTS = 120
 

@@ -11,9 +11,9 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from vwmm.analysis import case_sheet
-from vwmm.analysis.canvas import Canvas, text_width, wrapped
-from vwmm.analysis.case_sheet import Augmented, Row, draw_case_sheet
+from vwmm.analysis.figures import case_sheet
+from vwmm.analysis.figures.canvas import Canvas, text_width, wrapped
+from vwmm.analysis.figures.case_sheet import Augmented, Row, draw_case_sheet
 
 WORDS = (
     "epoch 3: mirrored left–right, turned by 12°, scaled ×0.98 ×1.03 ×0.91, moved by 16.3 voxels, coarser, noise 0.1"
