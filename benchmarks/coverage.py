@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score
 from vwmm.analysis.figures.calibration import group_limits, group_numbers
 from vwmm.analysis.figures.precision_recall import average_precision_limits
 from vwmm.analysis.figures.roc_band import roc_band
-from vwmm.analysis.results import NO_INTERVAL_OF_LOSS
+from vwmm.analysis.pages.results import NO_INTERVAL_OF_LOSS
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, excess_limits, share_limits

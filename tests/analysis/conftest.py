@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from vwmm.analysis.figures.figures import Example
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages.origin import Origin
 
 CANARY = "CANARY-7f3a"
 ORIGIN = Origin(

@@ -12,12 +12,12 @@ import pandas as pd
 import pypdfium2
 
 from tests.analysis.conftest import ORIGIN
-from vwmm.analysis.check_page import Modality, Page, Thumbnail, render_check
-from vwmm.analysis.document import write_report
-from vwmm.analysis.evaluation import evaluate_table
-from vwmm.analysis.pooling import FoldResult, pool
+from vwmm.analysis.pages.check_page import Modality, Page, Thumbnail, render_check
+from vwmm.analysis.pages.document import write_report
+from vwmm.analysis.pages.evaluation import evaluate_table
+from vwmm.analysis.pages.pooling import FoldResult, pool
+from vwmm.analysis.pages.search_page import Searching, Trial, render_search
 from vwmm.analysis.records import RunRecord, read_predictions, read_run
-from vwmm.analysis.search_page import Searching, Trial, render_search
 from vwmm.analysis.statistics.confounding import Association
 from vwmm.config.findings import Finding
 from vwmm.config.split_record import PartCount, SplitRecord

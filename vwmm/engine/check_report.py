@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vwmm import __version__
-from vwmm.analysis.check_page import Modality, Page, Thumbnail, as_json, render_check
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages.check_page import Modality, Page, Thumbnail, as_json, render_check
+from vwmm.analysis.pages.origin import Origin
 from vwmm.config.errors import MAX_PROBLEMS_SHOWN
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 from vwmm.data.cohort.manifest import SPLITS

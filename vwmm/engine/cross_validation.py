@@ -172,7 +172,7 @@ def _read_environment(run: RunFolder) -> dict[str, Any]:
 
 def _command(fold: Fold, arguments: Any) -> str:
     """The command of the cross-validation, from the words of a fold's training; the same whichever fold ended last."""
-    from vwmm.analysis.origin import command_of
+    from vwmm.analysis.pages.origin import command_of
 
     if isinstance(arguments, list):
         own = fold.overrides()
@@ -183,10 +183,10 @@ def _command(fold: Fold, arguments: Any) -> str:
 
 def pool_folds(folds: Sequence[Fold]) -> str:
     """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
-    from vwmm.analysis.baseline import no_better_note
-    from vwmm.analysis.document import near_duplicates_notes
-    from vwmm.analysis.origin import origin_of
-    from vwmm.analysis.pooling import FoldResult, describe, pool
+    from vwmm.analysis.pages.baseline import no_better_note
+    from vwmm.analysis.pages.document import near_duplicates_notes
+    from vwmm.analysis.pages.origin import origin_of
+    from vwmm.analysis.pages.pooling import FoldResult, describe, pool
     from vwmm.analysis.records import read_run
     from vwmm.engine.checkpoint import find_checkpoint, read_meta
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vwmm.analysis.evaluation import describe, evaluate_table
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages.evaluation import describe, evaluate_table
+from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.records import RunRecord, read_written_table
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.errors import UserError

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vwmm import __version__
-from vwmm.analysis.origin import NOT_RECORDED, Origin, span_of
-from vwmm.analysis.pathless import shown_command
+from vwmm.analysis.pages.origin import NOT_RECORDED, Origin, span_of
+from vwmm.analysis.pages.pathless import shown_command
 from vwmm.config.loading import PROJECT_ROOT
 
 

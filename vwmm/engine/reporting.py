@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.baseline import no_better_note
-from vwmm.analysis.document import write_report
 from vwmm.analysis.figures.figures import Example
+from vwmm.analysis.pages.baseline import no_better_note
+from vwmm.analysis.pages.document import write_report
 from vwmm.analysis.records import read_written_table
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.config.errors import UserError

@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vwmm.analysis.origin import origin_of
-from vwmm.analysis.pathless import shown_command
+from vwmm.analysis.pages.origin import origin_of
+from vwmm.analysis.pages.pathless import shown_command
+from vwmm.analysis.pages.search_page import Searching, Trial, render_search, value_text
 from vwmm.analysis.records import read_predictions, read_written_table
-from vwmm.analysis.search_page import Searching, Trial, render_search, value_text
 from vwmm.config.csv_cells import csv_text
 from vwmm.config.describing import to_yaml
 from vwmm.config.errors import RunError, UserError

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from vwmm.analysis.document import pictures_of
 from vwmm.analysis.figures import figures
 from vwmm.analysis.figures.figures import Example
+from vwmm.analysis.pages.document import pictures_of
 from vwmm.analysis.records import RunRecord, read_run
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.trackers import Results

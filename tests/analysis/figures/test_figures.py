@@ -16,11 +16,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from vwmm.analysis import rates
 from vwmm.analysis.figures import curves, figures
 from vwmm.analysis.figures.curves import thin
 from vwmm.analysis.figures.figures import Example, to_svg
 from vwmm.analysis.figures.svg import PALETTE, line_look, spread
+from vwmm.analysis.pages import rates
 from vwmm.analysis.records import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
 from vwmm.analysis.statistics.intervals import Interval
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-from vwmm.analysis import tables
-from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.document import recipe_of, results_of
-from vwmm.analysis.evaluation import by_class, by_site, calibration_json
 from vwmm.analysis.figures.calibration import calibration_of
-from vwmm.analysis.markup import templates
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages import tables
+from vwmm.analysis.pages.baseline import compare_with_commonest
+from vwmm.analysis.pages.document import recipe_of, results_of
+from vwmm.analysis.pages.evaluation import by_class, by_site, calibration_json
+from vwmm.analysis.pages.markup import templates
+from vwmm.analysis.pages.origin import Origin
+from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
 from vwmm.analysis.records import RunRecord, read_predictions
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import classification_metrics
-from vwmm.analysis.unimodal import summed_scores, unimodal_notes
 from vwmm.config.split_record import SplitRecord
 
 METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from tests.analysis.conftest import ORIGIN
-from vwmm.analysis.baseline import compare_with_commonest, no_better_note
-from vwmm.analysis.pooling import FoldResult, pool
+from vwmm.analysis.pages.baseline import compare_with_commonest, no_better_note
+from vwmm.analysis.pages.pooling import FoldResult, pool
 from vwmm.config.split_record import PartCount, SplitRecord
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from markupsafe import Markup
 
 from vwmm.analysis.figures.svg import PALETTE, dress, new_figure, plain
-from vwmm.analysis.markup import MAX_WHOLE, svg_of, templates, whole_words
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages.markup import MAX_WHOLE, svg_of, templates, whole_words
+from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.statistics.confounding import Association
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 

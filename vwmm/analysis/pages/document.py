@@ -12,17 +12,17 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from vwmm.analysis import rates, tables
-from vwmm.analysis.baseline import compare_with_commonest
 from vwmm.analysis.figures import curves, figures
 from vwmm.analysis.figures.calibration import calibration_of, calibration_plot
 from vwmm.analysis.figures.figures import Example
-from vwmm.analysis.markup import svg_of, templates
-from vwmm.analysis.origin import origin_of
-from vwmm.analysis.pathless import shown_config
+from vwmm.analysis.pages import rates, tables
+from vwmm.analysis.pages.baseline import compare_with_commonest
+from vwmm.analysis.pages.markup import svg_of, templates
+from vwmm.analysis.pages.origin import origin_of
+from vwmm.analysis.pages.pathless import shown_config
+from vwmm.analysis.pages.results import Number
+from vwmm.analysis.pages.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.analysis.records import History, RecordedPredictions, RunRecord, read_run
-from vwmm.analysis.results import Number
-from vwmm.analysis.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]

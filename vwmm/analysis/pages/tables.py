@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vwmm.analysis.figures.figures import SPLITS, combination_name, combinations
-from vwmm.analysis.pathless import is_path_text
+from vwmm.analysis.pages.pathless import is_path_text
+from vwmm.analysis.pages.results import Number, by_class, by_site, overall
 from vwmm.analysis.records import RecordedPredictions, RunRecord, setting
-from vwmm.analysis.results import Number, by_class, by_site, overall
 from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
 from vwmm.analysis.statistics.metrics import confusion_matrix
 

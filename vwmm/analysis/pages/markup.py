@@ -21,7 +21,7 @@ MAX_WHOLE = 60
 def templates() -> Environment:
     """The pages of this folder, which are filled in."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["readable"] = lambda text: plain(str(text), limit=80, escape_math=False)

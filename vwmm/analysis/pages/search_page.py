@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from vwmm.analysis import tables
-from vwmm.analysis.document import results_of
 from vwmm.analysis.figures.svg import INK, PALETTE, QUIET, dress, new_figure, plain
-from vwmm.analysis.markup import svg_of, templates
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages import tables
+from vwmm.analysis.pages.document import results_of
+from vwmm.analysis.pages.markup import svg_of, templates
+from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.records import RecordedPredictions
 
 NAMES = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.conftest import ORIGIN
-from vwmm.analysis.evaluation import Evaluated, describe, evaluate_table
+from vwmm.analysis.pages.evaluation import Evaluated, describe, evaluate_table
 
 FACTS = {"run": "first", "epoch": 3, "is_test": False, "num_test_cases": 0, "times_evaluated": 1}
 

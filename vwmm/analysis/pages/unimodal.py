@@ -12,10 +12,10 @@ import numpy as np
 
 from vwmm.analysis.figures.figures import combination_name, combinations
 from vwmm.analysis.figures.svg import plain
+from vwmm.analysis.pages.tables import Share, percent, share
 from vwmm.analysis.records import History, RecordedPredictions
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, too_few
 from vwmm.analysis.statistics.metrics import macro_auroc
-from vwmm.analysis.tables import Share, percent, share
 
 _UNKNOWN = "of one modality alone no results by case are recorded"
 

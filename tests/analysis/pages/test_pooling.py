@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.analysis.conftest import CANARY, ORIGIN
 from tests.analysis.printed import CLASSES, evaluation_page, folds_of
-from vwmm.analysis.evaluation import evaluate_table
-from vwmm.analysis.pooling import pool
+from vwmm.analysis.pages.evaluation import evaluate_table
+from vwmm.analysis.pages.pooling import pool
 from vwmm.analysis.records import read_run
 
 MODALITIES = ["vw_mri", "mri", "ct"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vwmm.analysis.origin import Origin, origin_of
-from vwmm.analysis.pathless import shown_command
+from vwmm.analysis.pages.origin import Origin, origin_of
+from vwmm.analysis.pages.pathless import shown_command
 
 CANARY = "CANARY-7f3a"
 

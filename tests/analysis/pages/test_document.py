@@ -15,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
-from vwmm.analysis.document import write_report
+from vwmm.analysis.pages.document import write_report
 from vwmm.analysis.records import read_history
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.config.split_record import PartCount, SplitRecord

@@ -1,6 +1,6 @@
 """Names in a page: whole, safe, and broken only where they are longer than a line."""
 
-from vwmm.analysis.markup import MAX_WHOLE, breakable_key, whole, whole_path, whole_words
+from vwmm.analysis.pages.markup import MAX_WHOLE, breakable_key, whole, whole_path, whole_words
 
 
 def test_a_name_is_kept_whole_unless_it_is_longer_than_a_line() -> None:

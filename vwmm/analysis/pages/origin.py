@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vwmm.analysis.pathless import shown_command
+from vwmm.analysis.pages.pathless import shown_command
 
 NOT_RECORDED = "not recorded"
 

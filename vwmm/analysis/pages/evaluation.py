@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis import results, tables
-from vwmm.analysis.baseline import compare_with_commonest
-from vwmm.analysis.document import recipe_of, results_of
 from vwmm.analysis.figures.calibration import Calibration, calibration_of
-from vwmm.analysis.markup import templates
-from vwmm.analysis.origin import Origin
+from vwmm.analysis.pages import results, tables
+from vwmm.analysis.pages.baseline import compare_with_commonest
+from vwmm.analysis.pages.document import recipe_of, results_of
+from vwmm.analysis.pages.markup import templates
+from vwmm.analysis.pages.origin import Origin
+from vwmm.analysis.pages.results import Number
 from vwmm.analysis.records import RecordedPredictions, RunRecord, read_predictions
-from vwmm.analysis.results import Number
 from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.config.split_record import SplitRecord
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.analysis.conftest import ORIGIN
 from tests.analysis.printed import CLASSES, folds_of
-from vwmm.analysis.document import write_report
-from vwmm.analysis.pooling import pool
+from vwmm.analysis.pages.document import write_report
+from vwmm.analysis.pages.pooling import pool
+from vwmm.analysis.pages.unimodal import UnimodalScore, presence_notes, unimodal_notes
 from vwmm.analysis.records import RecordedPredictions
-from vwmm.analysis.unimodal import UnimodalScore, presence_notes, unimodal_notes
 
 NAMES = ["no", "yes"]
 
