@@ -60,7 +60,7 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
     from vwmm.data.cohort.cohort_notes import table_notes
-    from vwmm.engine.launching import listen
+    from vwmm.engine.launch.launching import listen
     from vwmm.engine.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime

@@ -20,8 +20,8 @@ from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.space import SPACE, read_space
 from vwmm.data.checks.experiment import read_experiment
-from vwmm.engine.launch_file import check_launch_file
-from vwmm.engine.launching import is_launched
+from vwmm.engine.launch.launch_file import check_launch_file
+from vwmm.engine.launch.launching import is_launched
 from vwmm.engine.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweeping import run_worker
 

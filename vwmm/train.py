@@ -24,8 +24,8 @@ from vwmm.config.schema import Config
 from vwmm.config.stopping import STOP
 from vwmm.data.checks.checks import check_config
 from vwmm.data.checks.experiment import read_experiment
-from vwmm.engine.launching import launch, listen
-from vwmm.engine.outcome import report_outcome
+from vwmm.engine.launch.launching import launch, listen
+from vwmm.engine.launch.outcome import report_outcome
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -63,7 +63,7 @@ def train(config: Config) -> None:
 
     # 2. Join the other processes. From here on a signal waits until there is nothing half done.
     from vwmm.engine.failing import failing_once
-    from vwmm.engine.meeting import note_done, was_done
+    from vwmm.engine.launch.meeting import note_done, was_done
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.runtime import start_runtime
 

@@ -22,8 +22,8 @@ from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, le
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.engine.launching import launch, listen
-from vwmm.engine.outcome import report_outcome
+from vwmm.engine.launch.launching import launch, listen
+from vwmm.engine.launch.outcome import report_outcome
 
 OWN_OPTIONS = ("--from", "--steps", "--launch")
 OPTIONS = {

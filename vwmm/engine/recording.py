@@ -25,7 +25,7 @@ from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.split_file import hash_hashes
 from vwmm.data.cohort.splits import split_hash, split_table
 from vwmm.engine.checkpoint import read_progress
-from vwmm.engine.outcome import register_run
+from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.provenance import git_commit

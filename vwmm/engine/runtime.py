@@ -21,8 +21,8 @@ from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Train
 from vwmm.config.stopping import STOP
 from vwmm.data.loading.order import slot_problems
-from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
-from vwmm.engine.meeting import INIT_METHOD, register_meeting
+from vwmm.engine.launch.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
+from vwmm.engine.launch.meeting import INIT_METHOD, register_meeting
 from vwmm.engine.watch import Watch
 
 Item = TypeVar("Item")

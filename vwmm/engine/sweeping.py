@@ -18,7 +18,7 @@ from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, 
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, refuse_links
 from vwmm.config.schema import Config
 from vwmm.data.cache.locks import KeyLocks
-from vwmm.engine.launching import collected_signals, launch
+from vwmm.engine.launch.launching import collected_signals, launch
 from vwmm.engine.metrics_file import read_records
 from vwmm.engine.progress import duration
 from vwmm.engine.sweep_plan import Sweep, open_study

@@ -19,8 +19,8 @@ from typing import Any
 from vwmm.config.errors import EXIT_FAILED, say
 from vwmm.config.faults import FAULTS
 from vwmm.config.stopping import STOP
-from vwmm.engine import pages
-from vwmm.engine.outcome import report_outcome
+from vwmm.engine.launch import pages
+from vwmm.engine.launch.outcome import report_outcome
 
 _FAILURE = "failure"
 _MAX_INTERVAL_S = 1.0

@@ -8,7 +8,13 @@ import yaml
 from tests.conftest import ROOT
 from vwmm.config.errors import UserError
 from vwmm.config.schema import Train
-from vwmm.engine.engine_choice import EngineChoice, choose_engine, engine_of_launch_file, engine_problems, hide_engine
+from vwmm.engine.launch.engine_choice import (
+    EngineChoice,
+    choose_engine,
+    engine_of_launch_file,
+    engine_problems,
+    hide_engine,
+)
 
 ZERO, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.engine.orphans import hold_liveness, is_orphan
-from vwmm.engine.pages import OUTCOME_VARIABLE
+from vwmm.engine.launch.orphans import hold_liveness, is_orphan
+from vwmm.engine.launch.pages import OUTCOME_VARIABLE
 
 
 def test_the_lock_says_who_waits_and_goes_with_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path, monkeypatch: pyte
     outcome = tmp_path / "exit_code"
     monkeypatch.setenv(OUTCOME_VARIABLE, str(outcome))
     code = (
-        "import pathlib, sys, time; from vwmm.engine.orphans import hold_liveness\n"
+        "import pathlib, sys, time; from vwmm.engine.launch.orphans import hold_liveness\n"
         "with hold_liveness(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(outcome)], stdout=subprocess.PIPE, text=True)

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from vwmm.engine.launching import collected_signals
+from vwmm.engine.launch.launching import collected_signals
 
 
 def test_who_collects_signals_around_another_has_them_all() -> None:

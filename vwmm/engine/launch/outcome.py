@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, RunError
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.pages import outcome_file
+from vwmm.engine.launch.pages import outcome_file
 
 _RUN = "run"
 _SIZE = 4096

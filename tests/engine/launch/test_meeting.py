@@ -4,7 +4,7 @@ import threading
 
 from torch.distributed import TCPStore
 
-from vwmm.engine.meeting import own_keys
+from vwmm.engine.launch.meeting import own_keys
 
 
 def start(master: TCPStore, ranks: int) -> list[bytes]:

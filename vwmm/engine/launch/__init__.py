@@ -1,0 +1,1 @@
+"""Starting processes, on a machine or through Slurm."""
