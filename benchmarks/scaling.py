@@ -473,7 +473,7 @@ def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool
 def store_requests(gpus: int) -> int:
     """Requests a second at the store of the first node: each process looks at each other one, by a check and a get.
 
-    engine/watch.py, once a second (`run.hang_timeout_s` / 20, at most a second).
+    engine/distributed/watch.py, once a second (`run.hang_timeout_s` / 20, at most a second).
     """
     return 2 * gpus * (gpus - 1)
 

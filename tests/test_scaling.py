@@ -125,8 +125,8 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
     import torch.distributed as dist
 
     from benchmarks.training_loop import make_dataset
+    from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.loops import train_one_epoch
-    from vwmm.engine.runtime import start_runtime
     from vwmm.engine.wrapping import build_learner
     from vwmm.models.fusion import build_model
 
@@ -277,7 +277,7 @@ class CountingStore:
 
 
 def test_the_watch_asks_as_often_as_the_formula_says() -> None:
-    from vwmm.engine.watch import Watch
+    from vwmm.engine.distributed.watch import Watch
 
     store = CountingStore()
     watches = [Watch(process=number, num_processes=5, store=store) for number in range(5)]

@@ -65,9 +65,9 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
         raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
 
     # 2. Join the other processes, and transform the images that are not in the cache.
+    from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.runtime import start_runtime
     from vwmm.engine.validating import predict_cases
 
     start_log(is_speaker=is_speaker())

@@ -60,10 +60,10 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
     from vwmm.data.cohort.cohort_notes import table_notes
+    from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.launch.launching import listen
     from vwmm.engine.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):

@@ -62,10 +62,10 @@ def train(config: Config) -> None:
     cohort, assigned = check_config(config, open_files=is_speaker())
 
     # 2. Join the other processes. From here on a signal waits until there is nothing half done.
-    from vwmm.engine.failing import failing_once
+    from vwmm.engine.distributed.failing import failing_once
+    from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.launch.meeting import note_done, was_done
     from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.runtime import start_runtime
 
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)

@@ -72,14 +72,14 @@ def compute(arguments: list[str]) -> int:
     """Computes and compares; returns the exit code."""
     run, config, first, count = _read(arguments)
     from vwmm.data.checks.checks import check_config
+    from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.progress import start_log
-    from vwmm.engine.runtime import start_runtime
 
     cohort, assigned = check_config(config, open_files=False)
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train)
 
-    from vwmm.engine.failing import failing_once
+    from vwmm.engine.distributed.failing import failing_once
     from vwmm.engine.verifying import verify_run
 
     with failing_once(runtime, report_outcome):

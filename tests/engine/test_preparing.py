@@ -16,9 +16,9 @@ from vwmm.config.schema import Cache, Train
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.transforms.transforms import load_input
 from vwmm.engine import preparing
+from vwmm.engine.distributed.runtime import Runtime, start_runtime
 from vwmm.engine.preparing import Images, available_memory, build_dataset, prepare_images
 from vwmm.engine.progress import LOG
-from vwmm.engine.runtime import Runtime, start_runtime
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
 Usage = namedtuple("Usage", "total used free")

@@ -8,8 +8,8 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.loading.dataset import CaseDataset
+from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Material
-from vwmm.engine.runtime import Runtime
 
 
 def describe_run(

@@ -28,6 +28,7 @@ from vwmm.engine.checkpoint import (
     load_weights,
     read_progress,
 )
+from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import StepResult, train_one_epoch
 from vwmm.engine.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.optim import learning_rate
@@ -36,7 +37,6 @@ from vwmm.engine.progress import Progress as Bar
 from vwmm.engine.result_files import ResultFiles
 from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.run_watch import RunWatch
-from vwmm.engine.runtime import Runtime
 from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking import Trackers

@@ -21,9 +21,9 @@ from vwmm.data.cache.store import Entry, Recipe, Store
 from vwmm.data.checks.checks import describe_image
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.loading.dataset import CaseDataset
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.distributed.watch import Watch
 from vwmm.engine.progress import LOG, Progress, amount
-from vwmm.engine.runtime import Runtime
-from vwmm.engine.watch import Watch
 
 _LOOKING_THREADS = 8
 _POLL_S = 0.2

@@ -22,9 +22,9 @@ from vwmm.data.cohort.splits import cases_of
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError
 from vwmm.engine.checkpoint import read_meta
+from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG
-from vwmm.engine.runtime import Runtime
 from vwmm.engine.tracked_results import results_to_track
 
 NUM_EXAMPLES = 6

@@ -9,9 +9,9 @@ import torch
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.data.loading.dataset import CaseDataset
+from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import predict_all
 from vwmm.engine.progress import Progress
-from vwmm.engine.runtime import Runtime
 
 
 def predict_cases(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from vwmm.engine.watch import State, Watch, hanging
+from vwmm.engine.distributed.watch import State, Watch, hanging
 
 FINE, LONG = 1.0, 100.0
 
@@ -66,7 +66,7 @@ def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watch], monk
 
 
 def test_nobody_else_is_blamed_for_an_error_of_ones_own(pair: list[Watch], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vwmm.engine.watch._PATIENCE_S", 0.2)
+    monkeypatch.setattr("vwmm.engine.distributed.watch._PATIENCE_S", 0.2)
     pair[0]._publish()
     pair[1]._publish()
     assert pair[0].blame() is None
@@ -79,7 +79,7 @@ def test_a_place_is_said_in_words(pair: list[Watch]) -> None:
 
 def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom vwmm.engine.watch import Watch\nwatch = Watch(timeout_s=1.5)\nwatch.start()\n"
+        "import time\nfrom vwmm.engine.distributed.watch import Watch\nwatch = Watch(timeout_s=1.5)\nwatch.start()\n"
         "watch.at('forward', step=3)\ntime.sleep(60)\n"
     )
     started = time.monotonic()
@@ -92,7 +92,7 @@ def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
 
 def test_a_process_that_nobody_listens_to_any_more_ends_as_well() -> None:
     code = (
-        "import time\nfrom vwmm.engine.watch import Watch\n"
+        "import time\nfrom vwmm.engine.distributed.watch import Watch\n"
         "from vwmm.engine.progress import LOG, start_log\n"
         "start_log(is_speaker=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
         "watch = Watch(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"

@@ -21,9 +21,9 @@ from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Train
 from vwmm.config.stopping import STOP
 from vwmm.data.loading.order import slot_problems
+from vwmm.engine.distributed.watch import Watch
 from vwmm.engine.launch.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
 from vwmm.engine.launch.meeting import INIT_METHOD, register_meeting
-from vwmm.engine.watch import Watch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
