@@ -10,8 +10,8 @@ from tests.engine.test_checkpoint import state_of
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.checkpoint import State, read_meta, write_checkpoint
-from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.resuming import find_state, make_snapshot_folder, snapshot_place
+from vwmm.engine.tracking.metrics_file import MetricsFile
 
 
 def at(step: int, *, best: int | None = None) -> State:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, TINY
-from vwmm.engine.metrics_file import last_step
+from vwmm.engine.tracking.metrics_file import last_step
 
 # Augmentation is on by default; dropout 0.2 and batch norm are in TINY; 29 training cases in steps of 8 are ragged.
 RECIPE = [*TINY, "train.epochs=3", "train.log_every=1"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.slurm.cluster import Cluster
-from vwmm.engine.metrics_file import last_step
+from vwmm.engine.tracking.metrics_file import last_step
 
 
 def submit(

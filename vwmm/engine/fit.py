@@ -30,7 +30,6 @@ from vwmm.engine.checkpoint import (
 )
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import StepResult, train_one_epoch
-from vwmm.engine.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
@@ -39,7 +38,8 @@ from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
 from vwmm.engine.run_watch import RunWatch
 from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
-from vwmm.engine.tracking import Trackers
+from vwmm.engine.tracking.metrics_file import MetricsFile, cut_metrics
+from vwmm.engine.tracking.tracking import Trackers
 from vwmm.engine.validating import describe_epoch, is_better, predict_cases
 from vwmm.engine.wrapping import build_learner
 from vwmm.models.fusion import FusionModel, build_model

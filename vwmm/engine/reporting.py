@@ -25,7 +25,7 @@ from vwmm.engine.checkpoint import read_meta
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG
-from vwmm.engine.tracked_results import results_to_track
+from vwmm.engine.tracking.tracked_results import results_to_track
 
 NUM_EXAMPLES = 6
 

@@ -6,9 +6,9 @@ from typing import Any
 from vwmm.engine.checkpoint import Progress as Position
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import StepResult
-from vwmm.engine.metrics_file import MetricsFile
 from vwmm.engine.progress import Progress
-from vwmm.engine.tracking import Trackers
+from vwmm.engine.tracking.metrics_file import MetricsFile
+from vwmm.engine.tracking.tracking import Trackers
 
 
 class StepRecorder:

@@ -19,9 +19,9 @@ from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, r
 from vwmm.config.schema import Config
 from vwmm.data.cache.locks import KeyLocks
 from vwmm.engine.launch.launching import collected_signals, launch
-from vwmm.engine.metrics_file import read_records
 from vwmm.engine.progress import duration
 from vwmm.engine.sweep_plan import Sweep, open_study
+from vwmm.engine.tracking.metrics_file import read_records
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.study import SweepStudy

@@ -22,9 +22,9 @@ from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.metrics_file import read_records
 from vwmm.engine.progress import LOG
-from vwmm.engine.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
+from vwmm.engine.tracking.metrics_file import read_records
+from vwmm.engine.tracking.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
 
 PROBE_TIMEOUT_S = 3.0
 # With `auto`, a server that answers the probe and then nothing more has so long; then the run goes offline.

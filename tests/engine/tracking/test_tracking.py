@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine import tracking
-from vwmm.engine.tracking import trackable_config
+from vwmm.engine.tracking import tracking
+from vwmm.engine.tracking.tracking import trackable_config
 
 
 @pytest.fixture(autouse=True)

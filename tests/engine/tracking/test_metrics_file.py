@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vwmm.engine import metrics_file
-from vwmm.engine.metrics_file import MetricsFile, cut_metrics, last_step
+from vwmm.engine.tracking import metrics_file
+from vwmm.engine.tracking.metrics_file import MetricsFile, cut_metrics, last_step
 
 STEPS: list[dict[str, Any]] = [{"event": "train", "epoch": 1 + step // 4, "step": step} for step in range(1, 7)]
 EPOCH: dict[str, Any] = {"event": "validation", "epoch": 1, "step": 3}

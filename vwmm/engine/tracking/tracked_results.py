@@ -7,7 +7,7 @@ from vwmm.analysis.figures.figures import Example
 from vwmm.analysis.pages.document import pictures_of
 from vwmm.analysis.records import RunRecord, read_run
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.trackers import Results
+from vwmm.engine.tracking.trackers import Results
 
 _SCORES = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc")
 
