@@ -18,7 +18,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.readers.readers import read_image
 from vwmm.data.transforms.transforms import transform
-from vwmm.engine.showing import show_case
+from vwmm.engine.preprocessing.showing import show_case
 
 TARGET = Path(__file__).parent / "images"
 HEADLESS = [

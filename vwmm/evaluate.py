@@ -95,7 +95,7 @@ def evaluate(job: Job) -> None:
 
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.preparing import build_dataset, prepare_images
+    from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.provenance import origin_now
     from vwmm.engine.validating import predict_cases

@@ -66,7 +66,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
 
     # 2. Join the other processes, and transform the images that are not in the cache.
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.preparing import build_dataset, prepare_images
+    from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
     from vwmm.engine.validating import predict_cases
 

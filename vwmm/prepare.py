@@ -62,7 +62,7 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.launch.launching import listen
-    from vwmm.engine.preparing import prepare_images
+    from vwmm.engine.preprocessing.preparing import prepare_images
     from vwmm.engine.progress import LOG, start_log
 
     start_log(is_speaker=is_speaker())
@@ -79,8 +79,8 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
 
 def prune(config: Config) -> None:
     """Removes what is not needed."""
+    from vwmm.engine.preprocessing.pruning import prune_cache
     from vwmm.engine.progress import start_log
-    from vwmm.engine.pruning import prune_cache
 
     start_log(is_speaker=is_speaker())
     if is_speaker():
@@ -94,7 +94,7 @@ def show(config: Config, name: str, out: str | None) -> None:
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"--out {path}: expected the name of a .png file in a folder that exists")
 
-    from vwmm.engine.showing import show_case
+    from vwmm.engine.preprocessing.showing import show_case
 
     if is_speaker():
         write_whole(path, show_case(config, case))

@@ -81,7 +81,7 @@ def train(config: Config) -> None:
         from vwmm.data.cohort.split_origin import record_of_split
         from vwmm.data.cohort.splits import cases_of
         from vwmm.engine.fit import Fit, Material
-        from vwmm.engine.preparing import build_dataset, prepare_images
+        from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
         from vwmm.engine.suspicions import note_cohort, warn_of_suspicions
 
         images = prepare_images(runtime, cohort, config.modalities, config.cache)

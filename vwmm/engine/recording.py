@@ -27,7 +27,7 @@ from vwmm.data.cohort.splits import split_hash, split_table
 from vwmm.engine.checkpoint import read_progress
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.launch.outcome import register_run
-from vwmm.engine.preparing import Images
+from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.provenance import git_commit
 from vwmm.engine.resuming import find_state, snapshot_place

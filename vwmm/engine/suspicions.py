@@ -11,7 +11,7 @@ from vwmm.data.checks.quick_checks import content_leaks, telling_facts
 from vwmm.data.checks.same_columns import same_columns
 from vwmm.data.cohort.cohort_notes import cohort_notes
 from vwmm.data.cohort.manifest import Cohort
-from vwmm.engine.preparing import Images
+from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG
 
 _MAX_LINES = 5

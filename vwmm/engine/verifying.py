@@ -18,7 +18,7 @@ from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult
-from vwmm.engine.preparing import build_dataset, prepare_images
+from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
 from vwmm.engine.recording import check_same_cohort, versions
 from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking.metrics_file import read_records

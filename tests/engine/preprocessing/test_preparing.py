@@ -15,9 +15,9 @@ from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Train
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.transforms.transforms import load_input
-from vwmm.engine import preparing
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
-from vwmm.engine.preparing import Images, available_memory, build_dataset, prepare_images
+from vwmm.engine.preprocessing import preparing
+from vwmm.engine.preprocessing.preparing import Images, available_memory, build_dataset, prepare_images
 from vwmm.engine.progress import LOG
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}

@@ -17,8 +17,8 @@ from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.engine import showing
-from vwmm.engine.showing import show_case
+from vwmm.engine.preprocessing import showing
+from vwmm.engine.preprocessing.showing import show_case
 
 LPS = np.diag([-0.5, -0.5, 2.0, 1.0])
 MODALITIES = {

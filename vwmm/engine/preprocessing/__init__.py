@@ -1,0 +1,1 @@
+"""Filling, pruning and showing the cache."""
