@@ -27,7 +27,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.order import plan_epoch, slots_of
-from vwmm.engine.checkpoint import copy_state
+from vwmm.engine.checkpoints.checkpoint import copy_state
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import _forward, _key

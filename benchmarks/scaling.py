@@ -401,7 +401,7 @@ def divided(workload: Workload, cases: int) -> tuple[int, int]:
 
 
 def checkpoint_bytes(workload: Workload, gpus: int) -> int:
-    """Bytes of checkpoints/last with Adam under data-parallel training (engine/checkpoint.py).
+    """Bytes of checkpoints/last with Adam under data-parallel training (engine/checkpoints/checkpoint.py).
 
     Weights, buffers, two moments and a step for each tensor; from two processes on also each one's part of batch
     norm's running statistics, (P, n) float32.

@@ -209,7 +209,7 @@ def tiny_config() -> Config:
 
 @pytest.mark.parametrize("gpus", [1, 6])
 def test_a_checkpoint_has_as_many_bytes_as_the_formula_says(gpus: int) -> None:
-    from vwmm.engine.checkpoint import Progress, copy_state, optimizer_tensors
+    from vwmm.engine.checkpoints.checkpoint import Progress, copy_state, optimizer_tensors
     from vwmm.models.fusion import build_model
 
     config = tiny_config()

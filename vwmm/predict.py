@@ -49,7 +49,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     from vwmm.data.checks.checks import check_images
     from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.data.cohort.manifest import survey_cohort
-    from vwmm.engine.checkpoint import find_checkpoint, load_weights, read_meta
+    from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
 
     checkpoint = find_checkpoint(run.best)
     if checkpoint is None:

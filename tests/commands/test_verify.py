@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import Trained, run_command
-from vwmm.engine.checkpoint import Progress, State, write_checkpoint
+from vwmm.engine.checkpoints.checkpoint import Progress, State, write_checkpoint
 
 
 def test_a_run_computes_its_bits_again_from_a_checkpoint_and_from_its_start(trained: Trained, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     monkeypatch.setattr(vwmm.engine.sweeping, "launch", fake)
     monkeypatch.setattr(vwmm.engine.sweeping, "_LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(
-        "vwmm.engine.checkpoint.read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
+        "vwmm.engine.checkpoints.checkpoint.read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
     )
     monkeypatch.setattr("vwmm.engine.sweep_results.read_meta", lambda folder: {"classes": ["a", "b"]})
     return fake

@@ -24,7 +24,7 @@ from tests.faults.rehearsing import (
 from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, choose_run_folder
-from vwmm.engine.checkpoint import read_meta
+from vwmm.engine.checkpoints.checkpoint import read_meta
 
 
 def train(

@@ -188,7 +188,7 @@ def pool_folds(folds: Sequence[Fold]) -> str:
     from vwmm.analysis.pages.origin import origin_of
     from vwmm.analysis.pages.pooling import FoldResult, describe, pool
     from vwmm.analysis.records import read_run
-    from vwmm.engine.checkpoint import find_checkpoint, read_meta
+    from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
 
     results, classes = [], None
     for fold in folds:

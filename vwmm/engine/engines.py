@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from vwmm.engine.checkpoint import optimizer_tensors, restore_optimizer
+from vwmm.engine.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.exact_sum import ExactSum
 from vwmm.engine.optim import set_learning_rate

@@ -18,7 +18,7 @@ from vwmm.config.stopping import STOP
 from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.loading.order import draw_present, num_steps, plan_epoch
-from vwmm.engine.checkpoint import (
+from vwmm.engine.checkpoints.checkpoint import (
     Progress,
     State,
     copy_state,
@@ -28,15 +28,15 @@ from vwmm.engine.checkpoint import (
     load_weights,
     read_progress,
 )
+from vwmm.engine.checkpoints.result_files import ResultFiles
+from vwmm.engine.checkpoints.resuming import make_snapshot_folder, snapshot_place
+from vwmm.engine.checkpoints.run_watch import RunWatch
+from vwmm.engine.checkpoints.saving import Saver, describe_model
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import StepResult, train_one_epoch
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
-from vwmm.engine.result_files import ResultFiles
-from vwmm.engine.resuming import make_snapshot_folder, snapshot_place
-from vwmm.engine.run_watch import RunWatch
-from vwmm.engine.saving import Saver, describe_model
 from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.tracking.tracking import Trackers

@@ -24,15 +24,15 @@ from vwmm.data.checks.near_record import across_parts, find_near_pairs
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.split_file import hash_hashes
 from vwmm.data.cohort.splits import split_hash, split_table
-from vwmm.engine.checkpoint import read_progress
+from vwmm.engine.checkpoints.checkpoint import read_progress
+from vwmm.engine.checkpoints.resuming import find_state, snapshot_place
+from vwmm.engine.checkpoints.room import room_problems
+from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.provenance import git_commit
-from vwmm.engine.resuming import find_state, snapshot_place
-from vwmm.engine.room import room_problems
-from vwmm.engine.run_watch import RunWatch
 from vwmm.models.fusion import count_parameters
 
 VERSIONS_OF = (

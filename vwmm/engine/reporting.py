@@ -21,7 +21,7 @@ from vwmm.data.checks.checks import check_cohort
 from vwmm.data.cohort.splits import cases_of
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError
-from vwmm.engine.checkpoint import read_meta
+from vwmm.engine.checkpoints.checkpoint import read_meta
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG

@@ -19,7 +19,7 @@ from torch.nn.utils import get_total_norm
 
 from vwmm.config.errors import RunError
 from vwmm.config.schema import Train
-from vwmm.engine.checkpoint import copy_tensor, optimizer_tensors, restore_optimizer
+from vwmm.engine.checkpoints.checkpoint import copy_tensor, optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.engines import Engine
 from vwmm.engine.optim import build_optimizer, set_learning_rate

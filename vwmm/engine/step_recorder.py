@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from vwmm.engine.checkpoint import Progress as Position
+from vwmm.engine.checkpoints.checkpoint import Progress as Position
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.loops import StepResult
 from vwmm.engine.progress import Progress

@@ -15,7 +15,7 @@ from vwmm.config.errors import RunError, UserError
 from vwmm.config.record import MAX_NAME
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.space import Searched
-from vwmm.engine.checkpoint import find_checkpoint, read_meta
+from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
 
 if TYPE_CHECKING:
     from vwmm.engine.study import SweepStudy

@@ -129,7 +129,7 @@ class Worker:
 
     def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
         """What came of a trial, decided by its values alone, not by how far it got while it was being told to stop."""
-        from vwmm.engine.checkpoint import find_checkpoint, read_meta
+        from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
         from vwmm.engine.study import COMPLETE, PRUNED
 
         run, metric = watcher.run, self.sweep.space.metric

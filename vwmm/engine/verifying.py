@@ -14,7 +14,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.splits import cases_of
-from vwmm.engine.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
+from vwmm.engine.checkpoints.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.fit import Fit, Material
 from vwmm.engine.loops import StepResult

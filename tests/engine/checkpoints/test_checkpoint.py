@@ -16,8 +16,8 @@ import xxhash
 from torch import nn
 
 from vwmm.config.errors import UserError
-from vwmm.engine import checkpoint
-from vwmm.engine.checkpoint import (
+from vwmm.engine.checkpoints import checkpoint
+from vwmm.engine.checkpoints.checkpoint import (
     Progress,
     State,
     copy_state,

@@ -8,7 +8,7 @@ import pytest
 
 from vwmm.config.errors import RunError, UserError
 from vwmm.config.run_folder import FILES, FOLDERS, RunFolder
-from vwmm.engine.run_watch import RunWatch
+from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.tracking.metrics_file import MetricsFile
 
 

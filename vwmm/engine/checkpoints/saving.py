@@ -10,7 +10,7 @@ from typing import Any
 from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.engine.checkpoint import Progress, State, write_checkpoint
+from vwmm.engine.checkpoints.checkpoint import Progress, State, write_checkpoint
 from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.metrics_file import MetricsFile
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.test_checkpoint import state_of
+from tests.engine.checkpoints.test_checkpoint import state_of
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoint import State, read_meta, write_checkpoint
-from vwmm.engine.resuming import find_state, make_snapshot_folder, snapshot_place
+from vwmm.engine.checkpoints.checkpoint import State, read_meta, write_checkpoint
+from vwmm.engine.checkpoints.resuming import find_state, make_snapshot_folder, snapshot_place
 from vwmm.engine.tracking.metrics_file import MetricsFile
 
 
@@ -114,7 +114,7 @@ def test_a_snapshot_belongs_to_one_run_and_to_nobody_else(tmp_path: Path, monkey
     assert snapshot_place(one) in places
     shutil.rmtree(one.path)
     assert snapshot_place(one) not in places  # the same folder, but another run
-    monkeypatch.setattr("vwmm.engine.resuming._MEMORY", tmp_path)
+    monkeypatch.setattr("vwmm.engine.checkpoints.resuming._MEMORY", tmp_path)
     place = snapshot_place(other)
     place.parent.symlink_to(tmp_path / "b")
     with pytest.raises(UserError, match="belongs to somebody else"):
