@@ -24,8 +24,8 @@ from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.loading.order import plan_epoch
 from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.engines import DataParallel
 from vwmm.engine.loops import Learner, train_one_epoch
+from vwmm.engine.strategies.engines import DataParallel
 from vwmm.models.fusion import build_model
 
 OVERRIDES = [

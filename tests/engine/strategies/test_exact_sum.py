@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vwmm.engine.exact_sum import ExactSum
+from vwmm.engine.strategies.exact_sum import ExactSum
 
 
 def summed(slots: list[torch.Tensor]) -> torch.Tensor:

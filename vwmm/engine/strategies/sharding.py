@@ -21,8 +21,8 @@ from vwmm.config.errors import RunError
 from vwmm.config.schema import Train
 from vwmm.engine.checkpoints.checkpoint import copy_tensor, optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.engines import Engine
 from vwmm.engine.optim import build_optimizer, set_learning_rate
+from vwmm.engine.strategies.engines import Engine
 from vwmm.models.fusion import FusionModel
 
 # What each optimizer keeps of the shape of its parameter.

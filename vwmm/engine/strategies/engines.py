@@ -16,8 +16,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vwmm.engine.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.exact_sum import ExactSum
 from vwmm.engine.optim import set_learning_rate
+from vwmm.engine.strategies.exact_sum import ExactSum
 from vwmm.models.fusion import FusionModel
 
 
