@@ -29,8 +29,8 @@ from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.order import plan_epoch, slots_of
 from vwmm.engine.checkpoints.checkpoint import copy_state
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
-from vwmm.engine.fit import Fit, Material
-from vwmm.engine.loops import _forward, _key
+from vwmm.engine.training.fit import Fit, Material
+from vwmm.engine.training.loops import _forward, _key
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERRIDES = [*training_loop.OVERRIDES, "model.dropout=0.2", "train.micro_batch_size=2", "train.epochs=1000"]

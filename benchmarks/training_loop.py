@@ -22,10 +22,10 @@ from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.loading.order import plan_epoch
-from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.loops import Learner, train_one_epoch
 from vwmm.engine.strategies.engines import DataParallel
+from vwmm.engine.training.batch_norm import RunningStatistics
+from vwmm.engine.training.loops import Learner, train_one_epoch
 from vwmm.models.fusion import build_model
 
 OVERRIDES = [

@@ -126,8 +126,8 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
 
     from benchmarks.training_loop import make_dataset
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.loops import train_one_epoch
-    from vwmm.engine.wrapping import build_learner
+    from vwmm.engine.training.loops import train_one_epoch
+    from vwmm.engine.training.wrapping import build_learner
     from vwmm.models.fusion import build_model
 
     real, sizes = dist.all_reduce, list[int]()

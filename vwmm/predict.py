@@ -68,7 +68,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.validating import predict_cases
+    from vwmm.engine.training.validating import predict_cases
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):

@@ -23,9 +23,9 @@ from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.readers import ImageError
 from vwmm.engine.checkpoints.checkpoint import read_meta
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.fit import Fit, Material
 from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.tracked_results import results_to_track
+from vwmm.engine.training.fit import Fit, Material
 
 NUM_EXAMPLES = 6
 

@@ -33,15 +33,15 @@ from vwmm.engine.checkpoints.resuming import make_snapshot_folder, snapshot_plac
 from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.checkpoints.saving import Saver, describe_model
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.loops import StepResult, train_one_epoch
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.progress import LOG, duration
 from vwmm.engine.progress import Progress as Bar
-from vwmm.engine.step_recorder import StepRecorder
 from vwmm.engine.tracking.metrics_file import MetricsFile, cut_metrics
 from vwmm.engine.tracking.tracking import Trackers
-from vwmm.engine.validating import describe_epoch, is_better, predict_cases
-from vwmm.engine.wrapping import build_learner
+from vwmm.engine.training.loops import StepResult, train_one_epoch
+from vwmm.engine.training.step_recorder import StepRecorder
+from vwmm.engine.training.validating import describe_epoch, is_better, predict_cases
+from vwmm.engine.training.wrapping import build_learner
 from vwmm.models.fusion import FusionModel, build_model
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vwmm.engine.batch_norm import RunningStatistics
+from vwmm.engine.training.batch_norm import RunningStatistics
 from vwmm.models.norm import BatchNorm2d, single_valued_layers
 
 HAS_IMAGES = [True, True, False, True, True, True, True]

@@ -7,12 +7,12 @@ import torch
 
 from vwmm.config.schema import Modality, Train
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.loops import Learner
 from vwmm.engine.optim import build_optimizer, sum_gradients
 from vwmm.engine.strategies.engines import DataParallel
 from vwmm.engine.strategies.sharding import build_sharded
+from vwmm.engine.training.batch_norm import RunningStatistics
+from vwmm.engine.training.loops import Learner
 from vwmm.models.fusion import FusionModel
 from vwmm.models.losses import class_weights, pattern_weights
 from vwmm.models.norm import single_valued_layers

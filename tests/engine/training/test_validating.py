@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.engine.validating import describe_epoch, is_better
+from vwmm.engine.training.validating import describe_epoch, is_better
 
 
 @pytest.mark.parametrize(

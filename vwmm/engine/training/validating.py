@@ -10,8 +10,8 @@ from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.loops import predict_all
 from vwmm.engine.progress import Progress
+from vwmm.engine.training.loops import predict_all
 
 
 def predict_cases(

@@ -15,9 +15,9 @@ from vwmm.config.stopping import STOP
 from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.dataset import Batch, CaseDataset
 from vwmm.data.loading.order import evaluation_batches, slots_of
-from vwmm.engine.batch_norm import RunningStatistics
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.strategies.engines import Engine
+from vwmm.engine.training.batch_norm import RunningStatistics
 from vwmm.models.losses import batch_weight, summed_cross_entropy
 
 NO_SLOT = -1

@@ -5,10 +5,10 @@ from typing import Any
 
 from vwmm.engine.checkpoints.checkpoint import Progress as Position
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.loops import StepResult
 from vwmm.engine.progress import Progress
 from vwmm.engine.tracking.metrics_file import MetricsFile
 from vwmm.engine.tracking.tracking import Trackers
+from vwmm.engine.training.loops import StepResult
 
 
 class StepRecorder:

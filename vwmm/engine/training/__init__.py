@@ -1,0 +1,1 @@
+"""Epochs, the training step and validation."""
