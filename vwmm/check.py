@@ -73,7 +73,7 @@ def check(
     from vwmm.engine.check_report import json_of, lines_of, page_of, summary
     from vwmm.engine.checking import check_everything
     from vwmm.engine.progress import start_log
-    from vwmm.engine.provenance import origin_now
+    from vwmm.engine.runs.provenance import origin_now
 
     start_log(is_speaker=True)
     checked = check_everything(config, num_workers=num_workers, timeout_s=timeout_s)

@@ -97,7 +97,7 @@ def evaluate(job: Job) -> None:
     from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
     from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.provenance import origin_now
+    from vwmm.engine.runs.provenance import origin_now
     from vwmm.engine.training.validating import predict_cases
 
     start_log(is_speaker=is_speaker())

@@ -94,8 +94,8 @@ def train(config: Config) -> None:
         split = record_of_split(cohort, assigned, config.split, config.data.columns)
 
         # 4. Open the run folder: what is needed to repeat the run is written before it begins.
-        from vwmm.engine.banner import describe_run
-        from vwmm.engine.recording import open_run
+        from vwmm.engine.runs.banner import describe_run
+        from vwmm.engine.runs.recording import open_run
         from vwmm.engine.tracking.tracking import start_trackers
 
         with open_run(runtime, config, cohort, assigned, split, images) as (folder, state, run_watch):
@@ -109,7 +109,7 @@ def train(config: Config) -> None:
                 fit.run_epochs()
 
                 # 6. Say what came of it, and write the report.
-                from vwmm.engine.reporting import finish_run
+                from vwmm.engine.runs.reporting import finish_run
 
                 finish_run(runtime, config, material, folder, fit)
         note_done()

@@ -80,7 +80,7 @@ def compute(arguments: list[str]) -> int:
     runtime = start_runtime(config.train)
 
     from vwmm.engine.distributed.failing import failing_once
-    from vwmm.engine.verifying import verify_run
+    from vwmm.engine.runs.verifying import verify_run
 
     with failing_once(runtime, report_outcome):
         report = verify_run(runtime, config, run, cohort, assigned, first=first, count=count)

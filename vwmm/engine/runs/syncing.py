@@ -4,7 +4,7 @@ from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.engine.progress import start_log
-from vwmm.engine.reporting import find_examples
+from vwmm.engine.runs.reporting import find_examples
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.tracked_results import results_to_track
 from vwmm.engine.tracking.tracking import open_trackers

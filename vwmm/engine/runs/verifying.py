@@ -17,7 +17,7 @@ from vwmm.data.cohort.splits import cases_of
 from vwmm.engine.checkpoints.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
-from vwmm.engine.recording import check_same_cohort, versions
+from vwmm.engine.runs.recording import check_same_cohort, versions
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.training.fit import Fit, Material
 from vwmm.engine.training.loops import StepResult

@@ -32,7 +32,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
-from vwmm.engine.provenance import git_commit
+from vwmm.engine.runs.provenance import git_commit
 from vwmm.models.fusion import count_parameters
 
 VERSIONS_OF = (

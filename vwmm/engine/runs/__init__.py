@@ -1,0 +1,1 @@
+"""Opening, reporting and verifying a run."""
