@@ -70,8 +70,8 @@ def check(
     num_workers: int, timeout_s: float, is_strict: bool,
 ) -> int:  # fmt: skip
     """Reads, compares, writes and says; the exit code. arguments: of the command line, for the page."""
-    from vwmm.engine.check_report import json_of, lines_of, page_of, summary
-    from vwmm.engine.checking import check_everything
+    from vwmm.engine.check.check_report import json_of, lines_of, page_of, summary
+    from vwmm.engine.check.checking import check_everything
     from vwmm.engine.progress import start_log
     from vwmm.engine.runs.provenance import origin_now
 

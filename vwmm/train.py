@@ -80,8 +80,8 @@ def train(config: Config) -> None:
         # 3. Transform each image once, for all processes and all later runs.
         from vwmm.data.cohort.split_origin import record_of_split
         from vwmm.data.cohort.splits import cases_of
+        from vwmm.engine.check.suspicions import note_cohort, warn_of_suspicions
         from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
-        from vwmm.engine.suspicions import note_cohort, warn_of_suspicions
         from vwmm.engine.training.fit import Fit, Material
 
         images = prepare_images(runtime, cohort, config.modalities, config.cache)

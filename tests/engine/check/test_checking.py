@@ -8,8 +8,8 @@ from tests.data.making import make_cohort
 from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.checks.headers import Header
 from vwmm.data.cohort.manifest import Case
-from vwmm.engine.acquisition import spacing_text, survey_acquisition
-from vwmm.engine.checking import image_names, table_findings
+from vwmm.engine.check.acquisition import spacing_text, survey_acquisition
+from vwmm.engine.check.checking import image_names, table_findings
 
 IMAGE = Path("/data/mri/1.nii")
 

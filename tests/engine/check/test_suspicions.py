@@ -9,9 +9,9 @@ import pytest
 from tests.data.making import make_case, make_cohort
 from vwmm.config.loading import load_config
 from vwmm.data.checks.near_record import NearPair, keep_near_pairs
-from vwmm.engine import suspicions
+from vwmm.engine.check import suspicions
+from vwmm.engine.check.suspicions import few_images, note_cohort, warn_of_suspicions
 from vwmm.engine.preprocessing.preparing import Images
-from vwmm.engine.suspicions import few_images, note_cohort, warn_of_suspicions
 
 SMALL = ["modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "model.backbone=densenet_thin"]
 

@@ -21,9 +21,9 @@ from vwmm.data.checks.same_columns import same_columns
 from vwmm.data.cohort.cohort_notes import cohort_notes
 from vwmm.data.cohort.manifest import Case, Cohort, survey_cohort
 from vwmm.data.cohort.splits import split_cohort
-from vwmm.engine.acquisition import Acquisition, survey_acquisition
-from vwmm.engine.comparing import keep_for_training, near_duplicates
-from vwmm.engine.surveying import survey_images
+from vwmm.engine.check.acquisition import Acquisition, survey_acquisition
+from vwmm.engine.check.comparing import keep_for_training, near_duplicates
+from vwmm.engine.check.surveying import survey_images
 
 MAX_PICTURED = 400
 """Cases that the contact sheets show; of more, as many are drawn."""

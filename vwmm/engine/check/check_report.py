@@ -13,8 +13,8 @@ from vwmm.analysis.pages.origin import Origin
 from vwmm.config.errors import MAX_PROBLEMS_SHOWN
 from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 from vwmm.data.cohort.manifest import SPLITS
-from vwmm.engine.acquisition import describe_shortcut, spacing_text
-from vwmm.engine.checking import Checked
+from vwmm.engine.check.acquisition import describe_shortcut, spacing_text
+from vwmm.engine.check.checking import Checked
 
 SHOWN_PER_KIND = 5
 

@@ -1,0 +1,1 @@
+"""The check of a cohort, as a whole."""
