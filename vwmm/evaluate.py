@@ -83,7 +83,13 @@ def evaluate(job: Job) -> None:
     from vwmm.data.cohort.seen import cases_hash, image_problems, num_test_cases
     from vwmm.data.cohort.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
-    from vwmm.engine.evaluating import check_folder, check_split, count_evaluation, split_of, write_evaluation
+    from vwmm.engine.evaluation.evaluating import (
+        check_folder,
+        check_split,
+        count_evaluation,
+        split_of,
+        write_evaluation,
+    )
 
     checkpoint = find_checkpoint(job.run.best)
     if checkpoint is None:

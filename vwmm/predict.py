@@ -104,7 +104,7 @@ def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int
     """What makes the metrics too good; a look at test cases is counted, as those of `vwmm evaluate` are."""
     from vwmm.data.cohort.seen import cases_hash, num_learned_from, num_test_cases
     from vwmm.data.cohort.split_file import read_split_file
-    from vwmm.engine.evaluating import count_evaluation
+    from vwmm.engine.evaluation.evaluating import count_evaluation
 
     try:
         rows, warnings = read_split_file(run.split, key="RUN"), list[str]()

@@ -22,7 +22,7 @@ from vwmm.config.schema import Config
 from vwmm.data.checks.checks import check_cohort_to_prepare, check_config
 from vwmm.data.checks.experiment import read_experiment
 from vwmm.data.loading.order import slot_problems
-from vwmm.engine.cross_validation import plan_folds
+from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
 from vwmm.engine.launch.submission import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep

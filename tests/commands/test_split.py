@@ -15,7 +15,7 @@ from vwmm.config.schema import Config, Split
 from vwmm.data.checks.checks import check_config
 from vwmm.data.cohort.manifest import read_cohort
 from vwmm.data.cohort.splits import fold_numbers, split_cohort, split_hash
-from vwmm.engine.cross_validation import plan_folds
+from vwmm.engine.evaluation.cross_validation import plan_folds
 
 SITES = ("Berlin", "Leeds", "Lyon", "Umeå, north")
 MODALITY = ["modalities.vw_mri=null", "modalities.mri=null"]

@@ -7,7 +7,7 @@ import pytest
 
 from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.evaluating import RESULTS, check_folder, count_evaluation
+from vwmm.engine.evaluation.evaluating import RESULTS, check_folder, count_evaluation
 
 
 @pytest.fixture
