@@ -22,8 +22,8 @@ from vwmm.config.space import SPACE, read_space
 from vwmm.data.checks.experiment import read_experiment
 from vwmm.engine.launch.launch_file import check_launch_file
 from vwmm.engine.launch.launching import is_launched
-from vwmm.engine.sweep_plan import Sweep, plan_sweep
-from vwmm.engine.sweeping import run_worker
+from vwmm.engine.sweep.sweep_plan import Sweep, plan_sweep
+from vwmm.engine.sweep.sweeping import run_worker
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-import vwmm.engine.sweeping
+import vwmm.engine.sweep.sweeping
 from tests.conftest import TINY
 from vwmm.config.errors import RunError, StoppedEarly, Told, UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.space import Searched, Space, read_space
-from vwmm.engine.study import COMPLETE, JournalLock, SweepStudy
-from vwmm.engine.sweep_plan import Sweep, plan_sweep
-from vwmm.engine.sweeping import Worker, run_worker, wait_until_free
+from vwmm.engine.sweep.study import COMPLETE, JournalLock, SweepStudy
+from vwmm.engine.sweep.sweep_plan import Sweep, plan_sweep
+from vwmm.engine.sweep.sweeping import Worker, run_worker, wait_until_free
 
 SPACE = "metric: loss\nparameters: {train.lr: {low: 1e-5, high: 1e-1, log: true}, model.dropout: {low: 0, high: 0.7}}\n"
 EPOCHS = 4
@@ -66,12 +66,12 @@ class FakeTraining:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
-    monkeypatch.setattr(vwmm.engine.sweeping, "launch", fake)
-    monkeypatch.setattr(vwmm.engine.sweeping, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(vwmm.engine.sweep.sweeping, "launch", fake)
+    monkeypatch.setattr(vwmm.engine.sweep.sweeping, "_LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(
         "vwmm.engine.checkpoints.checkpoint.read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
     )
-    monkeypatch.setattr("vwmm.engine.sweep_results.read_meta", lambda folder: {"classes": ["a", "b"]})
+    monkeypatch.setattr("vwmm.engine.sweep.sweep_results.read_meta", lambda folder: {"classes": ["a", "b"]})
     return fake
 
 
@@ -364,6 +364,6 @@ def test_a_damaged_journal_is_named(line: bytes, cohort: Path, training: FakeTra
 
 def test_without_optuna_the_extra_is_named(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "vwmm.engine.study")
+    monkeypatch.delitem(sys.modules, "vwmm.engine.sweep.study")
     with pytest.raises(UserError, match=r"a sweep needs Optuna .*\[sweep\]"):
         plan(cohort, tmp_path)

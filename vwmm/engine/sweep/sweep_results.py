@@ -18,8 +18,8 @@ from vwmm.config.space import Searched
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
 
 if TYPE_CHECKING:
-    from vwmm.engine.study import SweepStudy
-    from vwmm.engine.sweep_plan import Sweep
+    from vwmm.engine.sweep.study import SweepStudy
+    from vwmm.engine.sweep.sweep_plan import Sweep
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 COLUMNS = ("number", "state", "value", "epochs", "best_epoch")

@@ -15,7 +15,7 @@ from vwmm.data.checks.checks import check_config, recipe_problems
 from vwmm.data.cohort.splits import split_hash
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
-    from vwmm.engine.study import SweepStudy
+    from vwmm.engine.sweep.study import SweepStudy
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def plan_sweep(
 
 def open_study(sweep: Sweep) -> "SweepStudy":
     """The study in the sweep's journal, which is the one of this sweep. Raises UserError if it is another one's."""
-    from vwmm.engine.study import SweepStudy
+    from vwmm.engine.sweep.study import SweepStudy
 
     seed = sweep.config.train.seed
     study = SweepStudy(
@@ -115,7 +115,7 @@ def open_study(sweep: Sweep) -> "SweepStudy":
 
 def _optuna_problems() -> list[str]:
     try:
-        import vwmm.engine.study  # noqa: F401
+        import vwmm.engine.sweep.study  # noqa: F401
     except ImportError as error:
         return [f"a sweep needs Optuna ({error}): pip install -c constraints.txt -e '.[sweep]', or pip install optuna"]
     return []

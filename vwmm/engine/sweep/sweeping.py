@@ -20,11 +20,11 @@ from vwmm.config.schema import Config
 from vwmm.data.cache.locks import KeyLocks
 from vwmm.engine.launch.launching import collected_signals, launch
 from vwmm.engine.progress import duration
-from vwmm.engine.sweep_plan import Sweep, open_study
+from vwmm.engine.sweep.sweep_plan import Sweep, open_study
 from vwmm.engine.tracking.metrics_file import read_records
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
-    from vwmm.engine.study import SweepStudy
+    from vwmm.engine.sweep.study import SweepStudy
 
 MAX_FAILURES_IN_A_ROW = 3
 RESULT_FILES = ("trials.csv", "best.yaml", "report.html")
@@ -130,7 +130,7 @@ class Worker:
     def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
         """What came of a trial, decided by its values alone, not by how far it got while it was being told to stop."""
         from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
-        from vwmm.engine.study import COMPLETE, PRUNED
+        from vwmm.engine.sweep.study import COMPLETE, PRUNED
 
         run, metric = watcher.run, self.sweep.space.metric
         if watcher.is_hopeless:
@@ -154,20 +154,20 @@ class Worker:
         self.study.tell(number, COMPLETE, meta[metric], best_epoch=meta["epoch"], cases=meta["cases"])
 
     def _fail(self, number: int, reason: str) -> None:
-        from vwmm.engine.study import FAILED
+        from vwmm.engine.sweep.study import FAILED
 
         self.study.tell(number, FAILED, reason=reason)
         say(f"trial {number} failed: {reason}")
 
     def write_results(self) -> str:
         """trials.csv, best.yaml and report.html as things are now; what is known, in lines."""
-        from vwmm.engine.sweep_results import Results
+        from vwmm.engine.sweep.sweep_results import Results
 
         return Results(self.sweep, self.study).write()
 
     def _check_failures(self) -> None:
         """Raises RunError when the last few trials, whoever trained them, have all failed since this worker began."""
-        from vwmm.engine.study import FAILED
+        from vwmm.engine.sweep.study import FAILED
 
         ended = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.ended_before]
         last = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))[-MAX_FAILURES_IN_A_ROW:]
