@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 
-from vwmm.config.errors import EXIT_DONE, UserError, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config
 from vwmm.data.cache.entry_file import Dtype, Layout
 from vwmm.data.loading.order import evaluation_batches, num_steps
+from vwmm.system.errors import EXIT_DONE, UserError, run_guarded
 
 BEGIN, END = "<!-- tables: python benchmarks/scaling.py -->", "<!-- end of the tables -->"
 DTYPES: tuple[Dtype, ...] = ("float32", "float16", "uint8")

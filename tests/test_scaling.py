@@ -17,9 +17,9 @@ from benchmarks import scaling
 from benchmarks.scaling import Assumptions
 from tests.conftest import ROOT, TINY
 from tests.faults.rehearsing import in_long_form
-from vwmm.config.errors import UserError, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config
+from vwmm.system.errors import UserError, run_guarded
 
 DOCUMENT = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 

@@ -15,9 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
-from vwmm.config.findings import count_gravities
 from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
@@ -25,6 +22,9 @@ from vwmm.data.checks.checks import cohort_problems
 from vwmm.data.cohort.manifest import SPLITS, Cohort
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.readers import format_of
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
+from vwmm.system.findings import count_gravities
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",

@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from vwmm.config.errors import EXIT_DONE, UserError
 from vwmm.data.synthetic import phantom
 from vwmm.data.synthetic.demo_cohort import make_showing_progress
+from vwmm.system.errors import EXIT_DONE, UserError
 
 DEFAULT_OUT = "data/demo"
 

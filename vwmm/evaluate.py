@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.split_file import SplitRow
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",

@@ -20,9 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from vwmm.config.command_line import CommandLine, help_text, parse_command_line
-from vwmm.config.csv_cells import csv_text
-from vwmm.config.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
 from vwmm.data.drafting.dicom_series import Series, match_series, scan_series
@@ -40,6 +37,9 @@ from vwmm.data.drafting.proposing import DESCRIPTION, is_image, propose_patterns
 from vwmm.data.drafting.tree import Tree, walk_tree
 from vwmm.data.readers.absent import HOW_TO_FETCH
 from vwmm.engine.progress import Progress, start_log
+from vwmm.system.command_line import CommandLine, help_text, parse_command_line
+from vwmm.system.csv_cells import csv_text
+from vwmm.system.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
 
 OPTIONS = {
     "DIR": "the folder with the images",

@@ -11,13 +11,13 @@ one row a case, sorted by case: case,patient,label,predicted,p_<class>...,presen
 import sys
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.cohort.seen import Hashes
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",

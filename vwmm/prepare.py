@@ -16,14 +16,14 @@ import re
 import sys
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
-from vwmm.config.stopping import STOP
 from vwmm.data.checks.checks import check_cohort_to_prepare
 from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
+from vwmm.system.stopping import STOP
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",

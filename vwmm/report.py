@@ -9,9 +9,9 @@ the page is written without examples, and the command says so.
 import sys
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.run_folder import RunFolder
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
 
 
 def main(arguments: list[str]) -> int:

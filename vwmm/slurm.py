@@ -14,8 +14,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from vwmm.config.command_line import CommandLine, help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
@@ -26,6 +24,8 @@ from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
 from vwmm.engine.launch.submission import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep
+from vwmm.system.command_line import CommandLine, help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 
 OPTIONS = {
     "TEMPLATE": "train, cross_validate, prepare or sweep: slurm/TEMPLATE.sh",

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from vwmm.config.command_line import CommandLine, help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded, say
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
@@ -25,6 +23,8 @@ from vwmm.data.cohort.cohort_notes import table_notes
 from vwmm.data.cohort.manifest import SPLITS, Case, Cohort, read_cohort
 from vwmm.data.cohort.split_file import split_file_text
 from vwmm.data.cohort.splits import check_parts, divide_in_folds, split_cohort, split_hash
+from vwmm.system.command_line import CommandLine, help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",

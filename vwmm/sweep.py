@@ -15,8 +15,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from vwmm.config.command_line import CommandLine, help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.space import SPACE, read_space
 from vwmm.data.checks.experiment import read_experiment
@@ -24,6 +22,8 @@ from vwmm.engine.launch.launch_file import check_launch_file
 from vwmm.engine.launch.launching import is_launched
 from vwmm.engine.sweep.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweep.sweeping import run_worker
+from vwmm.system.command_line import CommandLine, help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",

@@ -12,10 +12,10 @@ needs no sync: it does the same when it starts.
 import sys
 from pathlib import Path
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",

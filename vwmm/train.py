@@ -15,17 +15,17 @@ if not __package__:
     # `accelerate launch vwmm/train.py` puts vwmm/ first on the path, where `data` and `config` would be top-level.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vwmm.config.command_line import help_text, parse_command_line
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.config.stopping import STOP
 from vwmm.data.checks.checks import check_config
 from vwmm.data.checks.experiment import read_experiment
 from vwmm.engine.launch.launching import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
+from vwmm.system.stopping import STOP
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",

@@ -17,13 +17,13 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, leave, run_guarded
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.engine.launch.launching import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, leave, run_guarded
 
 OWN_OPTIONS = ("--from", "--steps", "--launch")
 OPTIONS = {

@@ -19,8 +19,8 @@ from vwmm.analysis.pages.pooling import FoldResult, pool
 from vwmm.analysis.pages.search_page import Searching, Trial, render_search
 from vwmm.analysis.records import RunRecord, read_predictions, read_run
 from vwmm.analysis.statistics.confounding import Association
-from vwmm.config.findings import Finding
 from vwmm.config.split_record import PartCount, SplitRecord
+from vwmm.system.findings import Finding
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vwmm import demo
-from vwmm.config.errors import UserError
 from vwmm.data.synthetic import phantom
+from vwmm.system.errors import UserError
 
 
 def problems_of(*arguments: str) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, TINY, run_command
-from vwmm.config.errors import UserError
 from vwmm.prepare import shard_of
+from vwmm.system.errors import UserError
 
 NUM_IMAGES = re.compile(r"cache: (\d+) of (\d+) images found, (\d+) transformed now")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import all_keys
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
+from vwmm.system.errors import UserError
 
 
 def problems_of(*overrides: str, files: list[Path] | None = None) -> list[str]:

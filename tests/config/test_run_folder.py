@@ -10,7 +10,6 @@ import pytest
 
 from tests.conftest import ROOT
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import (
     RunFolder,
@@ -21,6 +20,7 @@ from vwmm.config.run_folder import (
     write_whole,
 )
 from vwmm.config.schema import Config
+from vwmm.system.errors import UserError
 
 
 def configured(folder: Path, *overrides: str) -> Config:

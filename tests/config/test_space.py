@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.space import Searched, Space, read_space
+from vwmm.system.errors import UserError
 
 SPACES = sorted((ROOT / "configs" / "spaces").glob("*.yaml"))
 

@@ -21,10 +21,10 @@ from tests.faults.rehearsing import (
     start,
     wait_for_silence,
 )
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, choose_run_folder
 from vwmm.engine.checkpoints.checkpoint import read_meta
+from vwmm.system.errors import UserError
 
 
 def train(

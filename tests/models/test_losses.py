@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from vwmm.config.errors import UserError
 from vwmm.models.losses import batch_weight, class_weights, pattern_weights, summed_cross_entropy
+from vwmm.system.errors import UserError
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.25]])

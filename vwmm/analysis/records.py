@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from vwmm.config.csv_cells import as_meant
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord
+from vwmm.system.csv_cells import as_meant
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
 ALONE_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")

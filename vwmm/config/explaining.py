@@ -7,8 +7,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from vwmm.config.errors import printable
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
+from vwmm.system.errors import printable
 
 Key = tuple[str, ...]
 

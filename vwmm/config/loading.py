@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, is_rule, key_of, shorten
 from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.record import MAX_NAME
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.config.strict_yaml import Parsed, describe_yaml_error, parse_yaml
+from vwmm.system.errors import UserError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Where configs/ and launch/ are: the checkout, or what an installation puts beside Python.

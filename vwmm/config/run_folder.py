@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import yaml
 
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
+from vwmm.system.errors import UserError
 
 SWEEP_JOURNAL = "sweep.journal"
 

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import Key, explain, key_of, shorten
 from vwmm.config.loading import parse_file, read_config
 from vwmm.config.run_folder import FREE_KEYS
 from vwmm.config.schema import Config
 from vwmm.config.space_file import Parameter, SpaceFile
+from vwmm.system.errors import UserError
 
 SPACE = "configs/spaces/default.yaml"
 SEARCHABLE = ("model", "augment", "train")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vwmm.config.errors import UserError
+from vwmm.system.errors import UserError
 
 
 def class_weights(setting: str | list[float] | None, labels: Sequence[int], num_classes: int) -> list[float] | None:

@@ -18,13 +18,13 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.making import FLAT, SOLID, make_store, numbers, write_nifti
-from vwmm.config.errors import RunError
 from vwmm.config.presets import PRESETS, cut_to_dims, with_preset
 from vwmm.config.schema import Cache, Modality
 from vwmm.data.cache import building
 from vwmm.data.cache.building import Failure, Job, build
 from vwmm.data.cache.store import Entry
 from vwmm.data.transforms.transforms import load_input
+from vwmm.system.errors import RunError
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
 # How often each preset is tried with several threads: VWMM_REHEARSALS=20 is the long form.

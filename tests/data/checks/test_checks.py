@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Data, Modality, Split
 from vwmm.data.checks.checks import check_cohort, check_images, describe_image
 from vwmm.data.cohort.manifest import read_cohort
+from vwmm.system.errors import UserError
 
 MODALITIES = {"vw_mri": Modality(dims=3, size=[8, 8, 8]), "ct": Modality(dims=2, size=[8, 8], slice=3)}
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.making import write_csv
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Columns, Data, Modality
 from vwmm.data.cohort.manifest import Cohort, read_cohort, sorted_classes, survey_cohort
 from vwmm.data.cohort.split_file import rows_of_cohort, split_file_text
 from vwmm.data.cohort.splits import split_table
+from vwmm.system.errors import UserError
 
 TWO = {"mri": Modality(dims=2, size=[32, 32]), "ct": Modality(dims=2, size=[32, 32])}
 ORIGINAL = {

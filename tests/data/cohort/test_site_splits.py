@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vwmm.config.errors import UserError
 from vwmm.data.cohort.site_splits import deal_evenly, draw_evenly, draw_sites, fold_sites
+from vwmm.system.errors import UserError
 
 CELLS = st.lists(st.integers(0, 12), min_size=6, max_size=6)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.errors import UserError
 from vwmm.data.cohort.table import Table, read_table
+from vwmm.system.errors import UserError
 
 EXAMPLE = "case,label,mri,ct"
 LINES = ["case,label,mri", "c1,a,1.png", "c2,b,2.png"]

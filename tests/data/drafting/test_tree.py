@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.errors import UserError
 from vwmm.data.drafting import tree
 from vwmm.data.drafting.tree import walk_tree
+from vwmm.system.errors import UserError
 
 
 def test_files_and_folders_are_sorted_and_hidden_ones_left_out(tmp_path: Path) -> None:

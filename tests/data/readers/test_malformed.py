@@ -32,7 +32,7 @@ INNARDS = re.compile(r"Traceback|site-packages|0x[0-9a-f]{5}|Warning|\.py\b|[\x0
 CHECK_EACH = """
 import json, signal, sys
 from vwmm.check import counts
-from vwmm.config.errors import UserError, format_problems
+from vwmm.system.errors import UserError, format_problems
 from vwmm.config.loading import load_config
 from vwmm.data.checks.checks import check_config
 told = {}

@@ -16,8 +16,8 @@ import pytest
 from nibabel.affines import obliquity as obliquity_of
 from scipy.ndimage import distance_transform_edt
 
-from vwmm.config.errors import UserError
 from vwmm.data.synthetic import phantom
+from vwmm.system.errors import UserError
 
 CASES, SITES, SEED = 24, 2, 5
 PLAIN_FILES = {"cohort.csv", "truth.csv", "README.txt", "demo.json"}

@@ -1,7 +1,7 @@
 """What `vwmm check` says in the terminal."""
 
-from vwmm.config.findings import Finding
 from vwmm.engine.check.check_report import lines_of
+from vwmm.system.findings import Finding
 
 
 def test_a_terminal_shows_the_first_of_each_kind_and_how_many_there_are() -> None:

@@ -15,7 +15,6 @@ import torch
 import xxhash
 from torch import nn
 
-from vwmm.config.errors import UserError
 from vwmm.engine.checkpoints import checkpoint
 from vwmm.engine.checkpoints.checkpoint import (
     Progress,
@@ -33,6 +32,7 @@ from vwmm.engine.checkpoints.checkpoint import (
     set_aside,
     write_checkpoint,
 )
+from vwmm.system.errors import UserError
 
 
 def network(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.engine.checkpoints.test_checkpoint import state_of
-from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.checkpoints.checkpoint import State, read_meta, write_checkpoint
 from vwmm.engine.checkpoints.resuming import find_state, make_snapshot_folder, snapshot_place
 from vwmm.engine.tracking.metrics_file import MetricsFile
+from vwmm.system.errors import UserError
 
 
 def at(step: int, *, best: int | None = None) -> State:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.errors import RunError, UserError
 from vwmm.config.run_folder import FILES, FOLDERS, RunFolder
 from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.tracking.metrics_file import MetricsFile
+from vwmm.system.errors import RunError, UserError
 
 
 @pytest.fixture

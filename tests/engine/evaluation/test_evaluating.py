@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.evaluation.evaluating import RESULTS, check_folder, count_evaluation
+from vwmm.system.errors import UserError
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Train
 from vwmm.engine.launch.engine_choice import (
     EngineChoice,
@@ -15,6 +14,7 @@ from vwmm.engine.launch.engine_choice import (
     engine_problems,
     hide_engine,
 )
+from vwmm.system.errors import UserError
 
 ZERO, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.data.making import FLAT, SOLID, make_case, make_cohort, numbers, write_nifti
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Train
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.data.transforms.transforms import load_input
@@ -19,6 +18,7 @@ from vwmm.engine.distributed.runtime import Runtime, start_runtime
 from vwmm.engine.preprocessing import preparing
 from vwmm.engine.preprocessing.preparing import Images, available_memory, build_dataset, prepare_images
 from vwmm.engine.progress import LOG
+from vwmm.system.errors import UserError
 
 MODALITIES = {"solid": SOLID, "flat": FLAT}
 Usage = namedtuple("Usage", "total used free")

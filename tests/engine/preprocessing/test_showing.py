@@ -12,13 +12,13 @@ from PIL import Image
 
 from tests.data.making import make_case, make_store, numbers, write_dicom, write_nifti
 from vwmm.analysis.figures.case_sheet import Row
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.preprocessing import showing
 from vwmm.engine.preprocessing.showing import show_case
+from vwmm.system.errors import UserError
 
 LPS = np.diag([-0.5, -0.5, 2.0, 1.0])
 MODALITIES = {

@@ -13,13 +13,13 @@ import pytest
 
 import vwmm.engine.sweep.sweeping
 from tests.conftest import TINY
-from vwmm.config.errors import RunError, StoppedEarly, Told, UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.space import Searched, Space, read_space
 from vwmm.engine.sweep.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep.sweep_plan import Sweep, plan_sweep
 from vwmm.engine.sweep.sweeping import Worker, run_worker, wait_until_free
+from vwmm.system.errors import RunError, StoppedEarly, Told, UserError
 
 SPACE = "metric: loss\nparameters: {train.lr: {low: 1e-5, high: 1e-1, log: true}, model.dropout: {low: 0, high: 0.7}}\n"
 EPOCHS = 4

@@ -17,7 +17,7 @@ from vwmm.analysis.figures.svg import PALETTE, dress, new_figure, plain
 from vwmm.analysis.pages.markup import MAX_WHOLE, svg_of, templates, whole_words
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.statistics.confounding import Association
-from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
+from vwmm.system.findings import GRAVITIES, KINDS, Finding, count_gravities
 
 STATES = {"error": "errors", "warning": "warnings", "note": "clean"}
 _JPEG_QUALITY = 82

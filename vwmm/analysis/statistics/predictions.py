@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vwmm.analysis.statistics.metrics import classification_metrics, mean_loss
-from vwmm.config.csv_cells import csv_text
+from vwmm.system.csv_cells import csv_text
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.config.errors import RunError
-from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Cache, Modality
-from vwmm.config.stopping import SIGNALS, STOP
 from vwmm.data.cache.store import WAIT_S, Busy, Entry, Store, StoreError
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.imports import import_readers, import_transforms
+from vwmm.system.errors import RunError
+from vwmm.system.faults import FAULTS
+from vwmm.system.stopping import SIGNALS, STOP
 
 # Unpacking, the compiled loops and hashing let go of the interpreter: two threads took 0.53 of one's time,
 # and were done in 2.4 s where two processes, which take seconds to start, needed 5.9 (192 images, two cores). MONAI's

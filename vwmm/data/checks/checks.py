@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.config.loading import ConfigReading
 from vwmm.config.schema import Config, Data, Modality, Split
@@ -15,6 +14,7 @@ from vwmm.data.loading.order import num_steps
 from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.readers import ImageError, check_header
 from vwmm.data.transforms.transforms import check_dims
+from vwmm.system.errors import UserError
 
 
 def check_images(

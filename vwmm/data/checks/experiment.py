@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.schema import Config
 from vwmm.data.checks.checks import cohort_problems
+from vwmm.system.errors import UserError
 
 
 def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_demo: bool = True) -> Config:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.checks.contents import bright_border_of, levels_of, miniature_of, voxel_hash
 from vwmm.data.checks.headers import Header, has_date, read_header
@@ -15,6 +14,7 @@ from vwmm.data.readers.readers import format_of, read_image
 from vwmm.data.transforms.geometry import check_dims
 from vwmm.data.transforms.hounsfield import POSSIBLE, HounsfieldSigns, hounsfield_signs
 from vwmm.data.transforms.views import view_of
+from vwmm.system.faults import FAULTS
 
 # What a message of the readers says, and which kind of finding that is.
 _KINDS = (

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.transforms.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
+from vwmm.system.findings import Finding
 
 Kind = Literal["CT", "MR"]
 _CT_WORDS = {"ct", "cta", "ctp", "ncct", "cect", "hrct", "ldct"}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from vwmm.config.stopping import SIGNALS
+from vwmm.system.stopping import SIGNALS
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
-from vwmm.config.findings import Finding
 from vwmm.config.schema import Columns, Data, Modality
 from vwmm.data.cohort.labels import label_note, label_problems, nearest_class
 from vwmm.data.cohort.path_cells import WindowsPaths, find_file
 from vwmm.data.cohort.spelling import is_missing, is_one_line
 from vwmm.data.cohort.table import read_table
+from vwmm.system.errors import UserError
+from vwmm.system.findings import Finding
 
 SPLITS = ("train", "val", "test")
 # So many images of which none is there: not they are wrong, but the folder.

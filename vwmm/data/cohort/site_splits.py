@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vwmm.config.errors import UserError
 from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.system.errors import UserError
 
 _NUM_ORDERS = 256
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vwmm.config.csv_cells import csv_text
-from vwmm.config.errors import UserError
 from vwmm.data.cohort.manifest import SPLITS, Cohort
 from vwmm.data.cohort.table import read_table
+from vwmm.system.csv_cells import csv_text
+from vwmm.system.errors import UserError
 
 _HASH = "hash_"
 

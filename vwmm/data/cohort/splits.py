@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.config.csv_cells import csv_text
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Split
 from vwmm.data.cohort.manifest import SPLITS, Case, Cohort
 from vwmm.data.cohort.site_splits import (
@@ -24,6 +22,8 @@ from vwmm.data.cohort.site_splits import (
     sites_of_patients,
 )
 from vwmm.data.cohort.split_file import hash_rows, rows_of_cohort
+from vwmm.system.csv_cells import csv_text
+from vwmm.system.errors import UserError
 
 
 @dataclass(frozen=True)

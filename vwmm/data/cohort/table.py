@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.csv_cells import as_meant
-from vwmm.config.errors import UserError
 from vwmm.config.explaining import shorten
 from vwmm.data.cohort.spelling import without_blanks
 from vwmm.data.cohort.table_start import find_start, later_header
+from vwmm.system.csv_cells import as_meant
+from vwmm.system.errors import UserError
 
 MAX_SHOWN = 300
 # Of a table, in memory below 1.5 GiB: 250,000 cases, or 50,000 with 160 columns each. Excel has 16,384 columns.

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.data.cohort.table import read_table
 from vwmm.data.drafting.drafting import Row
 from vwmm.data.drafting.patterns import compile_pattern
 from vwmm.data.drafting.tree import Tree
+from vwmm.system.errors import UserError
 
 NOTHING = ("", "n/a", "N/A")
 """What BIDS and people write into a cell that has no value."""

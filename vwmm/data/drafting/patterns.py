@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vwmm.config.errors import UserError
 from vwmm.config.record import MODALITY_NAME
 from vwmm.data.drafting.tree import Tree
+from vwmm.system.errors import UserError
 
 KEYS = ("patient", "case", "session")
 RESERVED = ("case", "patient", "label", "split", "fold", "site", "filename")

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.errors import UserError
+from vwmm.system.errors import UserError
 
 MAX_FOLDERS = 2_000_000
 

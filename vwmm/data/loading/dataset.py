@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from vwmm.config.errors import RunError, UserError, printable
-from vwmm.config.faults import FAULTS
 from vwmm.config.schema import Modality
 from vwmm.data.cache.mapping import EntryMaps
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.loading.streaming import stream_copy
 from vwmm.data.readers.image import ImageError
+from vwmm.system.errors import RunError, UserError, printable
+from vwmm.system.faults import FAULTS
 
 
 @dataclass(frozen=True)

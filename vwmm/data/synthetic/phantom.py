@@ -25,9 +25,9 @@ from uuid import uuid4
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from vwmm.config.errors import UserError
 from vwmm.data.synthetic import phantom_files
 from vwmm.data.synthetic.phantom_files import Site
+from vwmm.system.errors import UserError
 
 RECIPE = 1  # goes up whenever the same options give other bytes
 SUFFIXES = {"vw_mri": ".nii.gz", "mri": ".nii.gz", "ct": ".dcm"}

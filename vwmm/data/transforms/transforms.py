@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vwmm.config.lean_import import import_monai
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.readers import read_image
@@ -35,6 +34,7 @@ from vwmm.data.transforms.geometry import (
 )
 from vwmm.data.transforms.hounsfield import hounsfield_signs
 from vwmm.data.transforms.respace import respace_area
+from vwmm.system.lean_import import import_monai
 
 __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from vwmm.analysis.statistics.confounding import Association, associations
 from vwmm.analysis.statistics.shortcut import Shortcut, shortcut_score
-from vwmm.config.findings import Finding
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.cohort.manifest import Case
+from vwmm.system.findings import Finding
 
 UNKNOWN = "not said"
 

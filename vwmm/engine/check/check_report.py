@@ -10,11 +10,11 @@ import numpy as np
 from vwmm import __version__
 from vwmm.analysis.pages.check_page import Modality, Page, Thumbnail, as_json, render_check
 from vwmm.analysis.pages.origin import Origin
-from vwmm.config.errors import MAX_PROBLEMS_SHOWN
-from vwmm.config.findings import GRAVITIES, KINDS, Finding, count_gravities
 from vwmm.data.cohort.manifest import SPLITS
 from vwmm.engine.check.acquisition import describe_shortcut, spacing_text
 from vwmm.engine.check.checking import Checked
+from vwmm.system.errors import MAX_PROBLEMS_SHOWN
+from vwmm.system.findings import GRAVITIES, KINDS, Finding, count_gravities
 
 SHOWN_PER_KIND = 5
 

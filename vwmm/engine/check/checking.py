@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.config.errors import UserError
-from vwmm.config.findings import Finding, in_order
 from vwmm.config.schema import Config
 from vwmm.data.checks.checks import recipe_problems
 from vwmm.data.checks.duplicates import Key, alike_names, alike_sites, same_contents, split_leaks
@@ -24,6 +22,8 @@ from vwmm.data.cohort.splits import split_cohort
 from vwmm.engine.check.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.check.comparing import keep_for_training, near_duplicates
 from vwmm.engine.check.surveying import survey_images
+from vwmm.system.errors import UserError
+from vwmm.system.findings import Finding, in_order
 
 MAX_PICTURED = 400
 """Cases that the contact sheets show; of more, as many are drawn."""

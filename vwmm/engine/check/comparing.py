@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.config.findings import Finding
 from vwmm.data.cache.identity import content_hash
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.facts import ImageFacts
@@ -19,6 +18,7 @@ from vwmm.data.checks.near_record import NearPair, keep_near_pairs
 from vwmm.data.checks.workers import Died, for_each
 from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.engine.progress import Progress
+from vwmm.system.findings import Finding
 
 # Of equal voxels the likeness is 1; no other pair is rounded to it.
 _NEARLY = 0.9999

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vwmm.analysis.figures.planes import planes_of
-from vwmm.config.findings import Finding
 from vwmm.config.schema import Modality
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.facts import ImageFacts, ImageJob, Unusable, facts_of
@@ -16,6 +15,7 @@ from vwmm.data.checks.workers import Died, for_each
 from vwmm.data.cohort.manifest import Case
 from vwmm.data.cohort.person_names import shared_words
 from vwmm.engine.progress import Progress
+from vwmm.system.findings import Finding
 
 THUMBNAIL = 72
 """Pixels of a thumbnail's longer side."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Config, voxels_left
 from vwmm.data.checks.duplicates import alike_sites, similar_in_words
 from vwmm.data.checks.near_record import across_parts, describe, find_near_pairs
@@ -13,6 +12,7 @@ from vwmm.data.cohort.cohort_notes import cohort_notes
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG
+from vwmm.system.errors import UserError
 
 _MAX_LINES = 5
 # With 2.8 images on average incomplete patients did harm, with 5.6 good (docs/missing_images.md).

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vwmm.config.errors import UserError
-from vwmm.config.faults import FAULTS
+from vwmm.system.errors import UserError
+from vwmm.system.faults import FAULTS
 
 FORMAT = 2
 WEIGHTS, OPTIMIZER, STATISTICS, META = (

@@ -8,10 +8,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.checkpoints.checkpoint import UNUSED, Progress, older_checkpoints, read_meta, read_progress, set_aside
 from vwmm.engine.tracking.metrics_file import last_step
+from vwmm.system.errors import UserError
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - who may read and write there is checked
 

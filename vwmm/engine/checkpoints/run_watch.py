@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from vwmm.config.errors import RunError, UserError
 from vwmm.config.run_folder import RunFolder, open_in_place, write_whole
 from vwmm.engine.progress import LOG
+from vwmm.system.errors import RunError, UserError
 
 
 class RunWatch:

@@ -7,12 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.engine.checkpoints.checkpoint import Progress, State, write_checkpoint
 from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.metrics_file import MetricsFile
+from vwmm.system.errors import RunError
 
 
 class Saver:

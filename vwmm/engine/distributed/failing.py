@@ -4,9 +4,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vwmm.config.errors import EXIT_FAILED, EXIT_INVALID, RunError, StoppedEarly, Told, UserError, format_problems
-from vwmm.config.streams import machine_problem
 from vwmm.engine.distributed.runtime import Runtime
+from vwmm.system.errors import EXIT_FAILED, EXIT_INVALID, RunError, StoppedEarly, Told, UserError, format_problems
+from vwmm.system.streams import machine_problem
 
 # Words of the errors that a collective operation raises where another process is to blame.
 _OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "TCPStore", "DistStore")

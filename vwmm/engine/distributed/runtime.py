@@ -17,13 +17,13 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
-from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.schema import Train
-from vwmm.config.stopping import STOP
 from vwmm.data.loading.order import slot_problems
 from vwmm.engine.distributed.watch import Watch
 from vwmm.engine.launch.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
 from vwmm.engine.launch.meeting import INIT_METHOD, register_meeting
+from vwmm.system.errors import StoppedEarly, UserError
+from vwmm.system.stopping import STOP
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vwmm.config.errors import EXIT_FAILED, say
-from vwmm.config.faults import FAULTS
-from vwmm.config.stopping import STOP
 from vwmm.engine.launch import pages
 from vwmm.engine.launch.outcome import report_outcome
+from vwmm.system.errors import EXIT_FAILED, say
+from vwmm.system.faults import FAULTS
+from vwmm.system.stopping import STOP
 
 _FAILURE = "failure"
 _MAX_INTERVAL_S = 1.0

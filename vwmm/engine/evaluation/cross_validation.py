@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vwmm.config.csv_cells import as_meant, csv_text
-from vwmm.config.errors import UserError, is_speaker
 from vwmm.config.run_digests import predictions_differ
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, open_in_place, write_whole
 from vwmm.config.schema import Config
@@ -22,6 +20,8 @@ from vwmm.data.checks.checks import check_config, check_images
 from vwmm.data.cohort.manifest import survey_cohort
 from vwmm.data.cohort.split_origin import record_of_split
 from vwmm.data.cohort.splits import fold_numbers
+from vwmm.system.csv_cells import as_meant, csv_text
+from vwmm.system.errors import UserError, is_speaker
 
 DEFAULT_FOLDS = 5
 

@@ -17,10 +17,10 @@ from vwmm.analysis.pages.evaluation import describe, evaluate_table
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.records import RunRecord, read_written_table
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cohort.split_file import SplitRow, hash_of_images, hash_of_split
+from vwmm.system.errors import UserError
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
 _LOG = "log.jsonl"

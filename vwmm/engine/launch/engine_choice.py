@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from accelerate.utils import str_to_bool
 
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Train
+from vwmm.system.errors import UserError
 
 _DEEPSPEED, _FSDP = "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"
 

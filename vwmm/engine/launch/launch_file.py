@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import find_shipped, not_found
 from vwmm.config.schema import Train
+from vwmm.system.errors import UserError
 
 
 def check_launch_file(launch_file: str | None) -> None:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
-from vwmm.config.stopping import STOP, ask_when_parent_dies, stop_signals
 from vwmm.engine.launch.launch_file import cpu_variable, launch_options
 from vwmm.engine.launch.meeting import launcher_has_store, own_keys
 from vwmm.engine.launch.orphans import hold_liveness, is_orphan
 from vwmm.engine.launch.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.launch.pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
+from vwmm.system.stopping import STOP, ask_when_parent_dies, stop_signals
 
 _WORKER = "worker-"
 _POLL_S = 0.1

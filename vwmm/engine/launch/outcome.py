@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vwmm.config.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, RunError
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.launch.pages import outcome_file
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, RunError
 
 _RUN = "run"
 _SIZE = 4096

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import find_shipped
+from vwmm.system.errors import UserError
 
 _VARIABLES = {
     "SBATCH_PARTITION": "partition",

@@ -12,9 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Cache, Modality
-from vwmm.config.stopping import STOP
 from vwmm.data.cache.building import Failure, Job, Result, build
 from vwmm.data.cache.identity import content_hash
 from vwmm.data.cache.store import Entry, Recipe, Store
@@ -24,6 +22,8 @@ from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.distributed.watch import Watch
 from vwmm.engine.progress import LOG, Progress, amount
+from vwmm.system.errors import UserError
+from vwmm.system.stopping import STOP
 
 _LOOKING_THREADS = 8
 _POLL_S = 0.2

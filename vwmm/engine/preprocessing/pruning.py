@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Mapping
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Cache, Config, Modality
@@ -13,6 +12,7 @@ from vwmm.data.cache.uses import known_runs
 from vwmm.data.checks.checks import describe_image
 from vwmm.data.cohort.manifest import Cohort
 from vwmm.engine.progress import LOG, amount
+from vwmm.system.errors import UserError
 
 
 def prune_cache(config: Config, cohort: Cohort | None) -> None:

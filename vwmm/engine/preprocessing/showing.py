@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from vwmm.analysis.figures.case_sheet import NUM_AUGMENTED, Augmented, Row, draw_case_sheet
-from vwmm.config.errors import UserError
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import Draw, augment_batch, draw_cases
 from vwmm.data.augmentation.wording import describe_draw, describe_transforms
@@ -20,6 +19,7 @@ from vwmm.data.cohort.manifest import Case, Cohort
 from vwmm.data.readers.readers import Image, ImageError, read_image
 from vwmm.data.transforms.transforms import transform
 from vwmm.data.transforms.views import view_of
+from vwmm.system.errors import UserError
 
 
 def show_case(config: Config, case: Case, *, epochs: int = NUM_AUGMENTED) -> bytes:

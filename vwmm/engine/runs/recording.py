@@ -15,7 +15,6 @@ from typing import Any
 
 from vwmm import __version__
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import StoppedEarly, UserError
 from vwmm.config.run_folder import RunFolder, choose_run_folder, finished_before, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
@@ -34,6 +33,7 @@ from vwmm.engine.preprocessing.preparing import Images
 from vwmm.engine.progress import LOG, log_to_file
 from vwmm.engine.runs.provenance import git_commit
 from vwmm.models.fusion import count_parameters
+from vwmm.system.errors import StoppedEarly, UserError
 
 VERSIONS_OF = (
     "torch",

@@ -11,7 +11,6 @@ from vwmm.analysis.pages.baseline import no_better_note
 from vwmm.analysis.pages.document import write_report
 from vwmm.analysis.records import read_written_table
 from vwmm.analysis.statistics.intervals import accuracy_interval
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder
@@ -26,6 +25,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.tracked_results import results_to_track
 from vwmm.engine.training.fit import Fit, Material
+from vwmm.system.errors import UserError
 
 NUM_EXAMPLES = 6
 

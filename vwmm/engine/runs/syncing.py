@@ -1,6 +1,5 @@
 """Tells trackers of a run that is not running."""
 
-from vwmm.config.errors import RunError
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.engine.progress import start_log
@@ -8,6 +7,7 @@ from vwmm.engine.runs.reporting import find_examples
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.tracked_results import results_to_track
 from vwmm.engine.tracking.tracking import open_trackers
+from vwmm.system.errors import RunError
 
 
 def sync(config: Config, run: RunFolder) -> list[str]:

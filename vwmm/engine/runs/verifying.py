@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from vwmm.config.errors import UserError
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.cohort.manifest import Cohort
@@ -22,6 +21,7 @@ from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.training.fit import Fit, Material
 from vwmm.engine.training.loops import StepResult
 from vwmm.engine.training.step_recorder import StepRecorder
+from vwmm.system.errors import UserError
 
 
 @dataclass

@@ -17,13 +17,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from vwmm.config.errors import RunError
 from vwmm.config.schema import Train
 from vwmm.engine.checkpoints.checkpoint import copy_tensor, optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.optim import build_optimizer, set_learning_rate
 from vwmm.engine.strategies.engines import Engine
 from vwmm.models.fusion import FusionModel
+from vwmm.system.errors import RunError
 
 # What each optimizer keeps of the shape of its parameter.
 _ENTRIES = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}

@@ -22,8 +22,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from vwmm.config.errors import UserError
 from vwmm.config.space import Space
+from vwmm.system.errors import UserError
 
 _NAME = "sweep"
 # What a journal that is not one makes Optuna raise.

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, compare_configs
 from vwmm.config.schema import Config
 from vwmm.config.space import Space
 from vwmm.data.checks.checks import check_config, recipe_problems
 from vwmm.data.cohort.splits import split_hash
+from vwmm.system.errors import UserError
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.sweep.study import SweepStudy

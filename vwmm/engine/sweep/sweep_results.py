@@ -9,13 +9,13 @@ from vwmm.analysis.pages.origin import origin_of
 from vwmm.analysis.pages.pathless import shown_command
 from vwmm.analysis.pages.search_page import Searching, Trial, render_search, value_text
 from vwmm.analysis.records import read_predictions, read_written_table
-from vwmm.config.csv_cells import csv_text
 from vwmm.config.describing import to_yaml
-from vwmm.config.errors import RunError, UserError
 from vwmm.config.record import MAX_NAME
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.space import Searched
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
+from vwmm.system.csv_cells import csv_text
+from vwmm.system.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from vwmm.engine.sweep.study import SweepStudy

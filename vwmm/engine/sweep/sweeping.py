@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vwmm.config.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, refuse_links
 from vwmm.config.schema import Config
 from vwmm.data.cache.locks import KeyLocks
@@ -22,6 +21,7 @@ from vwmm.engine.launch.launching import collected_signals, launch
 from vwmm.engine.progress import duration
 from vwmm.engine.sweep.sweep_plan import Sweep, open_study
 from vwmm.engine.tracking.metrics_file import read_records
+from vwmm.system.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.sweep.study import SweepStudy

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vwmm.config.errors import UserError
+from vwmm.system.errors import UserError
 
 if TYPE_CHECKING:  # a process that draws nothing need not wait for it
     from matplotlib.figure import Figure

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vwmm.config.errors import UserError
 from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
@@ -25,6 +24,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
+from vwmm.system.errors import UserError
 
 PROBE_TIMEOUT_S = 3.0
 # With `auto`, a server that answers the probe and then nothing more has so long; then the run goes offline.

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.config.errors import RunError, StoppedEarly
 from vwmm.config.run_digests import PREDICTIONS_KEY, text_digest
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.config.stopping import STOP
 from vwmm.data.augmentation.augment import augmentation
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.loading.order import draw_present, num_steps, plan_epoch
@@ -43,6 +41,8 @@ from vwmm.engine.training.step_recorder import StepRecorder
 from vwmm.engine.training.validating import describe_epoch, is_better, predict_cases
 from vwmm.engine.training.wrapping import build_learner
 from vwmm.models.fusion import FusionModel, build_model
+from vwmm.system.errors import RunError, StoppedEarly
+from vwmm.system.stopping import STOP
 
 
 @dataclass(frozen=True)

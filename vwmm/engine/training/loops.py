@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from vwmm.config.stopping import STOP
 from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.dataset import Batch, CaseDataset
 from vwmm.data.loading.order import evaluation_batches, slots_of
@@ -19,6 +18,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.strategies.engines import Engine
 from vwmm.engine.training.batch_norm import RunningStatistics
 from vwmm.models.losses import batch_weight, summed_cross_entropy
+from vwmm.system.stopping import STOP
 
 NO_SLOT = -1
 _DROPOUT = 2  # keeps dropout's draws apart from others that use the same seed

@@ -1,6 +1,6 @@
 """Findings: their order and their words."""
 
-from vwmm.config.findings import KINDS, Finding, count_gravities, in_order
+from vwmm.system.findings import KINDS, Finding, count_gravities, in_order
 
 
 def test_a_finding_says_where_it_is_as_far_as_that_is_known() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from vwmm.config.streams import machine_problem, output_problem, prepare_streams
+from vwmm.system.streams import machine_problem, output_problem, prepare_streams
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

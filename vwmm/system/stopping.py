@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vwmm.config.errors import EXIT_FAILED, say
+from vwmm.system.errors import EXIT_FAILED, say
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 # A terminal's Ctrl-C reaches a process twice where its launcher passes it on as well.

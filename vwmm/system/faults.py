@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.config.errors import UserError
+from vwmm.system.errors import UserError
 
 VARIABLE = "VWMM_FAULT"
 PHASES = (

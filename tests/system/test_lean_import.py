@@ -6,7 +6,7 @@ import sys
 
 def test_monai_loads_neither_mlflow_nor_pyplot_and_both_can_be_imported_afterwards() -> None:
     script = (
-        "import sys; from vwmm.config.lean_import import import_monai; import_monai(); import_monai(); "
+        "import sys; from vwmm.system.lean_import import import_monai; import_monai(); import_monai(); "
         "assert 'monai' in sys.modules; "
         "assert not {'mlflow', 'matplotlib.pyplot'} & set(sys.modules); "
         "import mlflow, matplotlib.pyplot; from monai.networks.nets import DenseNet121"
@@ -19,7 +19,7 @@ def test_a_second_thread_finds_monai_whole_while_the_first_imports_it() -> None:
     script = (
         "import sys, threading, time\n"
         "found = []\n"
-        "from vwmm.config.lean_import import import_monai\n"
+        "from vwmm.system.lean_import import import_monai\n"
         "def second():\n"
         "    while 'monai' not in sys.modules:\n"
         "        time.sleep(0.001)\n"

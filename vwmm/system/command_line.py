@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vwmm.config.errors import UserError
+from vwmm.system.errors import UserError
 
 
 @dataclass

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.command_line import help_text, parse_command_line
-from vwmm.config.errors import UserError
+from vwmm.system.command_line import help_text, parse_command_line
+from vwmm.system.errors import UserError
 
 
 def problems_of(*arguments: str, **known: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from vwmm.config.errors import printable
+from vwmm.system.errors import printable
 
 Gravity = Literal["error", "warning", "note"]
 GRAVITIES: tuple[Gravity, ...] = ("error", "warning", "note")

@@ -10,7 +10,7 @@ import pytest
 
 HEAD = """
 import os, sys, time
-from vwmm.config.stopping import STOP
+from vwmm.system.stopping import STOP
 STOP.install(lambda: os._exit(75), parent=0)
 """
 WAIT = """

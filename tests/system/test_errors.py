@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vwmm.config.errors import RunError, UserError, format_problems, is_speaker, run_guarded
+from vwmm.system.errors import RunError, UserError, format_problems, is_speaker, run_guarded
 
 
 def test_one_problem_is_singular_and_more_are_plural() -> None:
@@ -124,7 +124,7 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 def test_leaving_says_everything_and_waits_for_nobody() -> None:
     program = (
         "import atexit, threading, time\n"
-        "from vwmm.config.errors import leave\n"
+        "from vwmm.system.errors import leave\n"
         "atexit.register(print, 'last words')\n"
         "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "print('words')\n"

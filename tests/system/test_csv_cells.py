@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from vwmm.config.csv_cells import as_meant, as_text, csv_text
+from vwmm.system.csv_cells import as_meant, as_text, csv_text
 
 # Harmless, each in the form that spreadsheets take for a formula.
 FORMULAS = ["=1+1", "+site", "-unknown", "@clinic", "-5 mm", "\t=1", "＝1+1"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.errors import UserError
-from vwmm.config.faults import FaultInjector, parse_faults
+from vwmm.system.errors import UserError
+from vwmm.system.faults import FaultInjector, parse_faults
 
 
 def test_conditions_and_what_is_done_are_read() -> None:
