@@ -100,6 +100,36 @@ def draw_recipes(cohort: Path, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
+WAY = (
+    (("CSV row", "data/cohort"), ("case", "data/cohort"), ("split by patient", "data/cohort"),
+     ("image file", "data/readers"), ("preprocessing", "data/transforms"), ("cache", "data/cache")),
+    (("batch and mask", "data/loading"), ("augmentation", "data/augmentation"), ("a branch per\nmodality", "models"),
+     ("fusion, logits", "models"), ("loss, backward,\nreduce, update", "engine/training\nengine/strategies"),
+     ("checkpoint", "engine/checkpoints")),
+    (("validation", "engine/training"), ("predictions,\nmetrics", "analysis/statistics"),
+     ("figures", "analysis/figures"), ("report", "analysis/pages"), ("trackers", "engine/tracking"),
+     ("evaluation,\nprediction", "engine/evaluation")),
+)  # fmt: skip
+
+
+def draw_way(target: Path) -> None:
+    """The way of a case: what becomes of a row of the CSV, and in which folder, in the order of the steps."""
+    figure = Figure(figsize=(9.6, 3.9))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, 6)
+    axes.set_ylim(-3, 0)
+    for line, steps in enumerate(WAY):
+        for place, (what, folder) in enumerate(steps):
+            x, y = place + 0.5, -line - 0.42
+            axes.text(x, y, what, ha="center", va="center", fontsize=10.5,
+                      bbox={"boxstyle": "round,pad=0.5", "facecolor": "#F3F6F9", "edgecolor": "#0072B2"})  # fmt: skip
+            axes.text(x, y - 0.27, folder, ha="center", va="top", fontsize=8.5, family="monospace", color="#57606A")
+            if place:
+                axes.annotate("", (x - 0.43, y), (x - 0.57, y), arrowprops={"arrowstyle": "->", "color": "#57606A"})
+    figure.savefig(target, dpi=110)
+
+
 def photograph(page: Path, target: Path, *, width: int, height: int) -> None:
     """The top of a page as a browser shows it."""
     with tempfile.TemporaryDirectory() as profile:
@@ -111,6 +141,7 @@ if __name__ == "__main__":
     run = Path(sys.argv[1])
     TARGET.mkdir(exist_ok=True)
     cohort = run.parent.parent / "data" / "demo" / "cohort.csv"
+    draw_way(TARGET / "way_of_a_case.png")
     draw_cohort(cohort, TARGET / "cohort.png")
     draw_case(cohort, TARGET / "case_sheet.png")
     draw_recipes(cohort, TARGET / "recipes.png")

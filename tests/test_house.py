@@ -9,7 +9,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vwmm"
-FLOOR = {"config": 0, "data": 1, "models": 1, "analysis": 1, "engine": 2, "commands": 3}
+FLOOR = {"system": 0, "config": 1, "data": 2, "models": 2, "analysis": 2, "engine": 3, "commands": 4}
+# Within a floor, from the bottom: folders of one line do not import one another; "" are the files beside the folders.
+FOLDERS = {
+    "data": ["cohort readers synthetic", "drafting transforms", "cache", "loading", "augmentation checks"],
+    "analysis": [" statistics", "figures", "pages"],
+    "engine": [
+        " launch",
+        "distributed",
+        "preprocessing tracking",
+        "check checkpoints",
+        "evaluation strategies sweep",
+        "training",
+        "runs",
+    ],
+}
+MAX_FILES = 14
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -43,6 +58,40 @@ def test_imports_only_look_down(path: Path) -> None:
             assert path.name in ("train.py", "__main__.py"), f"{path.name} imports the command {name}"
             continue
         assert FLOOR[other] < FLOOR[room], f"{room} may not import {other} ({path.name}: {name})"
+
+
+def level_of(floor: str, name: str) -> tuple[str, int]:
+    """(folder, height within its floor) of `vwmm.data.cache.store`, or of `vwmm.engine.optim`, which has no folder."""
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    folder = name.split(".")[2] if (PACKAGE / floor / name.split(".")[2]).is_dir() else ""
+    assert path.with_suffix(".py").is_file() or path.is_dir(), f"{name} is not there"
+    return folder, next(height for height, line in enumerate(FOLDERS[floor]) if folder in line.split(" "))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in FOLDERS and path.name != "__init__.py"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)  # fmt: skip
+def test_folders_of_a_floor_only_look_down(path: Path) -> None:
+    floor = path.relative_to(PACKAGE).parts[0]
+    folder, height = level_of(floor, ".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for name in imports_of(path):
+        if name.startswith(f"vwmm.{floor}."):
+            other, other_height = level_of(floor, name)
+            assert other == folder or other_height < height, f"{floor}/{folder} may not import {floor}/{other} ({name})"
+
+
+def test_every_folder_of_a_floor_has_its_height() -> None:
+    for floor, lines in FOLDERS.items():
+        there = {path.name for path in (PACKAGE / floor).iterdir() if path.is_dir()} - {"__pycache__"}
+        assert there == {name for line in lines for name in line.split(" ")} - {""}
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in MODULES} - {PACKAGE}), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_no_folder_holds_more_files_than_a_reader_takes_in(folder: Path) -> None:
+    assert len([path for path in folder.iterdir() if path.is_file()]) <= MAX_FILES
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -129,3 +178,13 @@ def test_the_search_for_generators_finds_them() -> None:
         "torch.manual_seed(2); np.random.seed(1)\nrandom.random()\ntorch.rand(3, generator=g)\nnp.random.default_rng(3)"
     )
     assert [line for line, _ in draws_of(ast.parse(code))] == [1, 2, 2, 3]
+
+
+def test_map_of_the_architecture_is_complete_and_says_what_the_modules_say() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import make_map; print(make_map.page_text() == make_map.PAGE.read_text('utf-8'))"],
+        cwd=ROOT / "docs", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "True\n", f"{done.stderr}run: python docs/make_map.py"
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert all(f"]({'../' + str(path.relative_to(ROOT))})" in text for path in MODULES if path.name != "__init__.py")

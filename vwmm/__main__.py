@@ -1,4 +1,4 @@
-"""`vwmm COMMAND`: the table of commands. A command is imported only when it is called."""
+"""`vwmm COMMAND`: the table of commands; a command is imported when it is called."""
 
 import difflib
 import importlib

@@ -1,4 +1,4 @@
-"""Finds what would ruin a study before any time is spent on it: in the configuration, the table and every image.
+"""`vwmm check`: looks for errors in the configuration, the cohort table and every image.
 
     vwmm check data.csv=cohort.csv
     vwmm check --config my.yaml --strict --out checks/first --json first.json

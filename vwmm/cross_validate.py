@@ -1,4 +1,4 @@
-"""Trains once for each of k patient-grouped, stratified folds; each case is predicted without having seen its patient.
+"""`vwmm cross_validate`: trains each of k patient-grouped, stratified folds and pools their predictions.
 
     vwmm cross_validate --config my.yaml split.folds=5
     vwmm cross_validate --config my.yaml split.folds=5 split.fold=3

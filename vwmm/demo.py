@@ -1,4 +1,4 @@
-"""Make the demonstration cohort: synthetic images with a known truth.
+"""`vwmm demo`: makes the synthetic demonstration cohort, whose truth is known.
 
     vwmm demo
     vwmm demo --out data/hospitals --cases 600 --missing 0.1 --sites 3

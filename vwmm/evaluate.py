@@ -1,4 +1,4 @@
-"""Evaluates a finished run's best checkpoint, on the test cases that it set aside or on another hospital's patients.
+"""`vwmm evaluate`: evaluates a finished run on its test cases or on another hospital's patients.
 
     vwmm evaluate runs/first
     vwmm evaluate runs/first leeds.csv --new-patients

@@ -1,4 +1,4 @@
-"""Drafts the cohort's CSV from what is in a folder; shows first what it would match, and writes only with --out.
+"""`vwmm manifest`: drafts the cohort's CSV from a folder tree; writes only with --out.
 
     vwmm manifest images                                            # proposes patterns
     vwmm manifest images --pattern 'vw_mri={patient}/vw*.nii.gz' --pattern 'ct={patient}/ct/'

@@ -1,4 +1,4 @@
-"""Applies a run's best checkpoint to new cases.
+"""`vwmm predict`: applies a run's best checkpoint to new cases.
 
     vwmm predict runs/demo new_patients.csv
     vwmm predict runs/demo new_patients.csv --out predictions.csv data.root=/images

@@ -1,4 +1,4 @@
-"""Fills the cache ahead of time: each image is transformed once, and training begins at once.
+"""`vwmm prepare`: fills the cache, so that training starts at once; shows a case; prunes.
 
     vwmm prepare data.csv=cohort.csv
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.prepare --config my.yaml

@@ -1,4 +1,4 @@
-"""Writes a run's report.html again, from what is in its folder.
+"""`vwmm report`: writes a run's report.html again from its folder.
 
     vwmm report runs/demo
 

@@ -1,4 +1,4 @@
-"""Says what a template of slurm/ would submit, and checks it before it waits in a queue.
+"""`vwmm slurm`: checks a Slurm job before it is submitted, and submits it if asked.
 
     vwmm slurm train --nodes=2 --gpus-per-node=4 --time=24:00:00 --config my.yaml train.epochs=50
     vwmm slurm cross_validate --array=0-4%2 --config my.yaml data.csv=cohort.csv

@@ -1,4 +1,4 @@
-"""Divides the patients of a cohort into parts or folds, says what is in each, and writes who is where.
+"""`vwmm split`: splits the patients into parts or folds and writes the split file.
 
     vwmm split data.csv=cohort.csv split.test_fraction=0.2 --out split.csv
     vwmm split data.csv=cohort.csv split.by_site=stratify --out split.csv

@@ -1,4 +1,4 @@
-"""Searches for good hyper-parameters: any number of workers train trials, which Optuna draws from a search space.
+"""`vwmm sweep`: searches hyper-parameters with any number of workers.
 
     vwmm sweep --config my.yaml data.csv=cohort.csv --space space.yaml --trials 40
     vwmm sweep --launch launch/multi_gpu.yaml --config my.yaml --space space.yaml --trials 40 --prune none

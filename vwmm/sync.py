@@ -1,4 +1,4 @@
-"""Sends a run to trackers, or completes what they have of it, from the run folder: without gaps and without doubles.
+"""`vwmm sync`: sends a run to trackers, or completes what they have of it.
 
     vwmm sync runs/first
     vwmm sync runs/first tracking.trackers=[wandb] tracking.mode=online

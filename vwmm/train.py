@@ -1,4 +1,4 @@
-"""Trains a model: the story of one run, top to bottom. READ FIRST.
+"""`vwmm train`: trains one model, on one process or many, and writes a run folder.
 
     accelerate launch vwmm/train.py --config configs/demo.yaml
     accelerate launch --config_file launch/multi_gpu.yaml vwmm/train.py --config my.yaml data.csv=cohort.csv

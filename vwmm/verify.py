@@ -1,4 +1,4 @@
-"""Computes steps of a run again, from one of its checkpoints or from its start, and compares the bits.
+"""`vwmm verify`: recomputes steps of a run and compares the bits.
 
     vwmm verify runs/demo
     vwmm verify runs/demo --from 0 --steps 20

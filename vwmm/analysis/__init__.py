@@ -1,1 +1,1 @@
-"""What a run was worth: metrics, their intervals, figures and the report."""
+"""Metrics, confidence intervals, figures and HTML pages."""

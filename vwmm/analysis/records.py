@@ -1,4 +1,4 @@
-"""What a run folder says, read for the report; whatever is absent or half-written is left out, and said so."""
+"""Reads a run folder into one record for the pages; absent or broken files become notes."""
 
 import io
 import json

@@ -1,1 +1,1 @@
-"""The ground floor: what a user may configure, how it is read, and where a run is written."""
+"""The user's configuration and the run folder."""

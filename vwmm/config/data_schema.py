@@ -1,4 +1,4 @@
-"""The sections that say what the data are: cohort, split, modalities, cache. See schema.py."""
+"""Schema of the sections data, split, modalities and cache."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""A configuration written out for people and editors: commented YAML and a JSON schema."""
+"""Writes the configuration as commented YAML and as JSON schema."""
 
 import json
 import sys

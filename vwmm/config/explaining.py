@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a configuration, in words: where it stands, the key, what was expected and found."""
+"""Turns pydantic's errors into messages with place, key, expected and found."""
 
 import difflib
 import re

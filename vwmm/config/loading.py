@@ -1,4 +1,4 @@
-"""From YAML files and KEY=VALUE arguments to one checked `Config`.
+"""From YAML files and KEY=VALUE arguments to one validated `Config`.
 
 The order is: defaults of the schema, each file, each argument. Whatever is wrong is collected and said at once, with
 the file and line or the argument that it came from.

@@ -1,4 +1,4 @@
-"""Fixed transforms that are usual for a kind of image, with their sources: `modalities.NAME.preset`.
+"""Preprocessing presets per kind of image, with their sources.
 
 A preset is a beginning, not a truth: what is said beside it goes over it, and `vwmm prepare --show` draws what comes of
 it.

@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of: strict frozen records, and the kinds of value in them."""
+"""Strict, frozen base records and value types of the schema."""
 
 from typing import Annotated, Any, TypeVar
 

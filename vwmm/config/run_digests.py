@@ -1,4 +1,4 @@
-"""Whether the results in a run folder are still what the run wrote: digests in status.json and with the best weights.
+"""Digests of a run's results: were they changed after the run wrote them?
 
 They tell accidents and careless edits, not forgery: who changes a file on purpose can change its digest as well.
 """

@@ -1,4 +1,4 @@
-"""The run folder: which file is whose, which folder a run gets, and files that are written whole or not at all."""
+"""The run folder: its files, its lock, which folder a run gets, atomic writes."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Every key a user may set, with its type, its default and one line that explains it.
+"""Every key a user may set: type, default and one line of explanation.
 
 These records hold the only defaults of the program. The line below each field is its documentation: it appears in
 `--print-config`, in `configs/default.yaml` and, through `configs/schema.json`, in editors.

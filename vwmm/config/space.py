@@ -1,4 +1,4 @@
-"""The search space of `vwmm sweep`: which keys are searched between what, checked before anything starts.
+"""The search space of `vwmm sweep`, validated before anything starts.
 
 metric: auroc
 parameters:

@@ -1,4 +1,4 @@
-"""What stands in the YAML file of a search space; what it means for a configuration is checked in `space`."""
+"""Reads the YAML file of a search space."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""How a split came about, and how many are in each part: one record, from where it is made to where it is shown.
+"""How a split was made, and the size of each part.
 
 It stands in a run's `environment.json` under `split`; runs of earlier versions have none.
 """

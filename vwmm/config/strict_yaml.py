@@ -1,4 +1,4 @@
-"""YAML read strictly: plain values only, and a text stays the text that it is.
+"""Strict YAML: plain values only, no surprises of type.
 
 PyYAML's rules would make a date of `2026-01-31`, 8 of `010`, 2.1 of `2.10`, 90 of `1:30` and false of `no`: a run's
 name or a class would silently be another one. Here only null, true, false and plain whole numbers are values; the

@@ -1,1 +1,1 @@
-"""The trainer: processes, loops, optimizer, checkpoints and trackers. The only floor that knows Accelerate."""
+"""Training. The only floor that imports Accelerate and trackers."""

@@ -1,4 +1,4 @@
-"""Optimizer and learning rate."""
+"""Optimizer and learning-rate schedule."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a person sees while it works: a bar in a terminal, plain lines in a log, from one process only."""
+"""Progress bars in a terminal, plain lines in a log; train.log."""
 
 import contextlib
 import logging

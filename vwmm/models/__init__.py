@@ -1,1 +1,1 @@
-"""From images and a mask to logits: one branch per modality, fusion, and the loss."""
+"""The network: one branch per modality, fusion, loss."""

@@ -1,4 +1,4 @@
-"""One modality's backbone: an image to a vector of features."""
+"""One modality's backbone: from an image to a feature vector."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The tri-modal model: one branch per modality, features concatenated, a fully connected head.
+"""The model: branches, concatenated features, fully connected head.
 
 The features of a missing image are a vector that is learned for its modality. In training it never enters its branch,
 so that batch norm sees images only; in evaluation zeros stand in for it and what comes of them is thrown away.

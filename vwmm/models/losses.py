@@ -1,4 +1,4 @@
-"""Cross-entropy over a global batch that several processes compute in parts."""
+"""Cross-entropy of a global batch that several ranks compute in parts."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Batch norm where a single image is trained on, because the others of its micro-batch lack this modality."""
+"""Batch norm for micro-batches with a single image of a modality."""
 
 import copy
 

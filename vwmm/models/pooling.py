@@ -1,4 +1,4 @@
-"""Pooling whose backward pass on a GPU has one order of additions; torch's in 3D have none (MONAI#3716)."""
+"""Pooling with a deterministic backward pass on a GPU (MONAI#3716)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A linear layer whose result for a case does not depend on the case's place in the batch."""
+"""A linear layer whose result does not depend on the batch."""
 
 import torch
 from torch import nn

@@ -1,1 +1,1 @@
-"""What every floor needs: errors, signals, streams, command lines. It imports no other floor."""
+"""What every floor needs. It imports no other floor."""

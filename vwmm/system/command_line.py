@@ -1,4 +1,4 @@
-"""The words behind a command: `--config` files, KEY=VALUE arguments, options and the rest."""
+"""Parses --config files, KEY=VALUE arguments, options and words."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tables that a spreadsheet may open: a cell that it would run as a formula is written as text, and read back the same.
+"""Writes CSV cells so that spreadsheets do not run them as formulas.
 
 Excel and LibreOffice run a cell that begins with `=`, `+`, `-` or `@` (OWASP, "CSV Injection"). Such a cell gets an
 apostrophe before it, as a person would type it; numbers and a sign alone, as a label may be, are left as they are.

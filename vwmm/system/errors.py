@@ -1,4 +1,4 @@
-"""The user's mistakes: collected, printed together in a few lines, exit code 2."""
+"""UserError and exit codes; prints all errors together."""
 
 import atexit
 import contextlib

@@ -1,4 +1,4 @@
-"""What `vwmm check` can find: one record for each finding, and for each kind its gravity and what to do about it."""
+"""Findings of `vwmm check`: one record each, with severity and advice."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A run that is asked to stop: signals become a request, and who works asks for it at the next boundary.
+"""Turns signals into a request to stop at the next safe point.
 
 Nothing is done inside a handler. Python's own handlers wait until the main thread leaves whatever C code it is in; the
 kernel's note of a signal arrives at once, through a pipe that a thread of ours reads.

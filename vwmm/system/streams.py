@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or without a reader, and what the machine refuses, in words."""
+"""Closed or full standard streams, and errors of the machine, in words."""
 
 import contextlib
 import errno

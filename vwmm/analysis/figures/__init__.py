@@ -1,1 +1,1 @@
-"""Figures of results, as SVG."""
+"""Figures as SVG."""

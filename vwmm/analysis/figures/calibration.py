@@ -1,4 +1,4 @@
-"""Whether a model's probabilities can be taken at their word: of cases that were given 70 %, are 70 % of that class?
+"""Calibration: does a predicted probability of 70 % mean 70 % of such cases?
 
 Of two classes the probability of the second one is judged; of more, that of the class that was predicted, against how
 often it was right (Guo et al. 2017, arXiv:1706.04599). Nothing is recalibrated here.

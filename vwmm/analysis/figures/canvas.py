@@ -1,4 +1,4 @@
-"""A page of pictures and small print, placed by pixels from the top left; no pyplot, no global state."""
+"""Places pictures and text on a page by pixels, without pyplot or global state."""
 
 import io
 import warnings

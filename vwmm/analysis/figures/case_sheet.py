@@ -1,4 +1,4 @@
-"""The picture of what the network sees of one case: each image as stored, as transformed, and augmented.
+"""Draws one case as stored, as the network sees it, and augmented.
 
 A row per modality, the same columns in each. Volumes are shown by three middle planes, the axial one large.
 """

@@ -1,4 +1,4 @@
-"""Figures of how training went: scores over epochs, each line with its name beside it, told apart without colour."""
+"""Learning curves: scores over epochs, each line named at its end."""
 
 from collections.abc import Sequence
 from typing import Literal

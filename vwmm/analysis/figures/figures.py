@@ -1,4 +1,4 @@
-"""Figures of the cohort, of mistakes and of examples. Each function returns a matplotlib Figure; no pyplot."""
+"""Figures of the cohort, the confusion matrix and example cases."""
 
 import textwrap
 from collections import Counter

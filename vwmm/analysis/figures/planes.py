@@ -1,4 +1,4 @@
-"""How a plane of an image lies on the page: as radiologists look at it, where its orientation is known.
+"""How an image plane lies on the page: as radiologists view it.
 
 The patient's right is on the viewer's left, superior or else anterior is up; in a sagittal plane anterior is left.
 """

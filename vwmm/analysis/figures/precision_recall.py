@@ -1,4 +1,4 @@
-"""Precision over sensitivity (the precision-recall curve) of each class against the rest, and the area below it."""
+"""Precision-recall curves and average precision of each class against the rest."""
 
 from dataclasses import dataclass
 

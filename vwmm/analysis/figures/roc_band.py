@@ -1,4 +1,4 @@
-"""A band around a ROC curve: the whole true curve lies within it in 95 of 100 cohorts, or more.
+"""Simultaneous confidence band of a ROC curve (Campbell 1994).
 
 Simultaneous, not pointwise: sensitivity and specificity at every threshold at once lie within d and e of what was
 found, d and e being quantiles of the distribution of Kolmogorov and Smirnov for so many positives and so many

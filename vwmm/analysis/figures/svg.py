@@ -1,4 +1,4 @@
-"""How figures look, and how one becomes SVG that can stand in a page beside others."""
+"""The style of all figures, and their conversion to SVG."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What a model is compared with: always answering the commonest class, without looking at an image."""
+"""The baseline that always predicts the most frequent class."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The page of `vwmm check`: what was found, what the label goes with, and a thumbnail of each case.
+"""The page of `vwmm check`.
 
 One HTML file that needs no network. It names cases, as the reader has to find them; nothing that a DICOM header says
 of a person is in it.

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no network, no script and no other file.
+"""The report of a run: one HTML file without scripts, network or other files.
 
 `write_report(Path("runs/demo"))` reads the run folder and writes `report.html` into it. No identifier of a case or a
 patient and no path goes into the page; of the command line files are shown by their names, other paths are left out.

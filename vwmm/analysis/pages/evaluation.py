@@ -1,4 +1,4 @@
-"""What an evaluation found: every number with its N and its interval, as evaluation.json and as a page for people."""
+"""The page and JSON of an evaluation, each number with N and interval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

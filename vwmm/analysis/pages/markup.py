@@ -1,4 +1,4 @@
-"""From records to HTML: the templates of this folder, and how names, keys and figures stand in a page.
+"""From records to HTML: templates, and how names and figures stand in a page.
 
 The name of a case is never broken: two cases of one patient may differ in their last letters alone, and who looks for
 one searches the page for it. A line ends before or after it.

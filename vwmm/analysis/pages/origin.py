@@ -1,4 +1,4 @@
-"""When, with which version and by which command the numbers of a page were made: openly at its head."""
+"""Date, version, commit and command at the head of each page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What of a configuration and of a command line may stand in a page: everything but paths, which may name a patient."""
+"""Configuration and command line without paths, which may name a patient."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The out-of-fold predictions of a cross-validation: one table, its metrics, and a page for people.
+"""The page and JSON of a cross-validation, from out-of-fold predictions.
 
 Each case is predicted once, by the model that did not see its patient. Two summaries are given, because neither is the
 other: the metrics of all predictions together, with intervals over patients, and the mean and standard deviation of the

@@ -1,4 +1,4 @@
-"""ROC curves with their band, and precision over sensitivity: a panel a class, so that no line lies on another."""
+"""ROC and precision-recall figures, one panel per class."""
 
 import math
 from collections.abc import Sequence

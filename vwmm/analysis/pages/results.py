@@ -1,4 +1,4 @@
-"""The numbers of a table of predictions, each with its N and its interval, or why there is no interval."""
+"""Metrics of a predictions table, each with N and interval, or why there is none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

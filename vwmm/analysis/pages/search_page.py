@@ -1,4 +1,4 @@
-"""The report of a sweep: which trials there were, what the best one found, and why its score is too good.
+"""The page of a sweep.
 
 The best of many trials on one set of validation cases is partly the luckiest: the more trials and the fewer cases, the
 more (Cawley and Talbot 2010, JMLR 11:2079-2107). The page says so beside the number.

@@ -1,4 +1,4 @@
-"""The report's numbers as rows of text: each with its N and its interval."""
+"""Results as rows of text for the pages."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

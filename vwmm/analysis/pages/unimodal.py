@@ -1,4 +1,4 @@
-"""Where one modality alone does better than all together, or no better than chance: in words, where the numbers say so.
+"""Compares each modality alone with all together, and with chance.
 
 Of a modality alone there are sums over cases, not results by case. So it is compared with all modalities together on
 the same cases, those that have its image; but no test of the difference can be made, and none is claimed.

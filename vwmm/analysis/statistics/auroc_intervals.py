@@ -1,4 +1,4 @@
-"""Intervals of areas under ROC curves, with the patient as the unit."""
+"""Confidence intervals of the AUROC, by patient."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The interval of a mean of numbers between 0 and 1, by a bootstrap over patients that reckons with skewed numbers."""
+"""Bootstrap-t interval of a mean of values in 0..1, by patient."""
 
 from collections.abc import Iterator
 from functools import lru_cache

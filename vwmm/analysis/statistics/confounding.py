@@ -1,4 +1,4 @@
-"""Does the label go with how the images were made? A table and a test for each acquisition fact.
+"""Tests whether the label is associated with acquisition parameters.
 
 The unit is the patient: one row for each patient and label. Values that few patients have are taken together.
 """

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of shares and of their means, with the patient, not the case, as the unit.
+"""95 % intervals of proportions and their means, by patient.
 
 A patient's cases resemble each other, so counting cases would give intervals that are too narrow. What each interval
 covers is simulated in `benchmarks/coverage.py`; where it would not hold its 95 %, there is none, and a reason instead

@@ -1,4 +1,4 @@
-"""Metrics of a classifier, each computed once over all cases.
+"""Classification metrics, each computed once over all cases.
 
 Undefined is None, never NaN: a value that does not exist becomes null in `metrics.jsonl` and a dash in the report.
 """

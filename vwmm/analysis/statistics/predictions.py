@@ -1,4 +1,4 @@
-"""The predictions table: one row a case, and how it is written."""
+"""The predictions table: one row per case."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

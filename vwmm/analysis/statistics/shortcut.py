@@ -1,4 +1,4 @@
-"""How well the label can be told from how the images were made, without looking at any of them.
+"""How well acquisition parameters alone predict the label.
 
 A model that is given the images may learn this instead of the disease (Zech et al. 2018,
 doi:10.1371/journal.pmed.1002683: the hospital, told from the radiograph, told the diagnosis).

@@ -1,1 +1,1 @@
-"""Changes of images from epoch to epoch."""
+"""Random changes of images during training."""

@@ -1,4 +1,4 @@
-"""The random part of the transforms: drawn from (seed, epoch, case) alone, applied to a batch on its device.
+"""Augmentation, drawn from (seed, epoch, case) alone, applied to a batch on its device.
 
 A draw is a handful of numbers per image. Flip, rotation, scale and translation are one matrix, and low resolution
 coarsens the coordinates, so each image is resampled once; bias field, gamma, intensity and noise follow in that pass.

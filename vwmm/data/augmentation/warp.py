@@ -1,4 +1,4 @@
-"""The compiled loop of augmentation on a CPU: every voxel is computed once, without a grid tensor.
+"""Augmentation on a CPU as one compiled loop without a grid tensor.
 
 The same formulas as `augment.apply_on_device`, which is what a GPU runs and what the tests compare this with.
 """

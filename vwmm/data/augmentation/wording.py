@@ -1,4 +1,4 @@
-"""Transforms and augmentation in words, for the caption of a picture."""
+"""Transforms and augmentation described in words, for captions."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Fills the cache: many images at once, by threads, or by worker processes where threads would wait for each other.
+"""Fills the cache with threads or worker processes.
 
 A worker holds an entry's lock while it makes it. What another process is making is left for later, so that processes
 that build the same cache help each other instead of waiting.

@@ -1,4 +1,4 @@
-"""The file of one cached image: an .npy that numpy can open, and behind the voxels 64 bytes that prove them.
+"""The file of one cached image: an .npy with key and checksum behind it.
 
 Written under a temporary name and renamed, without a flush to the disk: what a power failure tears is found by the
 size, the key or the checksum, and built again.

@@ -1,4 +1,4 @@
-"""Which image a file holds: its content hash, and an index that remembers it while size and times stay the same.
+"""Content hash of an image file, and an index that remembers it.
 
 Reading a cohort to hash it takes as long as a slow disk takes. A file that has the same path, size, times and inode as
 when it was hashed is taken to be the same, as git does it.

@@ -1,4 +1,4 @@
-"""Who builds which entry: one lock file, in which each key is a byte that can be locked.
+"""Locks of cache entries: one byte range per entry in one lock file.
 
 The locks belong to an open file, so the kernel lets go of them when its process dies, however it dies: nothing has to
 be cleaned up, and nobody waits for the dead.

@@ -1,4 +1,4 @@
-"""Reads the cache's entries as memory maps: one copy of their pages serves all processes of a machine.
+"""Opens cache entries as memory maps; damaged ones are rebuilt.
 
 Each process verifies an entry's checksum when it first opens it, and again when its file has changed since. One that is
 damaged is built again from its image.

@@ -1,4 +1,4 @@
-"""The shared cache: each image transformed once, kept as a memory-mapped array, read by every process.
+"""The cache: each image transformed once, memory-mapped by every process.
 
 An entry's name is made of the image's content and of everything that changes a value, so a changed file or recipe is a
 new entry and the old one is never read by mistake. Whoever holds an entry's lock builds it; the others go on with

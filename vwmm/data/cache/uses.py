@@ -1,4 +1,4 @@
-"""Which runs use a cache: each leaves its folder's path there, so that `vwmm prepare --prune` knows what is needed."""
+"""Which runs use a cache, for `vwmm prepare --prune`."""
 
 import hashlib
 import os

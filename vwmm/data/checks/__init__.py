@@ -1,1 +1,1 @@
-"""What is wrong with a cohort, found before training."""
+"""Checks of a cohort before training."""

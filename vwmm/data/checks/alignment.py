@@ -1,4 +1,4 @@
-"""How alike two miniatures are once one is cropped and stretched onto the other: many pairs at a time.
+"""Aligns pairs of thumbnails (crop, scale) and scores their similarity.
 
 The fine structure counts: what is left when a blurred copy is taken away, divided by its own local strength. Two
 scans of different people share anatomy, which is coarse; texture and noise they do not share.

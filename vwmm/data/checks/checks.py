@@ -1,4 +1,4 @@
-"""What can be found wrong with the images before any time is spent on them: the fast part, from the headers."""
+"""Checks of the configuration and of every file header before training."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor

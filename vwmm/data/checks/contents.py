@@ -1,4 +1,4 @@
-"""What an image shows, whatever file it is in: a hash of its voxels, and a miniature that is compared with others.
+"""A hash of the voxels and a thumbnail of an image, whatever its format.
 
 Formats differ in the order and the direction of the axes and in the type of the voxels. Neither changes the hash; the
 miniature is compared in each direction that it may lie in.

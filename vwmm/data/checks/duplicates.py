@@ -1,4 +1,4 @@
-"""Patients and images that are where they must not be: in two splits, or in the cohort twice."""
+"""Patients and images that occur twice, or in two parts of the split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

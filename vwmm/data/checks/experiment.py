@@ -1,4 +1,4 @@
-"""The experiment that a command line asks for: its configuration, and of the demonstration the cohort as well."""
+"""The configuration of a command line, and the demonstration cohort if it asks for that."""
 
 from collections.abc import Sequence
 

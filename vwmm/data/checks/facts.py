@@ -1,4 +1,4 @@
-"""All that `vwmm check` keeps of one image: a few kilobytes, whatever its size."""
+"""What `vwmm check` keeps of an image: a few kilobytes."""
 
 import os
 from dataclasses import dataclass, field

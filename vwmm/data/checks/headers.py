@@ -1,4 +1,4 @@
-"""What a DICOM header says of the scanner, and whether it names a person: counted, never kept.
+"""Acquisition parameters of a DICOM header, and whether it names a person.
 
 Only the keywords of `IDENTIFIERS` that are filled in leave this module, never their values.
 """

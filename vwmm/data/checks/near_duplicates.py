@@ -1,4 +1,4 @@
-"""Images of different patients that are almost the same: resized, cropped a little, with other grey levels or noise.
+"""Nearly identical images of different patients.
 
 In two steps, because all pairs are many. A signature of each image, of middle-sized structures, is compared with all
 others; its best partners are then aligned and judged by their fine structure.

@@ -1,4 +1,4 @@
-"""Near-duplicates that `vwmm check` found, kept beside the cache, so that training can tell of them at no cost.
+"""Keeps near-duplicates beside the cache, so that training can report them.
 
 CACHE/near_duplicates/HASH.json     one file a cohort that was checked: pairs of the images' content hashes
 

@@ -1,4 +1,4 @@
-"""Whether an image is what its column says: CT in Hounsfield units, or MR; and pairs that stand in each other's place.
+"""Is an image what its column says: CT or MR? Finds exchanged pairs.
 
 A DICOM header that names its modality is believed; elsewhere the values decide, as far as they can.
 """

@@ -1,4 +1,4 @@
-"""What can be said against a cohort without reading an image again: the part of `vwmm check` that training begins with.
+"""The checks that need no voxels; training starts with them.
 
 The content of each file is known by then, from the index of the cache.
 """

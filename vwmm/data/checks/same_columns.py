@@ -1,4 +1,4 @@
-"""Modalities that hold the same images, as where a column was copied or a path stands in two columns of a row."""
+"""Two modality columns that hold the same images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Calls a function for each of many jobs in worker processes, and goes on when one of them dies.
+"""Runs a function in worker processes and survives their crashes.
 
 A process pool ends as a whole when a process of it is killed, or crashes in a decoder, and waits forever for one that
 hangs; here the job is named that the process had in hand, a new process takes its place, and all other jobs are done.

@@ -1,4 +1,4 @@
-"""What is noted of a cohort although nothing is wrong with it: by `vwmm check`, and before training."""
+"""Notes on a cohort without errors, shown by check and training."""
 
 from collections import defaultdict
 from collections.abc import Mapping

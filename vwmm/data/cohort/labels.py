@@ -1,4 +1,4 @@
-"""What is wrong with a column of labels as a whole: what are no classes is told once, a class in two spellings too."""
+"""Errors and notes on the label column as a whole."""
 
 import re
 from collections import Counter

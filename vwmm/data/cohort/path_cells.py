@@ -1,4 +1,4 @@
-"""Cells of image paths as other systems write them: found where that is sure, else told once with a count."""
+"""Windows paths in image columns."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Whether a name in a table or of a file is a person's own, as the header of an image has it."""
+"""Does a text contain the patient's name from an image header?"""
 
 import re
 import unicodedata

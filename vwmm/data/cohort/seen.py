@@ -1,4 +1,4 @@
-"""Whom a run has learned from: what in a cohort contradicts the run's split, said by line of the CSV.
+"""Rejects patients and images that a run was trained on.
 
 Nobody whose images were trained on, or chose the checkpoint, may come back as a test case, whatever the name.
 """

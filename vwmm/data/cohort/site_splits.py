@@ -1,4 +1,4 @@
-"""Draws that look at the hospital: its share in each part, or each hospital whole in one part.
+"""Splits by site: stratified by site, or whole sites held out.
 
 Sites are the patients' own; a draw depends on names, labels, sites and the generator, never on the order of the rows.
 """

@@ -1,4 +1,4 @@
-"""Words that stand for a missing value, and values that are one and the same in several spellings."""
+"""Words for missing values, and labels that differ in spelling only."""
 
 import re
 import unicodedata

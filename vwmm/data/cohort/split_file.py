@@ -1,4 +1,4 @@
-"""A split on disk: which case is in which part or fold, read strictly and written whole.
+"""Reads and writes split files.
 
 `case,patient,label,split` and, with folds, `fold` (empty for what is set aside); a run's own split.csv has the content
 hash of each image as well.

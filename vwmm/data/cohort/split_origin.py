@@ -1,4 +1,4 @@
-"""How a cohort's split came about, as a record for the run."""
+"""Records how a cohort's split was made."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which patients are trained on, validated on and set aside.
+"""Splits patients into train, val and test.
 
 Always by patient. The draw depends on the patients' names, their labels and the seed; never on the order of the rows.
 """

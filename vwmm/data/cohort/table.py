@@ -1,4 +1,4 @@
-"""A CSV as rows of named cells, read strictly: every problem with its line."""
+"""Reads a CSV strictly: every error with its line."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What other programs put before a table's header: Excel's `sep=;`, comments, a title; and the mark between cells."""
+"""Finds the header and the delimiter of a CSV."""
 
 import csv
 import io

@@ -1,1 +1,1 @@
-"""A cohort table from folders and DICOM headers."""
+"""Drafts a cohort table from folders and DICOM headers."""

@@ -1,4 +1,4 @@
-"""DICOM series below a folder, from their headers alone: whose they are and what they are called."""
+"""Finds DICOM series below a folder by their headers."""
 
 import fnmatch
 from collections.abc import Callable, Sequence

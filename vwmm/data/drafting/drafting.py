@@ -1,4 +1,4 @@
-"""A cohort's table from the images that were found: one row a case, one cell a modality, or a problem in words."""
+"""Builds the cohort table from the images that patterns matched."""
 
 import os
 import re

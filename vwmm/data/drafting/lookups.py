@@ -1,4 +1,4 @@
-"""Tables beside the images that hold a label or a site for each patient, case or visit."""
+"""Labels and sites from tables beside the images."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Patterns such as `ct={patient}/ct/*.nii.gz`: which file or folder is whose image.
+"""File patterns such as `ct={patient}/ct/*.nii.gz`.
 
 `{patient}` stands for a name or a part of one, `{case}` and `{session}` likewise; any other word in braces becomes a
 column. `*` and `?` stay within a name, `**/` goes over any number of folders. A pattern that ends with `/` means

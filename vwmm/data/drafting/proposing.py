@@ -1,4 +1,4 @@
-"""Patterns that would fit a folder tree, as a start: which names change from patient to patient is a guess."""
+"""Proposes patterns for a folder tree."""
 
 import re
 from collections import Counter

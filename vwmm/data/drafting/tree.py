@@ -1,4 +1,4 @@
-"""What is below a folder, links followed; a link that leads back into itself ends there.
+"""Lists the files below a folder; follows links once.
 
 Folders that link to one another are not followed for ever: of the ways to a folder, those are taken that go through the
 fewest links, and through one more.

@@ -1,4 +1,4 @@
-"""Batches in the order asked for, read ahead by threads into buffers that are used again and again.
+"""The data loader: threads read ahead into reused buffers.
 
 A batch of 32 MiB is above glibc's threshold for mmap: allocated anew it would fault in all its pages each time.
 """

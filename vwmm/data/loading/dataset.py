@@ -1,4 +1,4 @@
-"""Samples and batches: tensors, a mask of what is present, and the label."""
+"""The dataset: samples and batches as tensors, presence mask and label."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

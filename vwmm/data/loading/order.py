@@ -1,4 +1,4 @@
-"""Which cases belong to which step, from (seed, epoch) alone.
+"""The sampler: which cases form each step, from (seed, epoch) alone.
 
 A step's batch is made of slots: micro-batches that are each computed whole on one process. The plan does not know how
 many processes there are, so their number cannot change it.

@@ -1,4 +1,4 @@
-"""Files that a data set names but does not hold: links to nowhere, and the pointers that git leaves in their place."""
+"""Dangling links and git-lfs or git-annex pointers."""
 
 from pathlib import Path
 

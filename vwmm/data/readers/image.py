@@ -1,4 +1,4 @@
-"""What every reader gives, and what it refuses."""
+"""The record that each reader returns, and what is rejected."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Imports the libraries that images need before several threads read or transform them.
+"""Imports the image libraries before threads use them.
 
 They are imported where they are used, since a start should not wait for a library that it does not need. But two
 threads that import one library at once may see it half made: so whoever starts threads imports first.

@@ -1,4 +1,4 @@
-"""MetaImage files (.mha, .mhd), read here: MetaIO prints what it finds wrong, and then returns other voxels.
+"""MetaImage (.mha, .mhd).
 
 The header is text, a key and a value a line, and ends with the name of the file that has the voxels
 (https://itk.org/Wiki/ITK/MetaIO/Documentation). Only LOCAL or a file beside the header is read.

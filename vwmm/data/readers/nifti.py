@@ -1,4 +1,4 @@
-"""NIfTI files, plain and gzipped: nothing is believed of a header that the file does not keep."""
+"""NIfTI (.nii, .nii.gz)."""
 
 import logging
 import struct

@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI lie, and in what its header contradicts itself (nifti1.h, methods 1 to 3).
+"""The affine of a NIfTI header, and contradictions in it.
 
 The sform counts before the qform, as nibabel and SimpleITK have it. Two sizes of a voxel, in the sform and in pixdim,
 cannot both be right: an sform without scale gives way, as ITK's does.

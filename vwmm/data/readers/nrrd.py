@@ -1,4 +1,4 @@
-"""NRRD files, read here: ITK's reader does not survive every damaged header, and would take its process with it.
+"""NRRD (.nrrd, .nhdr), parsed within bounds: ITK's reader crashes on some damaged headers.
 
 The header is text, a field and its value a line, up to an empty line (https://teem.sourceforge.net/nrrd/format.html).
 The voxels follow, or are in a file beside the header.

@@ -1,5 +1,4 @@
-"""Bytes of a file, plain or packed: never more of them than its header needs, and too few are found before any memory
-is reserved."""
+"""Reads compressed bytes within bounds."""
 
 import bz2
 import zlib

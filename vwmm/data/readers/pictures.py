@@ -1,4 +1,4 @@
-"""Pictures: PNG and JPEG by Pillow, TIFF by tifffile, PNG of 16 bits in colour by imagecodecs. Every bit is kept.
+"""PNG, JPEG and TIFF, with every bit kept.
 
 A value means one thing in all of them: the larger, the brighter, as in DICOM's MONOCHROME2, so WhiteIsZero is inverted
 whatever its bits. A colour picture whose channels are equal is grey; of others the luma is taken (ITU-R BT.601). Alpha

@@ -1,4 +1,4 @@
-"""Image files of every format, read by one function.
+"""`read_image`: one function for every format.
 
 NIfTI is read by nibabel, DICOM by pydicom, NRRD, MetaImage and arrays by numpy, pictures by Pillow and tifffile.
 Whatever fails is an `ImageError` in words; the caller adds the case, the modality and the line.

@@ -1,4 +1,4 @@
-"""Volumes whose slices are not as far from each other: some CTs of the head are 2.5 mm below and 5 mm above.
+"""Resamples volumes whose slice distance changes.
 
 A slice of them is a slice as any other. As a volume they are resampled to the smallest distance, by linear
 interpolation between neighbouring slices.

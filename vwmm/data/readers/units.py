@@ -1,4 +1,4 @@
-"""Units of length that headers write, in millimetres."""
+"""Units of length in headers, in millimetres."""
 
 _NAMES = {
     1.0: "mm millimeter millimeters millimetre millimetres",

@@ -1,4 +1,4 @@
-"""The demonstration's cohort: made with progress shown, and by a training that finds it absent."""
+"""Makes the demonstration cohort, with progress shown."""
 
 import fcntl
 import os

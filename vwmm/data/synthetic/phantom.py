@@ -1,4 +1,4 @@
-"""A synthetic cohort with a known truth: real NIfTI and DICOM files whose best reachable accuracy is known exactly.
+"""A synthetic cohort whose best possible accuracy is known.
 
 Three hidden findings decide the class, and each shows in one modality only:
 

@@ -1,4 +1,4 @@
-"""The three images of one synthetic case: drawn in mm, sampled on voxels, written as NIfTI and DICOM.
+"""Draws the three images of a synthetic case as NIfTI and DICOM.
 
 A sketch of one side of the neck around the carotid artery. Each modality is drawn from its own random generator and
 from its own finding, and from nothing else that depends on the label: what an image can tell is fixed by construction.

@@ -1,4 +1,4 @@
-"""Resize by area: the mean over each output voxel's window, as torch's adaptive average pooling computes it.
+"""Area resize, as torch's adaptive average pooling computes it.
 
 The window of output voxel o of m over n voxels is [floor(o n / m), ceil((o + 1) n / m)): neighbours overlap where m
 does not divide n, and share voxels where m is larger than n (ATen/native/AdaptivePooling.h).

@@ -1,4 +1,4 @@
-"""How the loops over voxels are compiled."""
+"""Numba settings of the compiled loops."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which voxels are the patient, and what is made of that: a box around them, and MRI without its coils' field."""
+"""Foreground mask, crop around the patient, and N4 bias correction."""
 
 from collections.abc import Sequence
 from dataclasses import replace

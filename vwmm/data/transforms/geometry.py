@@ -1,4 +1,4 @@
-"""Where voxels lie: orientation and slice as views, and the coordinates of a new spacing. Nothing is copied here.
+"""Orientation, slice selection and resampling grids; no voxel is copied.
 
 The conventions are MONAI's (Orientation, Spacing); its own code is not imported, since that takes seconds.
 """

@@ -1,4 +1,4 @@
-"""Whether values can be Hounsfield units: a window would cut other places out of a CT that has lost its rescale."""
+"""Can values be Hounsfield units, or did a CT lose its rescale?"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which side of the patient each axis of an image points to, decided the same way for every format.
+"""The anatomical direction of each image axis.
 
 As nibabel's `io_orientation`, but cosines are rounded first: exactly between two directions (45, 135 degrees) the last
 digit of a header, which formats round differently, would decide. There the axes' own directions do.

@@ -1,4 +1,4 @@
-"""A new spacing and the resize by area in one pass: the respaced image is never kept, one of its planes at most."""
+"""Resampling and area resize in one pass."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The fixed part of the transforms: from an image on disk to the network's input, always the same for a recipe.
+"""The fixed preprocessing: crop, resample, CT window, normalisation.
 
 The recipe is the original one: channel first, intensity, resize (area). Bias correction, orientation, crop, slice,
 spacing, clipping and padding are added where the configuration asks for them, in this order. Two modes: `exact` gives

@@ -1,4 +1,4 @@
-"""How an image lies in space before and after the transforms, as far as its file says, for a picture of both."""
+"""Geometry before and after preprocessing, for pictures."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""The check of a cohort, as a whole."""
+"""The check of a whole cohort."""

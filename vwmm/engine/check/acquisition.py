@@ -1,4 +1,4 @@
-"""How the images of a cohort were made, as rows that the label is tested against: one for each patient and label."""
+"""Acquisition parameters by patient and label, for the association tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

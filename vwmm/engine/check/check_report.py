@@ -1,4 +1,4 @@
-"""What `vwmm check` leaves: a page, a JSON file for programs, and the lines in the terminal."""
+"""Writes the check's page, JSON and terminal summary."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The whole check of a cohort: every image is read once, compared with its column, with all others and the label."""
+"""The whole check: reads every image once and compares it with the others."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Near-duplicates among the images of a cohort, judged in worker processes.
+"""Finds near-duplicates in worker processes.
 
 Images are compared within a modality, slices and volumes by themselves, and of equal ones the first only. Where a pair
 is found there may be more of the same, so both are then compared with many others.

@@ -1,4 +1,4 @@
-"""Reads every image of a cohort in worker processes, with progress shown, and keeps a few kilobytes of each."""
+"""Reads every image in worker processes."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What training says of its cohort before it begins, from what is known by then."""
+"""Warnings about the cohort at the start of training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

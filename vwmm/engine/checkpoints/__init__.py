@@ -1,1 +1,1 @@
-"""Checkpoints, and the run folder while it is written."""
+"""Checkpoints, and the run folder during training."""

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with the weights, the optimizer and where the run stood. Complete and unaltered, or not loaded.
+"""Writes and reads checkpoints; each is complete and verified, or not loaded.
 
 Tensors are safetensors, everything else is JSON: nothing that is read here can run code. A checkpoint is written under
 another name, flushed, and renamed; `meta.json` has the size and the hash of each file, and a hash of its own.

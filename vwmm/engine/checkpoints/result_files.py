@@ -1,4 +1,4 @@
-"""What status.json says of a run's results: their digests, and which were changed after the run wrote them."""
+"""Digests of results in status.json."""
 
 from typing import Any
 

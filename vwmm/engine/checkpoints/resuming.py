@@ -1,4 +1,4 @@
-"""From where a run goes on: the newest state that verifies; what is damaged is set aside, and said."""
+"""Finds the newest intact checkpoint to resume from."""
 
 import hashlib
 import os

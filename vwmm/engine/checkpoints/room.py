@@ -1,4 +1,4 @@
-"""Whether a run's disk has room for its checkpoints, before it trains for days and cannot keep them."""
+"""Is there disk space for the checkpoints?"""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether the run folder is still the one that this run opened, with everything in it, while the run writes to it."""
+"""Notices that the run folder, or a file in it, was removed during training."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Writes checkpoints while training goes on: training waits for the copy, and for the one before if it is not done."""
+"""Writes checkpoints in the background."""
 
 import shutil
 import time

@@ -1,1 +1,1 @@
-"""The processes of a run, and the watchdog."""
+"""The processes of a run."""

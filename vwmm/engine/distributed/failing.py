@@ -1,4 +1,4 @@
-"""Which process says why a run failed: the one that it happened to, once, before all others."""
+"""Reports a failure once, from the rank where it happened."""
 
 import traceback
 from collections.abc import Callable, Iterator

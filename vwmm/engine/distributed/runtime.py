@@ -1,4 +1,4 @@
-"""What this process is part of: builds the Accelerator and says what really runs."""
+"""The Accelerator, ranks and collectives: what really runs."""
 
 import os
 import uuid

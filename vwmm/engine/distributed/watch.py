@@ -1,4 +1,4 @@
-"""Where each process is: who failed first, who hangs and in which phase, and who has gone.
+"""The watchdog: which rank failed, hangs or was killed, and in which phase.
 
 A thread of each process shows the others, through the store by which they found each other, that it lives and where its
 main thread is. At a boundary the main thread notes its place, also on a page of memory that this machine's processes

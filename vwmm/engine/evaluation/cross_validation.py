@@ -1,4 +1,4 @@
-"""A cross-validation: a run folder for each fold, which of them are finished, and what is pooled when all are.
+"""The folds of a cross-validation, and their pooling.
 
 runs/NAME/fold-0/ ...     a run each
 runs/NAME/predictions.csv, cross_validation.json, report.html

@@ -1,4 +1,4 @@
-"""Evaluations of a run: where they are kept, how often there was one, and what is written.
+"""Where evaluations are kept, and how often each test set was used.
 
 runs/NAME/evaluations/log.jsonl       one line an evaluation, wherever its results are: who counts, cannot forget
 runs/NAME/evaluations/test/           predictions_test.csv, evaluation.json, report.html

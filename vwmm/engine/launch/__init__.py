@@ -1,1 +1,1 @@
-"""Starting processes, on a machine or through Slurm."""
+"""Starts processes, on one machine or through Slurm."""

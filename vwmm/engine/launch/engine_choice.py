@@ -1,4 +1,4 @@
-"""Which engine a launch file asks for, and what of it cannot be had.
+"""Which sharding strategy a launch file asks for.
 
 `accelerate launch` hands a launch file's section over in environment variables. The engines are driven directly:
 Accelerate would leave them out on a CPU without a word, and takes each backward pass for a step. So the variables are

@@ -1,4 +1,4 @@
-"""What a launch file of Accelerate's says, before anything is launched with it: its options, its engine, its device."""
+"""Validates an Accelerate launch file."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Starts `accelerate launch` and learns what really came of it.
+"""Starts `accelerate launch`, forwards signals, returns the true exit code.
 
 `accelerate launch` turns every failure of a script into exit code 1. The script therefore leaves its own code in a file
 that this process names in the environment.

@@ -1,4 +1,4 @@
-"""Where the processes of a run find each other: a store whose keys are those of this start alone.
+"""Rendezvous of the ranks, with keys of this start alone.
 
 `torchrun --max-restarts N` starts all processes again when one has failed: at the same address and port, with the same
 ranks, and its store still has the keys of the start before, such as addresses of processes that are dead.

@@ -1,4 +1,4 @@
-"""Whether the launcher of a process is dead already: a process that starts late would train on, with nobody waiting.
+"""Detects that the launcher has died.
 
 `vwmm train` holds a lock for as long as it lives, which the kernel takes back however it dies; numbers of processes are
 given again, and a process that starts after its launcher's death finds another parent.

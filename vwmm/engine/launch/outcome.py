@@ -1,4 +1,4 @@
-"""How a script leaves its exit code and its run folder for the `vwmm train` that waits for it: in files of a folder.
+"""How a rank reports its exit code to `vwmm train`.
 
 The files have their size before anything starts: a temporary folder that is full by the end costs nothing.
 """

@@ -1,4 +1,4 @@
-"""A page of memory for each process of a run: its place, and that it lives. Read by `vwmm train` and by its neighbours.
+"""Each rank's heartbeat and position in shared memory.
 
 It can still be read when its process has been stopped (SIGSTOP, a debugger, a disk that does not answer).
 """

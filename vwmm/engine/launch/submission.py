@@ -1,4 +1,4 @@
-"""What `sbatch` will be asked for, and what the job will start: read from a template, the site's variables and options.
+"""The sbatch request of `vwmm slurm`.
 
 slurm/job.bash decides in the job itself, from what it was given. This says beforehand what that will be.
 """

@@ -1,1 +1,1 @@
-"""Filling, pruning and showing the cache."""
+"""Fills, prunes and shows the cache."""

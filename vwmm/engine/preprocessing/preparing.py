@@ -1,4 +1,4 @@
-"""From a cohort to datasets: each image transformed once, by whichever process, and found by all."""
+"""Preprocesses the cohort on all ranks and builds the datasets."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""What of a cache is still needed, and the removal of the rest."""
+"""Removes cache entries that no run needs."""
 
 import csv
 from collections.abc import Mapping

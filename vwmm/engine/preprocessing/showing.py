@@ -1,4 +1,4 @@
-"""What the network sees of one case: `show_case(config, case)` is a PNG with each of its images before and after.
+"""Draws what the network sees of one case.
 
 The augmented pictures are those that training on a CPU makes of the case in its first epochs, by the same code. A GPU
 draws the same changes, but other noise. Modality dropout depends on the whole cohort and is not shown.

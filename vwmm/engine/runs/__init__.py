@@ -1,1 +1,1 @@
-"""Opening, reporting and verifying a run."""
+"""Opens, reports and verifies a run."""

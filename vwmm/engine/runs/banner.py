@@ -1,4 +1,4 @@
-"""What is said at the start of a run."""
+"""The summary at the start of a run."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Which vwmm this is, and the origin of a page that is written by the command that runs now."""
+"""Git commit, version and command of this process."""
 
 import subprocess
 from collections.abc import Sequence

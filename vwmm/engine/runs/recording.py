@@ -1,4 +1,4 @@
-"""Opens a run folder, writes what is needed to repeat the run, and says at the end how it went."""
+"""Opens the run folder and records what repeats the run."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What is said at the end of a run, and the report."""
+"""The final summary and the report of a run."""
 
 from pathlib import Path
 from typing import Any

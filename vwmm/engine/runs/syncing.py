@@ -1,4 +1,4 @@
-"""Tells trackers of a run that is not running."""
+"""Sends a finished or stopped run to trackers."""
 
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config

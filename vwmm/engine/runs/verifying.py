@@ -1,4 +1,4 @@
-"""Computes steps of a run again and compares them, bit for bit, with what the run wrote down."""
+"""Recomputes steps and compares them bit for bit."""
 
 import json
 from collections.abc import Mapping

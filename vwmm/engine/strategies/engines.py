@@ -1,4 +1,4 @@
-"""What a step asks of whoever keeps the weights: a forward, a backward, the sum of the gradients, an update.
+"""The strategy interface and data-parallel training: forward, backward, reduce, update.
 
 Every engine leaves the whole model, its optimizer's state by parameter and the same checkpoints; none changes what is
 learned but by rounding.

@@ -1,4 +1,4 @@
-"""A sum of gradients whose bits depend on neither the order of the additions nor who computed which.
+"""Gradient sums that do not depend on the order of addition.
 
 Each slot's gradient is rounded once, to multiples of a power of two that all processes agree on, and these are added as
 64-bit integers. The unit is so small that the largest sum just fits: with 8 slots 2^-59 of the largest element, where

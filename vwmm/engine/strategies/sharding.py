@@ -1,4 +1,4 @@
-"""Engines that divide among the processes what data-parallel training copies: torch's FSDP2 and DeepSpeed's ZeRO.
+"""FSDP2 and DeepSpeed ZeRO.
 
 Both train a divided copy of the model that shares its buffers. What they divide is brought together before it is
 evaluated or saved, so checkpoints hold the same safetensors as everywhere, and no engine's own files are ever read.

@@ -1,1 +1,1 @@
-"""Search for hyper-parameters."""
+"""Hyper-parameter search."""

@@ -1,4 +1,4 @@
-"""What the workers of a sweep share: an Optuna study in one journal file, JSON lines that are only ever added to.
+"""The Optuna study that workers share in one journal file.
 
 Optuna locks its journal with a file that exists: what a killed worker leaves is broken by whoever has waited for 30 s,
 and two that break it at once both have it. Here the kernel locks the journal itself. It lets go when a process dies,

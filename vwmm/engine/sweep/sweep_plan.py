@@ -1,4 +1,4 @@
-"""A sweep, checked before anything starts, and what a sweep that goes on must have in common with its beginning."""
+"""Validates a sweep before it starts or resumes."""
 
 import json
 from collections.abc import Callable, Sequence

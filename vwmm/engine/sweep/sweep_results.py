@@ -1,4 +1,4 @@
-"""What is known of a sweep after each trial: trials.csv, best.yaml, report.html, and lines for people."""
+"""Writes trials.csv, best.yaml and the page after each trial."""
 
 import contextlib
 import json

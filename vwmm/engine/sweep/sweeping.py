@@ -1,4 +1,4 @@
-"""A worker of a sweep: takes over what others left, else draws a new trial, trains it, and says what came of it.
+"""A worker: takes over abandoned trials, else draws and trains a new one.
 
 runs/NAME/sweep.journal                        the trials, shared by all workers
 runs/NAME/.workers                             which of them somebody works on: locks of the kernel

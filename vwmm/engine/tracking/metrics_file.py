@@ -1,4 +1,4 @@
-"""metrics.jsonl, the truth about a run: each step and each epoch once, also after a stop, a crash or a full disk."""
+"""Writes and repairs metrics.jsonl: each step and epoch once."""
 
 import json
 import os

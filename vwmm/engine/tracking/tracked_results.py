@@ -1,4 +1,4 @@
-"""What trackers are shown of a run that is done: its scores, a table without names, and pictures."""
+"""What trackers show of a finished run."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The trackers, behind one interface: W&B, TensorBoard, MLflow and trackio, each imported only when it is asked for.
+"""W&B, TensorBoard, MLflow and trackio behind one interface.
 
 What they are told comes from metrics.jsonl and from predictions_val.csv, during the run and afterwards alike
 (tracking.py). None is told a path, a command line, or a case's or patient's name.

@@ -1,4 +1,4 @@
-"""Who is told about the run: metrics.jsonl always, trackers where the configuration asks for them.
+"""Sends metrics to the trackers that the configuration names.
 
 metrics.jsonl is the truth. When a run starts, or starts again, a tracker is first told what it lacks of it, so that
 none has a gap or a step twice, whatever happened before; `vwmm sync` does the same for a run that does not start again.

@@ -1,4 +1,4 @@
-"""Batch-norm statistics that do not depend on which process computed which slot.
+"""Batch-norm statistics that do not depend on the number of processes.
 
 In one process the running statistics r are updated slot after slot, r <- (1 - m) r + m s. That is linear in the slots'
 statistics s, so each process can keep a part of it: its own slots are added, and for a slot of another process only the

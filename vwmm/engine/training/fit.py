@@ -1,4 +1,4 @@
-"""The epochs of a run: train, validate, keep the best, know where it stands."""
+"""The trainer: epochs, validation, best checkpoint, early stopping."""
 
 import contextlib
 import math

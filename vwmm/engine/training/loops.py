@@ -1,4 +1,4 @@
-"""The two loops: one epoch of training, and predictions for a list of cases."""
+"""The training step and the prediction loop."""
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence

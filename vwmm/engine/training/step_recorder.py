@@ -1,4 +1,4 @@
-"""What came of each step: collected, and written now and then."""
+"""Collects the metrics of each step and writes them every few steps."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Predictions for a dataset, which of two values is better, and what is said after an epoch."""
+"""Validation predictions, model selection, the line of an epoch."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is trained and with what."""
+"""Wraps model and optimizer in the chosen strategy."""
 
 import warnings
 from collections.abc import Mapping

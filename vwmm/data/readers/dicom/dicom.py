@@ -1,4 +1,4 @@
-"""DICOM images: a file with one slice or several frames, and a folder with a series of files.
+"""DICOM images: single files, multi-frame files and series.
 
 A series is the files of a folder that share a SeriesInstanceUID. Its slices are sorted by their positions, and whatever
 keeps them from being one even stack is an error that names the file.

@@ -1,4 +1,4 @@
-"""The header of one DICOM file: what is needed to find, place and scale its pixels, and no name of anybody.
+"""The header of one DICOM file, without names of persons.
 
 pydicom reads it, up to the pixel data and only the tags listed here. What the header promises is held against the size
 of the file before any pixel is read (DICOM PS3.3, PS3.5 and PS3.10).

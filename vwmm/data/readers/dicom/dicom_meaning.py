@@ -1,4 +1,4 @@
-"""What the stored values of DICOM objects mean that are no pictures of a scanner: maps, segmentations, doses.
+"""DICOM objects that are no scanner images: maps, segmentations, doses.
 
 Their scale is in tags of their own (PS3.3 A.51, A.75, A.18.3): without it, slices or
 patients would be compared by numbers of different units.

@@ -1,4 +1,4 @@
-"""The values of DICOM images: pixels as stored, unpacked by pydicom, and rescaled to what they stand for.
+"""Decodes and rescales DICOM pixels.
 
 Compressed pixels are unpacked by one decoder for each syntax, the same on every machine: decoders differ in what they
 make of lossy ones. What a compressed frame says of its own size is read before any memory is reserved for it.

@@ -1,4 +1,4 @@
-"""Where the slices of DICOM images lie: planes from tags, and the affine of a stack of them.
+"""Positions of DICOM slices, and the affine of their stack.
 
 Positions alone are believed, never file names, instance numbers or SliceThickness (DICOM PS3.3 C.7.6.2). A gantry that
 was tilted moves each slice within its plane: the affine keeps that shear.

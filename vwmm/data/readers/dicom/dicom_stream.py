@@ -1,4 +1,4 @@
-"""A DICOM file as bytes: read within bounds, its pixel data found and measured, not read (PS3.5, PS3.10)."""
+"""Parses a DICOM file within bounds (PS3.5, PS3.10)."""
 
 import io
 import logging
