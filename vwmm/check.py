@@ -4,7 +4,7 @@
     vwmm check --config my.yaml --strict --out checks/first --json first.json
 
 Every image is read once, in worker processes. Exit code 0: no error; 1: with --strict, no error but warnings; 2: there
-is something to mend. Writes report.html, with a thumbnail of each case, and check.json into --out.
+are errors. Writes report.html, with a thumbnail of each case, and check.json into --out.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ def check(
     config: Config, out: Path, extra: Path | None, arguments: Sequence[str], *,
     num_workers: int, timeout_s: float, is_strict: bool,
 ) -> int:  # fmt: skip
-    """Reads, compares, writes and says; the exit code. arguments: of the command line, for the page."""
+    """Reads, compares, writes and reports; returns the exit code. arguments: of the command line, for the page."""
     from vwmm.engine.check.check_report import json_of, lines_of, page_of, summary
     from vwmm.engine.check.checking import check_everything
     from vwmm.engine.progress import start_log
@@ -135,7 +135,7 @@ def _whole(name: str, option: str, most: int) -> int:
 
 
 def _check_places(config: Config, out: Path, extra: Path | None) -> None:
-    """Nothing of the cohort may be overwritten, and what cannot be written is said before an hour of reading."""
+    """Rejects an --out that would overwrite the cohort or cannot be written, before an hour of reading."""
     problems = []
     try:
         if out.exists() and not out.is_dir():

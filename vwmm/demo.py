@@ -1,4 +1,4 @@
-"""`vwmm demo`: makes the synthetic demonstration cohort, whose truth is known.
+"""`vwmm demo`: makes the synthetic demonstration cohort with known truth.
 
     vwmm demo
     vwmm demo --out data/hospitals --cases 600 --missing 0.1 --sites 3
@@ -21,7 +21,7 @@ DEFAULT_OUT = "data/demo"
 
 
 def main(arguments: list[str]) -> int:
-    """Makes the cohort, or finds it made, and says what it holds; returns the exit code. Raises UserError."""
+    """Makes the cohort if needed and prints its contents; returns the exit code. Raises UserError."""
     parser = _parser()
     given, unknown = parser.parse_known_args(arguments)
     if given.help:

@@ -6,9 +6,9 @@
     vwmm manifest bids --pattern 'mri=sub-{patient}/anat/*_T1w.nii.gz' --labels participants.tsv:participant_id:group
     vwmm manifest dicom --series 'ct=*angio*' --labels labels.csv:PatientID:label --out cohort.csv
 
-In a pattern `{patient}`, `{session}` and `{case}` say whose image it is, any other word in braces becomes a column, `*`
+In a pattern `{patient}`, `{session}` and `{case}` identify the case, any other word in braces becomes a column, `*`
 stays within a name, `**/` goes over folders, and a `/` at the end means a folder with one DICOM series. With --series,
-DICOM headers say it; patients then get a number in the place of their PatientID.
+DICOM headers identify the case; a number then replaces each PatientID.
 """
 
 import os
@@ -223,7 +223,7 @@ def _left_over(tree: Tree, found: Sequence[Found], others: Sequence[Series]) -> 
 
 
 def _absent(tree: Tree) -> list[str]:
-    """Links to images that are not there, whose cases are then fewer or have fewer images."""
+    """Dangling links to images; their cases are absent or have fewer images."""
     absent = [file for file in tree.absent if is_image(file) or not Path(file).suffix]
     if not absent:
         return []

@@ -3,7 +3,7 @@
     vwmm report runs/demo
 
 The page is one self-contained file. Its examples are made from the cohort's images; where these are no longer there,
-the page is written without examples, and the command says so.
+the page is written without examples, and the command reports this.
 """
 
 import sys

@@ -124,7 +124,7 @@ def describe(request: Request) -> list[str]:
 
 
 def _check(template: str, line: CommandLine, request: Request | None) -> list[str]:
-    """Checks what the command would, and says what it would do. Raises UserError with every problem."""
+    """Makes the command's checks and shows what it would do. Raises UserError with every problem."""
     if template == "prepare":
         config = load_config(line.files, line.overrides)
         cohort = check_cohort_to_prepare(config)

@@ -108,7 +108,7 @@ def train(config: Config) -> None:
             with start_trackers(runtime, config, folder) as fit.trackers:
                 fit.run_epochs()
 
-                # 6. Say what came of it, and write the report.
+                # 6. Log the result, and write the report.
                 from vwmm.engine.runs.reporting import finish_run
 
                 finish_run(runtime, config, material, folder, fit)
@@ -116,7 +116,7 @@ def train(config: Config) -> None:
 
 
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
-    """(configuration, launch file, the arguments to pass on); no configuration where all has been said already."""
+    """(configuration, launch file, the arguments to pass on); no configuration if all has been reported already."""
     line = parse_command_line(arguments, options=["--launch"], flags=["--print-config"])
     if "--help" in line.options:
         _say(help_text(__doc__, OPTIONS))

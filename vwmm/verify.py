@@ -33,7 +33,7 @@ OPTIONS = {
     "--steps K": "how many steps; without it: 10",
     "--launch FILE": "the launch file of the run, if it was not one of vwmm's own; without it: the one of its engine",
 }
-# What environment.json says of the engine, and the launch file that asks for it.
+# The engine's name in environment.json, and the launch file that selects it.
 LAUNCH_FILES = {
     "data parallel": "launch/multi_gpu.yaml",
     "DeepSpeed ZeRO-1": "launch/deepspeed_zero1.yaml",

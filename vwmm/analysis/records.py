@@ -153,7 +153,7 @@ def _numbers(events: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataF
 
 
 def _epochs_done(train: pd.DataFrame, validation: pd.DataFrame) -> pd.Series:
-    """Steps as epochs: the last validation says how many steps an epoch has; before it, the steps seen so far do."""
+    """Steps as epochs: the last validation gives the steps per epoch; before it, the steps seen so far do."""
     ends = validation.dropna(subset=["epoch", "step"])
     ends = ends if len(ends) else train.dropna(subset=["epoch", "step"])
     if not len(ends) or not ends["epoch"].iloc[-1]:

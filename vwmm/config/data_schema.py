@@ -112,7 +112,7 @@ class Modality(Record):
     size: Size
     """Voxels of the input, one number per dimension, slices last."""
     preset: PresetName | None = None
-    """Gives the keys below the values that are usual for a kind of image (docs/recipes.md); what is said beside it goes over it."""  # noqa: E501
+    """Sets the keys below to the usual values for a kind of image (docs/recipes.md); keys beside it override it."""
     column: str | None = None
     """The CSV's column with the path; null: the modality's own name."""
     folder: Location | None = None
@@ -153,7 +153,7 @@ class Modality(Record):
 
     @property
     def needs_even_slices(self) -> bool:
-        """Whether a volume must come with slices at one distance: nothing says to which one to resample it."""
+        """Whether a volume needs evenly spaced slices, since no spacing to resample to is set."""
         return not self.uses_one_slice and self.spacing_mm is None
 
     @property

@@ -1,6 +1,6 @@
 """From YAML files and KEY=VALUE arguments to one validated `Config`.
 
-The order is: defaults of the schema, each file, each argument. Whatever is wrong is collected and said at once, with
+The order is: defaults of the schema, each file, each argument. All errors are collected and reported together, with
 the file and line or the argument that it came from.
 """
 
@@ -76,7 +76,7 @@ def find_shipped(path: str | Path) -> Path | None:
     """The file at `path`, seen from the working directory, else the one of this name that comes with vwmm."""
     for folder in (Path(), *SHIPPED_FOLDERS):
         found = folder / os.path.expanduser(path)
-        if os.path.isfile(found):  # unlike Path.is_file it says no to a name that is too long
+        if os.path.isfile(found):  # unlike Path.is_file it returns False for a name that is too long
             return found
     return None
 
@@ -150,7 +150,7 @@ def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, st
 
 
 def _merge_layer(merged: dict[str, Any], layer: Mapping[Any, Any]) -> None:
-    """One file or argument over what there is; what it says of `augment` waits until the modalities are known."""
+    """Applies one file or argument; its `augment` keys wait until the modalities are known."""
     rest = {key: value for key, value in layer.items() if key != "augment" or not isinstance(value, dict)}
     if isinstance(named := rest.get("modalities"), dict):
         rest["modalities"] = {key: with_preset(one) if isinstance(one, dict) else one for key, one in named.items()}
@@ -160,7 +160,7 @@ def _merge_layer(merged: dict[str, Any], layer: Mapping[Any, Any]) -> None:
 
 
 def _spread_augmentation(merged: dict[str, Any]) -> None:
-    """`augment.all` of each layer is said of every modality; a later layer goes over it."""
+    """Applies each layer's `augment.all` to every modality; later layers override it."""
     layers = merged.pop(_AUGMENT_LAYERS, [])
     modalities = merged.get("modalities")
     names = list(modalities) if isinstance(modalities, dict) else []
@@ -212,7 +212,7 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str], reading: Confi
                 grouped.setdefault(key_of(detail["loc"]), []).append(detail)
         for key, details in grouped.items():
             if is_rule(details[0]) and _was_touched(key, wrong):
-                continue  # what it says is about the default in the place of the wrong value
+                continue  # this error concerns the default that replaced the wrong value
             if details[0]["type"] == "missing" and key in wrong:
                 continue  # it was there, and was taken out
             reading.problems += explain(key, details, origins)

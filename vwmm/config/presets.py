@@ -1,6 +1,6 @@
 """Preprocessing presets per kind of image, with their sources.
 
-A preset is a beginning, not a truth: what is said beside it goes over it, and `vwmm prepare --show` draws what comes of
+A preset is a starting point: keys beside it override it, and `vwmm prepare --show` draws what comes of
 it.
 """
 
@@ -40,7 +40,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
 
 
 def with_preset(fields: dict[Any, Any]) -> dict[Any, Any]:
-    """What a layer of the configuration says of a modality, over its preset; an unknown name is left to the check."""
+    """A modality's keys in one configuration layer, over its preset; the check reports unknown names."""
     preset = PRESETS.get(fields["preset"]) if isinstance(fields.get("preset"), str) else None
     return {**preset, **fields} if preset else fields
 

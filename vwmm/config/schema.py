@@ -134,7 +134,7 @@ class Train(Record):
     exact: bool = False
     """Weights that do not depend on the number of processes, bit for bit; costs time, and memory for the gradients of each micro-batch."""  # noqa: E501
     max_skipped_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps whose loss or gradient is no number that are passed over before training stops; 0: it stops at the first."""  # noqa: E501
+    """Steps with a NaN or infinite loss or gradient to skip before training stops; 0: it stops at the first."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     """Minutes after which training stops early with a checkpoint, exit code 75; null: never."""
     monitor: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] = "loss"

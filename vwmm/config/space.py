@@ -78,7 +78,7 @@ class Space:
     searched: tuple[Searched, ...]
     """What is searched, in the file's order."""
     combinations: tuple[tuple[str, Config], ...] = field(default=(), repr=False, compare=False)
-    """Configurations of it that were checked, and KEY=VALUE words that say which they are."""
+    """Checked configurations of the space, and the KEY=VALUE words that select them."""
 
     @property
     def is_minimized(self) -> bool:

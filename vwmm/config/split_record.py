@@ -26,11 +26,11 @@ class SplitRecord:
     """What decided who is trained, validated and tested on."""
 
     by: Literal["draw", "column", "file"]
-    """What says who is validated on."""
+    """Origin of the validation part."""
     source: str
     """Name of the column or of the file; empty for a draw."""
     test_by: Literal["draw", "sites", "column", "file", ""]
-    """What says who is set aside; empty: nobody is."""
+    """Origin of the test part; empty: there is none."""
     test_source: str
     """Name of that column or file."""
     parts: Mapping[str, PartCount]
@@ -54,7 +54,7 @@ class SplitRecord:
     by_site: Literal["stratify", "hold_out"] | None = None
     """Of a draw."""
     unused: Sequence[str] = ()
-    """Columns of the cohort that say who is where and were passed over."""
+    """Ignored split or fold columns of the cohort."""
 
     def words(self) -> str:
         """What decided, for people: `fold 1 of 0, 1, 2, by the column 'fold'`."""

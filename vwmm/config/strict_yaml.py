@@ -39,7 +39,7 @@ for _tag, _pattern, _first in (
 
 @dataclass
 class Parsed:
-    """What a YAML text says, and where."""
+    """The values of a YAML text, with their lines."""
 
     value: Any
     """Plain dicts, lists and values."""

@@ -30,7 +30,7 @@ def learning_rate(step: int, num_steps: int, train: Train) -> float:
 
     The first step after the warm-up has the full rate; zero would be reached one step after the last.
 
-    A function of the step alone, so there is no scheduler whose state could be lost or stepped twice.
+    A function of the step alone, so there is no scheduler state to lose or to step twice.
     """
     if step <= train.warmup_steps:
         return train.lr * step / train.warmup_steps

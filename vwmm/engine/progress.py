@@ -33,7 +33,7 @@ def start_log(*, is_speaker: bool) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """train.log; on a full disk lines are lost, and nothing is said of it in their place."""
+    """train.log; on a full disk lines are silently lost."""
 
     def _open(self) -> TextIOWrapper:
         stream: TextIOWrapper = open_in_place(Path(self.baseFilename), "a", encoding="utf-8")  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from vwmm.models.row_linear import RowLinear
 
 
 class KeyedDropout(nn.Module):
-    """Dropout whose mask comes from a generator that is handed over, so that no global state decides it."""
+    """Dropout with a mask from a given generator, so that no global state affects it."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class FusionModel(nn.Module):
         )
         self.head = head
         self.runs_every_branch = False
-        """Whether a branch whose images are all missing computes, too: on none, where processes share its weights."""
+        """Whether a branch without images still runs, on an empty batch: needed if processes share its weights."""
 
     def forward(
         self,

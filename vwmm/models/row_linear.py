@@ -1,4 +1,4 @@
-"""A linear layer whose result does not depend on the batch."""
+"""A linear layer with results that do not depend on the batch."""
 
 import torch
 from torch import nn

@@ -23,13 +23,13 @@ MAX_ALIKE, NUM_SHOWN_OF_ALIKE = 20, 5
 MAX_RANGES = 30
 _LINE = re.compile(r" line (\d+): ")
 _NAMES = re.compile(r"(?<=case )\S+|(?<=patient )\S+|'[^']*'|\S*[\d/.]\S*")
-# Commands whose mistakes `vwmm check` lists as well, so that they need not show all of a long list.
+# `vwmm check` lists the errors of these commands as well, so they need not show all of a long list.
 CHECKED = ("train", "cross_validate", "sweep", "prepare", "slurm")
 _PATIENCE_S = 20.0
 
 
 class UserError(ValueError):
-    """One or more mistakes in what the user gave: each says where, what was found and what to do.
+    """One or more errors in the user's input: each names the place, the finding and the remedy.
 
     Commands print it without a traceback and exit with code 2.
     """
@@ -49,7 +49,7 @@ class StoppedEarly(RuntimeError):  # noqa: N818 - it is none
 
 
 class Told(Exception):  # noqa: N818 - it is an error's echo
-    """An error that has been said already, by this process or by another one of the run."""
+    """An error that has been reported already, by this process or by another one of the run."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exit code {code}")
@@ -157,14 +157,14 @@ def _command_of(arguments: Sequence[str]) -> str:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process at once, with everything that was said written out.
+    """Ends this process at once, after flushing all output.
 
     The destructors of the C++ libraries that a command loads are left out: of thousands of commands one had done its
     work, and then never ended.
     """
     atexit._run_exitfuncs()
     if code == EXIT_INVALID and os.environ.get("RANK", "0") != "0":
-        time.sleep(_PATIENCE_S)  # the launcher ends all processes with the first; the one that says why is to be it
+        time.sleep(_PATIENCE_S)  # the launcher ends all processes with the first to exit: let it report
     if code == EXIT_DONE and (problem := output_problem()) is not None:
         say(f"vwmm: {problem}")
         code = EXIT_FAILED

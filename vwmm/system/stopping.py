@@ -1,6 +1,6 @@
 """Turns signals into a request to stop at the next safe point.
 
-Nothing is done inside a handler. Python's own handlers wait until the main thread leaves whatever C code it is in; the
+Nothing is done inside a handler. Python's own handlers wait until the main thread leaves C code; the
 kernel's note of a signal arrives at once, through a pipe that a thread of ours reads.
 """
 
@@ -49,7 +49,7 @@ class StopRequest:
                 self._leave_early()
 
     def ask_after(self, minutes: float) -> None:
-        """Asks when that time is up, whatever is going on then."""
+        """Asks for a stop when that time is up, in any phase."""
         timer = threading.Timer(minutes * 60, self.ask, [f"train.max_minutes={minutes:g}"])
         timer.daemon = True
         timer.start()

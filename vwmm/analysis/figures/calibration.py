@@ -16,7 +16,7 @@ from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Interval, Limits, 
 
 MAX_GROUPS = 10
 MIN_CASES = 10
-"""Of a group: with fewer, its interval says next to nothing."""
+"""Minimum size of a group: with fewer cases its interval is too wide to be useful."""
 MIN_REPEATED = 15
 """Patients of a group, some of them with several cases there, for an interval: with 10 it covers 0.92."""
 
@@ -39,7 +39,7 @@ class Calibration:
     """Probabilities against what came true."""
 
     of_what: str
-    """Whose probability is judged: the name of a class, or `the predicted class`."""
+    """The class of the probabilities: its name, or `the predicted class`."""
     groups: tuple[Group, ...]
     """By rising probability, about equally many cases in each; empty with fewer than two groups' cases."""
     excess: float

@@ -42,7 +42,7 @@ class Canvas:
         )  # fmt: skip
 
     def fill(self, box: Box, color: str) -> None:
-        """A rectangle below whatever else is drawn."""
+        """A rectangle below everything else."""
         left, bottom, width, height = self._fractions(box)
         self.figure.add_artist(Rectangle((left, bottom), width, height, color=color, linewidth=0, zorder=0))
 

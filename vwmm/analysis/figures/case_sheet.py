@@ -283,6 +283,6 @@ def _numbers(limits: tuple[float, float]) -> tuple[str, str]:
 
 
 def _plain_number(text: str) -> str:
-    """Without zeros behind the point that say nothing, with a minus sign and never minus zero."""
+    """Without trailing zeros, with a minus sign and never minus zero."""
     short = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if float(short) == 0 else short.replace("-", "\u2212")

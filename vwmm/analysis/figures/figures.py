@@ -23,7 +23,7 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Example:
-    """One case to look at, without anything that says whose it is."""
+    """One example case, without identifiers."""
 
     title: str
     """Heading, such as `Example 1`; never an identifier."""
@@ -122,7 +122,7 @@ def modality_presence(presence: pd.DataFrame) -> Figure:
 
 
 def examples(shown: Sequence[Example]) -> Figure:
-    """A row per example, a column per modality, grey scale; an empty cell says that the image is missing."""
+    """A row per example, a column per modality, grey scale; an empty cell means that the image is missing."""
     modalities = list(dict.fromkeys(name for example in shown for name in example.images))
     headings = [f"{plain(example.title, limit=60)}\n{verdict(example)}" for example in shown]
     figure = new_figure(max(4.8, 1.65 * len(modalities)), 2.4 * max(1, len(shown)), "; ".join(headings))
@@ -135,7 +135,7 @@ def examples(shown: Sequence[Example]) -> Figure:
 
 
 def verdict(example: Example) -> str:
-    """What the model said of an example, in words."""
+    """The model's prediction for an example, in words."""
     outcome = "right" if example.label == example.predicted else "wrong"
     predicted = f"{plain(example.predicted, limit=24)} ({100 * example.probability:.0f} %)"
     return f"true class {plain(example.label, limit=24)}\n{outcome}: predicted {predicted}"

@@ -45,8 +45,8 @@ def roc_band(is_positive: np.ndarray, scores: np.ndarray, patients: np.ndarray) 
     up, aside = reaches
     x, y, _ = roc_curve(is_positive, scores, drop_intermediate=False)  # both rise
     edges = np.linspace(0, 1, _NUM_CELLS + 1)
-    # The greatest sensitivity at any threshold whose false-positive rate may be that of the cell's end, and the least
-    # at any whose rate may be that of its beginning.
+    # The greatest sensitivity at thresholds with a false-positive rate up to that of the cell's end, and the least
+    # at thresholds with a rate from that of its beginning.
     highest = y[np.searchsorted(x, edges[1:] + aside + 1e-12, "right") - 1]
     lowest = y[np.searchsorted(x, edges[:-1] - aside - 1e-12, "left")]
     return RocBand(edges[:-1], np.maximum(0.0, lowest - up), np.minimum(1.0, highest + up))

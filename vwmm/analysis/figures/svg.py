@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 # Told apart by the three common kinds of colour blindness (after Wong 2011, doi:10.1038/nmeth.1618, and Tol 2021), and
 # each at a contrast of 3:1 or more against white (WCAG 2.2, 1.4.11).
 PALETTE = ("#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#7A6A00")
-# Lines are told apart on a grey print, too: by their dashes and their markers, whatever the colour.
+# Lines are told apart on a grey print, too: by their dashes and their markers, without colour.
 LINE_STYLES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (2, 1.2)), (0, (10, 2)), (0, (6, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK = "#1F2328"
@@ -31,7 +31,7 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def new_figure(width_in: float, height_in: float, description: str) -> Figure:
-    """An empty figure; `description` is what a screen reader says in its place. Sizes in inches."""
+    """An empty figure; `description` is its text for screen readers. Sizes in inches."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.set_label(plain(description, limit=600, escape_math=False))
     return figure

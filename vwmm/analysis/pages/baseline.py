@@ -32,7 +32,7 @@ def is_no_better(of_class: Mapping[str, int], num_right: int) -> bool:
 
 
 def no_better_note(labels: Sequence[str], num_right: int) -> str | None:
-    """A line for the end of a run whose model is no better than the commonest class; None: it is better."""
+    """A line for a run with a model no better than the most frequent class; None: it is better."""
     of_class = {label: labels.count(label) for label in sorted(set(labels))}
     if len(of_class) < 2 or not is_no_better(of_class, num_right):
         return None

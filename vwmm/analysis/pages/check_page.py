@@ -1,7 +1,7 @@
 """The page of `vwmm check`.
 
-One HTML file that needs no network. It names cases, as the reader has to find them; nothing that a DICOM header says
-of a person is in it.
+One HTML file that needs no network. It names cases, so that the reader can find them, but shows nothing about a person
+from a DICOM header.
 """
 
 import base64

@@ -42,7 +42,7 @@ STATES = {
 
 
 def write_report(run: Path, *, examples: Sequence[Example] = (), status: Mapping[str, Any] | None = None) -> Path:
-    """Writes `run/report.html` and returns its path; a file that is absent from the run folder is said to be.
+    """Writes `run/report.html` and returns its path; notes name files that are absent from the run folder.
 
     status: what status.json will hold once the report is there, instead of what it holds now.
 
@@ -172,7 +172,7 @@ def results_of(
 
 
 def _modality_notes(record: RunRecord) -> list[str]:
-    """What there is to say of each modality alone, where there are predictions of all together to compare it with."""
+    """Results of each modality alone, if there are predictions of all together for comparison."""
     if record.predictions is None or not len(record.predictions.labels):
         return []
     return unimodal_notes(record.predictions, record.classes, unimodal_scores(record.history))

@@ -46,7 +46,7 @@ def evaluate_table(
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
     is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the
-    page; record: the run, whose recipe the page has.
+    page; record: the run; the page shows its configuration.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"

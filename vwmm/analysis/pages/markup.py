@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from vwmm.analysis.figures.svg import plain, to_svg
 
 MAX_WHOLE = 60
-"""Characters; a longer name does not fit on a line of paper beside what is said of it, and may be broken."""
+"""Characters; a longer name does not fit on a printed line beside its values, and may be broken."""
 
 
 def templates() -> Environment:

@@ -13,7 +13,7 @@ from vwmm.config.loading import PATH_KEYS
 HIDDEN = "..."
 # Absolute paths of Linux, macOS and Windows, a home folder, and addresses.
 _PATH = re.compile(r"^\s*(/|~|\\\\|[A-Za-z]:[\\/])|://")
-# Files whose names stand in a page anyway; of everything else that is a path not even the name is shown.
+# Files with names that a page shows anyway; other paths are hidden, name included.
 _FILE_KEYS = ("data.csv", "split.file")
 _FILE_OPTIONS = ("--config", "--launch", "--space")
 _PLAIN_OPTIONS = ("--workers", "--timeout-s", "--trials", "--startup", "--prune")

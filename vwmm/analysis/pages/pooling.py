@@ -71,8 +71,8 @@ def pool(
 ) -> Pooled:
     """Everything that is known once all folds are finished. Raises ValueError where a case is predicted twice.
 
-    origin, notes: for the page, the latter as further remarks; record: the run of the first fold, whose recipe the page
-    has; site_column: that of the predictions with the site of each case, if there is one.
+    origin, notes: for the page, the latter as further remarks; record: the run of the first fold, for the page's
+    configuration; site_column: the column of the predictions with the site of each case, if there is one.
     """
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])

@@ -95,7 +95,7 @@ def _valued(value: float, interval: Interval | None) -> str:
 
 
 def _panels(heads: Sequence[tuple[str, str, str]], title: str, description: str) -> tuple[Figure, list[Axes]]:
-    """A figure with a square panel for each head; with none it says that nothing is defined."""
+    """A figure with a square panel for each head; without heads it shows "not defined"."""
     number = max(1, len(heads))
     columns = 1 if number == 1 else 2 if number <= 4 else 3 if number <= 9 else 4
     rows = math.ceil(number / columns)

@@ -1,7 +1,7 @@
 """The page of a sweep.
 
 The best of many trials on one set of validation cases is partly the luckiest: the more trials and the fewer cases, the
-more (Cawley and Talbot 2010, JMLR 11:2079-2107). The page says so beside the number.
+more (Cawley and Talbot 2010, JMLR 11:2079-2107). The page has a note beside the number.
 """
 
 import math
@@ -66,7 +66,7 @@ class Searching:
     log_scaled: frozenset[str]
     """Keys that were drawn on a logarithmic scale."""
     chosen: frozenset[str]
-    """Keys whose values are choices."""
+    """Keys with choices as values."""
     space: Mapping[str, str]
     """Each key's range or choices, in words."""
     test_fraction: float

@@ -57,7 +57,7 @@ def summed_scores(validations: Iterable[Mapping[str, Any]]) -> list[UnimodalScor
 def unimodal_notes(
     predictions: RecordedPredictions, classes: Sequence[str], scores: Iterable[UnimodalScore]
 ) -> list[str]:
-    """What there is to say; predictions: those of all modalities together, by the same checkpoint."""
+    """The comparison in words; predictions: those of all modalities together, by the same checkpoint."""
     notes = list[str]()
     for score in scores:
         if score.name not in predictions.present:

@@ -39,7 +39,7 @@ class Association:
     counts: np.ndarray
     """(levels, classes) int64: patients."""
     strength: float
-    """Cramér's V, corrected for bias: 0 for none, 1 where the fact says it all."""
+    """Cramér's V, corrected for bias: 0 for none, 1 if the fact determines the label."""
     probability: float
     """Of a chi-square as large by chance."""
     corrected: float = 1.0
@@ -68,7 +68,7 @@ class Association:
 
     @property
     def telling(self) -> str:
-        """The value whose labels differ most from the others', in words."""
+        """The value with the most different labels, in words."""
         expected = np.outer(self.counts.sum(axis=1), self.counts.sum(axis=0)) / self.num_patients
         surprise = (self.counts - expected) / np.sqrt(expected)
         level, label = np.unravel_index(int(np.argmax(surprise)), surprise.shape)

@@ -15,7 +15,7 @@ from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 Z = float(ndtri((1 + LEVEL) / 2))
-# With fewer patients an interval does not hold its 95 % whatever the true value (benchmarks/coverage.py).
+# With fewer patients an interval does not keep 95 % coverage at all true values (benchmarks/coverage.py).
 MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN, MIN_FOR_EXCESS = 10, 5, 20, 100
 
 

@@ -12,7 +12,7 @@ from vwmm.system.csv_cells import csv_text
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of each case, in the cases' order."""
+    """The model's predictions, in the cases' order."""
 
     cases: Sequence[str]
     """Names of the cases."""

@@ -28,7 +28,7 @@ class Draw:
     coordinates: tuple[np.ndarray, np.ndarray, np.ndarray]
     """Output coordinates along each axis, coarsened for low resolution; float64."""
     field: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """Three float32 vectors whose product is the bias field; empty: none."""
+    """Three float32 vectors; their product is the bias field; empty: none."""
     gamma: float
     """Exponent between the image's minimum and maximum; 1: none."""
     gain: float
@@ -113,7 +113,7 @@ def augmentation(
     seed: int,
     epoch: int,
 ) -> Callable[[Batch], dict[str, torch.Tensor]]:
-    """What an epoch makes of a dataset's batches: their images, changed as (seed, epoch, case) say."""
+    """A dataset's batches with images augmented by (seed, epoch, case)."""
     present = dataset.present()
 
     def apply(batch: Batch) -> dict[str, torch.Tensor]:

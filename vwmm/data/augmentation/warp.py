@@ -114,7 +114,7 @@ def warp(image, out, matrix, rows, columns, slices, field, gamma, bounds, gain, 
     """Writes the augmented `image` to `out`, both (H, W, D) float32 and C-contiguous; a slice is (1, H, W).
 
     matrix: (3, 4) float64, output to input voxels. rows, columns, slices: the (perhaps coarsened) output coordinates of
-    each axis, float64. field: three float32 vectors whose product is the bias field, or empty ones. gamma: 1 for none,
+    each axis, float64. field: three float32 vectors, multiplied to the bias field, or empty ones. gamma: 1 for none,
     between `bounds`, the image's minimum and maximum. gain, shift: intensity. noise: standard deviation, 0 for none.
     """
     height, width, depth = image.shape

@@ -40,7 +40,7 @@ class Job:
     modality: str
     """Its name."""
     case: str = ""
-    """Whose it is."""
+    """The image's case."""
 
     def __str__(self) -> str:
         return f"case {self.case}: {self.modality} {self.image}" if self.case else f"{self.modality} {self.image}"
@@ -155,7 +155,7 @@ class _Work:
             return Failure(str(error))
         except OSError as error:
             return Failure(error.strerror or str(error))
-        except Exception as error:  # four libraries and any geometry: whatever it is, the image is to be named
+        except Exception as error:  # four libraries and any geometry: the message must name the image
             return Failure(f"cannot be transformed: {error.__class__.__name__}: {error}")
 
 

@@ -119,7 +119,7 @@ def is_whole(path: Path, layout: Layout, key: str) -> bool:
 
 
 def verify(content: memoryview, layout: Layout, key: str) -> Levels:
-    """The levels of an entry whose bytes are all as written. Raises EntryError."""
+    """The levels of an intact entry. Raises EntryError."""
     if len(content) != layout.file_bytes:
         raise EntryError(f"{len(content):,} bytes, expected {layout.file_bytes:,}")
     magic, found, step, lowest = _TRAILER.unpack(content[-TRAILER_BYTES:-_CHECKSUM_BYTES])
@@ -138,7 +138,7 @@ def _checksum(parts: Sequence[bytes | memoryview]) -> bytes:
 
 
 def _write_all(stream: io.RawIOBase | io.FileIO, content: bytes | memoryview) -> None:
-    """A raw write may end early, on a full disk for example; the next one then says why."""
+    """A raw write may end early, for example on a full disk; the next one then raises the error."""
     view = memoryview(content)
     while view:
         view = view[stream.write(view) or 0 :]

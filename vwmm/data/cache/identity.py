@@ -20,7 +20,7 @@ from vwmm.data.readers.image import ImageError
 # A file changed within its clock's grain after it was hashed would look the same; younger ones are not remembered.
 RACY_S = 2.0
 _HEX = 32
-# Formats whose header may name another file.
+# Formats with headers that may name another file.
 _DATA_FILES = {**dict.fromkeys(nrrd.SUFFIXES, nrrd.data_file), **dict.fromkeys(metaimage.SUFFIXES, metaimage.data_file)}
 
 
@@ -49,7 +49,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     try:
         voxels = data_file(path)
-    except ImageError:  # the reader will say what is wrong with it
+    except ImageError:  # the reader will report the error
         voxels = None
     return [path] if voxels is None or not voxels.is_file() else [path, voxels]
 
@@ -74,7 +74,7 @@ def content_hash(path: Path) -> str:
     for file in files_of(path):
         with file.open("rb") as stream:
             hashes.append(hashlib.file_digest(stream, "sha256").hexdigest()[:_HEX])
-    # The names of a series' files say nothing, and their order neither.
+    # Names and order of a series' files have no meaning.
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()[:_HEX]
 
 

@@ -1,7 +1,7 @@
 """The cache: each image transformed once, memory-mapped by every process.
 
 An entry's name is made of the image's content and of everything that changes a value, so a changed file or recipe is a
-new entry and the old one is never read by mistake. Whoever holds an entry's lock builds it; the others go on with
+new entry and the old one is never read by mistake. The holder of an entry's lock builds it; the others continue with
 something else and find it later.
 """
 
@@ -129,13 +129,13 @@ class Store:
             return self.find(image, recipe, content) or self._build(image, recipe, content, identity)
 
     def mend(self, entry: Entry, recipe: Recipe) -> None:
-        """Builds an entry again whose voxels are not what was written. Raises ImageError, StoreError, OSError."""
+        """Rebuilds an entry with damaged voxels. Raises ImageError, StoreError, OSError."""
         identity = identify(entry.image)
         if (self.index.get(identity) or content_hash(entry.image)) != entry.content_hash:
             raise ImageError("the cached image is damaged, and the file that it was made from has changed since")
         with self._holding(entry.key) as is_mine:
             if not is_mine:
-                time.sleep(WAIT_S)  # another process mends it
+                time.sleep(WAIT_S)  # another process rebuilds it
             elif not _is_intact(entry, recipe):
                 self._build(entry.image, recipe, entry.content_hash, identity)
 
@@ -171,7 +171,7 @@ class Store:
             yield is_mine
 
     def prune(self, needed: Collection[str]) -> tuple[int, int]:
-        """Removes every entry whose key is not needed, and what killed processes left; (files, bytes) removed."""
+        """Removes entries with keys not needed, and leftovers of killed processes; (files, bytes) removed."""
         files, size = 0, 0
         for path in self._files():
             if path.name.endswith(_SUFFIX) and path.name.removesuffix(_SUFFIX) in needed:

@@ -17,7 +17,7 @@ def note_use(cache_dir: Path, run: Path) -> None:
 def known_runs(cache_dir: Path) -> tuple[list[Path], dict[Path, Path]]:
     """The folders of the runs that use this cache, sorted, and those that cannot be seen, with their notes.
 
-    Notes of runs that were deleted are removed. A run whose parent folder is gone as well is not taken for deleted: its
+    Removes notes of deleted runs. A run without its parent folder does not count as deleted: its
     disk may not be mounted.
     """
     runs, unseen = [], {}

@@ -116,7 +116,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, edges: np.ndarray) -> np
 
 
 def directions(miniature: np.ndarray) -> Sequence[np.ndarray]:
-    """A miniature in each way that its axes may lie: 8 of a slice, 16 of a volume, whose last axis stays the last."""
+    """A miniature in each orientation of its axes: 8 of a slice, 16 of a volume (its last axis stays last)."""
     turned = [miniature, miniature.swapaxes(0, 1)]
     for axis in range(miniature.ndim):
         turned += [np.flip(one, axis) for one in turned]

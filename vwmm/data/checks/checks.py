@@ -112,7 +112,7 @@ def recipe_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str])
 
 
 def cohort_problems(reading: ConfigReading) -> list[str]:
-    """What is wrong with the cohort of a wrong configuration, as far as that can be said."""
+    """Errors in the cohort of an invalid configuration, as far as they can be found."""
     about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in reading.wrong_keys)
     if reading.config is None or about_data or reading.config.data.csv is None:
         return []

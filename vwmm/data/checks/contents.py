@@ -1,4 +1,4 @@
-"""A hash of the voxels and a thumbnail of an image, whatever its format.
+"""A hash of the voxels and a thumbnail of an image in any format.
 
 Formats differ in the order and the direction of the axes and in the type of the voxels. Neither changes the hash; the
 miniature is compared in each direction that it may lie in.

@@ -13,7 +13,7 @@ Key = tuple[str, str]
 
 
 def split_leaks(cases: Sequence[Case]) -> list[Finding]:
-    """Patients whose cases the CSV puts into more than one split; one finding for each patient."""
+    """Patients with cases in more than one split of the CSV; one finding for each patient."""
     splits: dict[str, dict[str, Case]] = defaultdict(dict)
     for case in cases:
         if case.split is not None:
@@ -28,7 +28,7 @@ def split_leaks(cases: Sequence[Case]) -> list[Finding]:
 
 
 def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
-    """Of each patient whose name a person would take for an earlier one's: the first case of that one, and its own."""
+    """For each patient with a name similar to an earlier one's: the first case of either."""
     own: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.line):
         own.setdefault(case.patient, case)
@@ -44,7 +44,7 @@ def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
 
 
 def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProxyType({})) -> list[Finding]:
-    """Patients whose names a person would take for one: an error where they are in different parts, else a warning.
+    """Patients with similar names: an error if they are in different parts, else a warning.
 
     7, 007 and 7.0 are one, P7 and P007 too, as are other capitals or blanks and Unicode's other ways to write.
     assigned: the part of each case, where there is a split; a part or a fold of the table itself counts as well.
@@ -59,7 +59,7 @@ def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProx
 
 
 def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
-    """Patients in different parts whose names a person would take for one; assigned: the part or fold of each case."""
+    """Patients with similar names in different parts; assigned: the part or fold of each case."""
     return [
         f"{cohort.csv_path.name} line {case.line}: patient {case.patient} is written almost like {first.patient} (line "
         f"{first.line}), and they are in different parts of the split "
@@ -71,7 +71,7 @@ def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
 
 
 def similar_in_words(cohort: Cohort) -> list[str]:
-    """Patients whose names a person would take for one, for a log."""
+    """Patients with similar names, for a log."""
     return [
         f"{cohort.csv_path.name} line {case.line}: patient {case.patient} is written almost like {first.patient} (line "
         f"{first.line}); if it is one person, write it one way"
@@ -80,7 +80,7 @@ def similar_in_words(cohort: Cohort) -> list[str]:
 
 
 def alike_sites(cases: Sequence[Case]) -> list[Finding]:
-    """Sites whose names a person would take for one: by site, in tables and in splits, they count as two."""
+    """Sites with similar names: in tables and in splits by site they count as two."""
     lines = defaultdict[str, list[int]](list)
     for case in sorted(cases, key=lambda case: case.line):
         if case.site:
@@ -115,7 +115,7 @@ def _both(one: str, other: str) -> str:
 def same_contents(
     cases: Sequence[Case], contents: Mapping[Key, str], files: Mapping[Key, str]
 ) -> tuple[list[Finding], set[frozenset[Key]]]:
-    """Images of equal voxels in more than one case, whatever files they are in; and the pairs that were found.
+    """Images of equal voxels in more than one case, in any file formats; and the pairs found.
 
     contents: a hash of each image. Each copy is one finding that names the first one. Within one case an image may be
     in two columns, with a window each, for example.

@@ -16,7 +16,7 @@ from vwmm.data.transforms.hounsfield import POSSIBLE, HounsfieldSigns, hounsfiel
 from vwmm.data.transforms.views import view_of
 from vwmm.system.faults import FAULTS
 
-# What a message of the readers says, and which kind of finding that is.
+# Messages of the readers, and the kind of finding of each.
 _KINDS = (
     ("empty (0 bytes)", "empty"),
     ("has no voxels", "empty"),
@@ -64,9 +64,9 @@ class ImageFacts:
     shape: tuple[int, ...]
     """As stored, without single axes at the end."""
     spacing_mm: tuple[float, ...] | None
-    """Voxel size; None: the file does not say."""
+    """Voxel size; None: unknown."""
     orientation: str | None
-    """Where its axes point; None: the file does not say."""
+    """Where its axes point; None: unknown."""
     unit: str
     """`HU` or `unknown`."""
     levels: tuple[float, float, float, float, float]
@@ -76,9 +76,9 @@ class ImageFacts:
     format: str
     """As `readers.format_of`."""
     header: Header
-    """What a DICOM header says."""
+    """Values of the DICOM header."""
     hounsfield: HounsfieldSigns = POSSIBLE
-    """What its values say of Hounsfield units."""
+    """Its values as Hounsfield units."""
     bright_border: float = 0.0
     """`contents.bright_border_of`."""
     doubts: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Unusable:
 
 
 def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
-    """Reads an image and keeps what the check needs of it; an image at fault is `Unusable`, whatever its fault."""
+    """Reads an image and keeps what the check needs of it; an image with any error is `Unusable`."""
     FAULTS.at("read", case=job.case)
     try:
         image = read_image(job.path, series=job.modality.series)

@@ -47,7 +47,7 @@ class Header:
     """What is kept of a DICOM header."""
 
     modality: str = ""
-    """`CT`, `MR`, ...; empty: no DICOM, or it does not say."""
+    """`CT`, `MR`, ...; empty: unknown, or not DICOM."""
     scanner: str = ""
     """Manufacturer and model."""
     identifiers: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ def _read(file: Path) -> Any:
             file, stop_before_pixels=True, force=True, specific_tags=[*_SCANNER, *_SERIES, *IDENTIFIERS, "Rows"]
         )
         return found if found.get("Rows") else None  # a report or a plan among the slices has none
-    except Exception:  # whatever a damaged file makes of it, the reader of the voxels says what is wrong
+    except Exception:  # a damaged file may raise anything; the voxel reader reports the error
         return None
 
 

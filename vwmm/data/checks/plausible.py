@@ -1,4 +1,4 @@
-"""Is an image what its column says: CT or MR? Finds exchanged pairs.
+"""Does an image fit its column, CT or MR? Finds exchanged pairs.
 
 A DICOM header that names its modality is believed; elsewhere the values decide, as far as they can.
 """

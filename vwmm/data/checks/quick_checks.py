@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from vwmm.data.checks.duplicates import Key, same_contents
 from vwmm.data.cohort.manifest import Case, Cohort
 
-# A value that fewer patients have says little about the label.
+# A value of fewer patients is little evidence about the label.
 _MIN_PATIENTS = 5
 # Values that many patients have are to make up most of the cohort.
 _MOST = 0.9
@@ -44,7 +44,7 @@ def same_images(cohort: Cohort, hashes: Mapping[str, Mapping[str, str]]) -> list
 
 
 def telling_facts(cohort: Cohort, modalities: Sequence[str], site_column: str) -> list[str]:
-    """Which of site and missing images say the label by themselves, in words."""
+    """Whether site or missing images alone determine the label, in words."""
     patterns = [" + ".join(name for name in modalities if case.images[name] is not None) for case in cohort.cases]
     sites = [case.extra.get(site_column, "") for case in cohort.cases]
     found = []

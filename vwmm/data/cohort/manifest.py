@@ -70,7 +70,7 @@ class Cohort:
         return self.classes.index(case.label)
 
     def content_hash(self) -> str:
-        """Hash of what the rows say (not of the images): equal for equal cohorts in any row order."""
+        """Hash of the rows (not of the images): equal for equal cohorts in any row order."""
         digest = hashlib.sha256()
         for case in self.cases:
             present = [name for name, path in sorted(case.images.items()) if path is not None]
@@ -162,7 +162,7 @@ class _Reader:
         return modality.column or name
 
     def _check_columns(self) -> None:
-        """Raises UserError where a column or the folder of the images is missing: each row would say so again."""
+        """Raises UserError if a column or the image folder is missing, to avoid one error per row."""
         columns, header = self.data.columns, self.table.header
         wanted = {f"modalities.{name}.column": self._image_column(name) for name in self.modalities}
         if self.need_labels:
@@ -325,7 +325,7 @@ class _Reader:
             return ""
         try:
             links = sorted(entry.name for entry in os.scandir(path) if entry.is_symlink()) if is_folder else []
-        except OSError:  # the reader will say so
+        except OSError:  # the reader will report it
             return None
         for link in links:
             target = Path(os.path.realpath(path / link))

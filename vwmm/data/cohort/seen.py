@@ -1,6 +1,6 @@
 """Rejects patients and images that a run was trained on.
 
-Nobody whose images were trained on, or chose the checkpoint, may come back as a test case, whatever the name.
+Patients and images used in training or validation are rejected as test cases, under any name.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ SEEN = {"train": "trained on", "val": "validated on, which chose the checkpoint"
 
 
 def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_parts: bool) -> list[str]:
-    """Where the CSV no longer says of the run's cases what the run's split says; rows: the split's, by case.
+    """Differences between the CSV and the run's split; rows: the split's, by case.
 
     has_parts: whether it was the CSV's own column that divided the cases, so that the two must agree.
     """
@@ -83,7 +83,7 @@ def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
 
 
 def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow], *, is_own: bool) -> list[str]:
-    """Images that the run has seen, whatever their names; is_own: and those that are not what was set aside."""
+    """Images that the run has seen, under any name; is_own: and test images that have changed."""
     seen = {content: (name, row) for name, row in rows.items() if row.part in SEEN for content in row.hashes.values()}
     problems = []
     for case in cohort.cases:
@@ -103,12 +103,12 @@ def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow],
 
 
 def num_learned_from(hashes: Hashes, rows: Mapping[str, SplitRow]) -> int:
-    """How many cases share an image with what the run was trained or validated on, whatever their names."""
+    """How many cases share an image with the run's training or validation cases, under any name."""
     return _num_sharing(hashes, rows, SEEN)
 
 
 def num_test_cases(hashes: Hashes, rows: Mapping[str, SplitRow]) -> int:
-    """How many cases share an image with a test case of the run, whatever their names."""
+    """How many cases share an image with a test case of the run, under any name."""
     return _num_sharing(hashes, rows, ["test"])
 
 

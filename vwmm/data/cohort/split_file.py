@@ -85,7 +85,7 @@ def hash_of_images(rows: Mapping[str, SplitRow]) -> str:
 
 
 def hash_hashes(hashes: Mapping[str, Mapping[str, str]]) -> str:
-    """Hash of the content hashes of all images, by case and modality, in whatever order."""
+    """Hash of the content hashes of all images, by case and modality, in any order."""
     table = sorted((case, sorted(own.items())) for case, own in hashes.items())
     return hashlib.sha256(repr(table).encode()).hexdigest()[:16]
 

@@ -43,7 +43,7 @@ class Folds:
 
 @dataclass(frozen=True)
 class Decision:
-    """What says who is where; see `split_cohort` for the order of precedence."""
+    """The origin of the split; see `split_cohort` for the order of precedence."""
 
     by: Literal["draw", "column", "file"]
     """Of who is validated on: the column is that of folds with `split.fold`, else that of parts."""
@@ -227,7 +227,7 @@ def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
 
 
 def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
-    """Test cases that are asked for are not passed over because a table says who is where, and has none."""
+    """Rejects a test_fraction that would be ignored because a table defines the split without test cases."""
     if split.test_fraction and not has_test:
         raise UserError(
             f"split.test_fraction={split.test_fraction:g}: {where} says who is where already, and sets nobody aside; "

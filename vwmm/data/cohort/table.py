@@ -39,7 +39,7 @@ _OTHERS = {
 
 @dataclass
 class Table:
-    """What a CSV says."""
+    """The contents of a CSV."""
 
     path: Path
     """Where it was read from."""

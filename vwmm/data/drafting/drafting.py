@@ -55,7 +55,7 @@ def draft_rows(found: Sequence[Found]) -> tuple[list[Row], list[str]]:
 
 
 def part_of(path: str) -> str:
-    """`mag`, `phase`, `real` or `imag`, where the name of a file says so (BIDS, entity `part`); else empty."""
+    """`mag`, `phase`, `real` or `imag`, from the file name (BIDS, entity `part`); else empty."""
     found = re.search(r"_part-(mag|phase|real|imag)(?=[_.])", path.rpartition("/")[2])
     return found[1] if found else ""
 

@@ -29,7 +29,7 @@ class Lookup:
     path: Path
     """Its file."""
     values: Mapping[str, tuple[int, str]]
-    """(line, value) by what its key column says."""
+    """(line, value) by the value of its key column."""
 
 
 def find_lookup(text: str, beside: Path) -> Path:
@@ -42,7 +42,7 @@ def read_lookup(option: str, column: str, text: str, tree: Tree) -> Lookup:
     """The table of `FILE:KEY_COLUMN:VALUE_COLUMN`. Raises UserError.
 
     KEY_COLUMN may be two, `participant_id+session_id`. FILE may have `{patient}` in it, as BIDS's sessions.tsv: a table
-    for each patient, whose key is the session.
+    for each patient, with the session as key.
     """
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not all(parts):

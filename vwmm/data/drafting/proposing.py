@@ -70,7 +70,7 @@ def _parts(place: str) -> list[str]:
 
 
 def _patient_level(images: Sequence[list[str]]) -> int:
-    """The level whose names differ the most; the first of equals."""
+    """The level with the most different names; the first of equals."""
     depth = max((len(parts) - 1 for parts in images), default=0)
     counts = [len({parts[level] for parts in images if len(parts) - 1 > level}) for level in range(depth)]
     return counts.index(max(counts)) if counts else 0

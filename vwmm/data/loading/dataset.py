@@ -181,7 +181,7 @@ class CaseDataset:
             raise UserError(f"{where}: {reason}") from error
         except MemoryError as error:
             raise MemoryError(f"{where}: {error}") from error
-        except Exception as error:  # in a thread, far from whoever could say which image it was
+        except Exception as error:  # in a thread; the caller does not know which image it was
             raise RunError(f"{where}: cannot be read: {error.__class__.__name__}: {error}") from error
         return voxels, (levels.step, levels.lowest)
 

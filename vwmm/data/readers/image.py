@@ -34,7 +34,7 @@ MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 
 
 class ImageError(ValueError):
-    """An image that cannot be used, and why: one line, whatever names a file or its header has."""
+    """An unusable image, and why: one line, safe for any names in the file or its header."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text))
@@ -51,9 +51,9 @@ class Image:
     unit: str
     """`HU` for a CT read from DICOM, `inverted` where the lowest value of that CT was white, else `unknown`."""
     has_spacing: bool = True
-    """Whether the file says how large its voxels are; if not, the affine's lengths stand in for them."""
+    """Whether the file has voxel sizes; if not, the affine's lengths replace them."""
     has_orientation: bool = True
-    """Whether the file says where the axes point; if not, the affine's directions stand in for them."""
+    """Whether the file has axis directions; if not, the affine's directions replace them."""
     is_spatial: bool = True
     """Whether the format has the axes of a patient: a 2D picture or array is not turned."""
     step: float = 0.0
@@ -135,7 +135,7 @@ def without_padding(voxels: np.ndarray, unit: str) -> np.ndarray:
     """Voxels that are no data, as the lowest value of those that are: air, in a CT.
 
     Scanners and converters fill what lies outside a round field of view with a value below air, such as -2000 or -3024,
-    and few formats can say which. It is known by what it is: one value or two, all that lies below air, far from
+    and few formats declare it. It is recognised by its value: the only one or two values below air, far from
     every other value, in a thousandth of the image or more, and in most of its corners. In Hounsfield units, what is
     far below air is air in any case.
     """
@@ -185,7 +185,7 @@ def check_beside(path: Path, name: str) -> None:
 def as_voxels(array: np.ndarray) -> np.ndarray:
     """The array itself where a loop over voxels can take it as it is, else a copy in one of KEPT_DTYPES.
 
-    Whatever is too large for float32 becomes infinite, and is refused later. Raises ImageError where float32 cannot
+    Values too large for float32 become infinite, and are rejected later. Raises ImageError where float32 cannot
     tell values apart that the array can.
     """
     dtype = array.dtype.newbyteorder("=")

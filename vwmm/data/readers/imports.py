@@ -1,7 +1,7 @@
 """Imports the image libraries before threads use them.
 
 They are imported where they are used, since a start should not wait for a library that it does not need. But two
-threads that import one library at once may see it half made: so whoever starts threads imports first.
+threads that import one library at once may see it half made: so import before starting threads.
 """
 
 import importlib

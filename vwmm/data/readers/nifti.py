@@ -34,7 +34,7 @@ _NOT_NIFTI = "this is not a NIfTI file, whatever its name says"
 
 
 def read_nifti(path: Path) -> Image:
-    """The image. The checksum of a gzip is verified, and no more is unpacked than the header says."""
+    """The image. The checksum of a gzip is verified, and no more is unpacked than the header declares."""
     kind, header, geometry, needed = _read_header(path)
     shape = header.get_data_shape()
     with _open(path) as stream:
@@ -72,7 +72,7 @@ def _open(path: Path) -> Any:
 
 
 def _read_header(path: Path) -> tuple[Any, Any, Geometry, int]:
-    """nibabel's kind of image, the header, what it says of space, and the bytes of header and voxels."""
+    """nibabel's kind of image, the header, its geometry, and the bytes of header and voxels."""
     import nibabel
     from nibabel.spatialimages import HeaderDataError
 

@@ -24,14 +24,14 @@ _MM = {1: 1000.0, 3: 0.001}
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a header says of space."""
+    """The geometry in a header."""
 
     affine: np.ndarray
     """(4, 4) float64, voxel indices to RAS millimetres."""
     has_spacing: bool
-    """Whether it says how large a voxel is."""
+    """Whether it has voxel sizes."""
     has_orientation: bool
-    """Whether it says where the axes point."""
+    """Whether it has axis directions."""
     doubts: tuple[str, ...]
     """As of `Image`."""
 
@@ -63,7 +63,7 @@ def geometry_of(header: Any, stored_sizes: np.ndarray, dims: int) -> Geometry:
 
 
 def _of_sform(header: Any, affine: np.ndarray, sizes: np.ndarray | None, dims: int) -> tuple[np.ndarray, list[str]]:
-    """The affine that counts, and what is doubtful about its scale. sizes: (dims,) of pixdim; None: not said."""
+    """The affine that counts, and what is doubtful about its scale. sizes: (dims,) of pixdim; None: unknown."""
     lengths = np.linalg.norm(affine[:3, :dims], axis=0)
     if sizes is None or not (lengths > 0).all() or (np.abs(lengths / sizes - 1) <= _SAME_SIZE).all():
         return affine, []

@@ -45,7 +45,7 @@ _ENCODINGS = {
     "txt": "text", "text": "text", "ascii": "text", "hex": "hex",
 }  # fmt: skip
 _SPATIAL = ("domain", "space", "???", "none")
-# Spaces whose axes are a patient's.
+# Spaces with a patient's axes.
 _PATIENT = (
     "right-anterior-superior",
     "ras",
@@ -55,7 +55,7 @@ _PATIENT = (
     "lps",
 )
 _FIELDS = {"spaceunits": "space units", "units": "units"}
-# To RAS, from each space whose axes are the patient's; from any other as from LPS, which is what ITK does.
+# To RAS, from each space with a patient's axes; from any other as from LPS, as ITK does.
 _TO_RAS = {
     "right-anterior-superior": (1, 1), "ras": (1, 1), "left-anterior-superior": (-1, 1), "las": (-1, 1),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from vwmm.data.readers.image import ImageError
 SLACK = 2**20
 # What deflate makes of zeros is 1032 times smaller (https://zlib.net/zlib_tech.html): nothing that can be learned from.
 MAX_RATIO = 1000
-# No image of fewer bytes is suspicious, whatever it was packed into.
+# An image of fewer bytes is never suspicious, at any compression.
 PLAIN_BYTES = 2**25
 _GZIP_START = b"\x1f\x8b"
 
@@ -25,7 +25,7 @@ def check_ratio(packed: int, needed: int) -> None:
 
 
 def check_truncated(found: int, needed: int) -> None:
-    """ImageError where there are fewer bytes of voxels than the header says."""
+    """ImageError if there are fewer bytes of voxels than in the header."""
     if found < needed:
         raise ImageError(f"the file is truncated: {max(found, 0):,} bytes of voxels, expected {needed:,}")
 

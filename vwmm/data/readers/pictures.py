@@ -1,7 +1,7 @@
 """PNG, JPEG and TIFF, with every bit kept.
 
 A value means one thing in all of them: the larger, the brighter, as in DICOM's MONOCHROME2, so WhiteIsZero is inverted
-whatever its bits. A colour picture whose channels are equal is grey; of others the luma is taken (ITU-R BT.601). Alpha
+whatever its bits. A colour picture with equal channels is grey; others become luma (ITU-R BT.601). Alpha
 is left out. All are turned as their EXIF orientation asks for, which is how a viewer shows them.
 """
 
@@ -104,7 +104,7 @@ def _check_size(columns: int, rows: int, num_bytes: int, *, is_binary: bool) -> 
 
 
 def _orientation_of(picture: Any, path: Path) -> int:
-    """As EXIF counts, from 1; 1 where the file does not say, or says it in damaged bytes."""
+    """As EXIF counts, from 1; 1 if the value is absent or damaged."""
     from PIL import Image as Pillow
 
     try:

@@ -1,7 +1,7 @@
 """`read_image`: one function for every format.
 
 NIfTI is read by nibabel, DICOM by pydicom, NRRD, MetaImage and arrays by numpy, pictures by Pillow and tifffile.
-Whatever fails is an `ImageError` in words; the caller adds the case, the modality and the line.
+Every failure is an `ImageError` with a plain message; the caller adds the case, the modality and the line.
 """
 
 import math
@@ -90,7 +90,7 @@ def read_image(path: Path, *, series: str | None = None) -> Image:
 def check_header(path: Path, *, series: str | None = None, needs_even: bool = True) -> tuple[int, ...]:
     """The shape from the header alone; a truncated NIfTI or DICOM file is found by its size. Raises ImageError.
 
-    needs_even: whether slices whose distance changes are an error.
+    needs_even: whether a changing slice distance is an error.
     """
     headers = _HEADERS | {
         "dicom": lambda path: dicom.dicom_shape(path, needs_even=needs_even),
@@ -132,7 +132,7 @@ def _named(kind: Format | None) -> str:
 
 
 def _open_array(path: Path) -> np.ndarray:
-    """A memory map of a .npy file; one whose items are Python objects is refused, since they would be unpickled."""
+    """A memory map of a .npy file; Python objects are rejected, since they would be unpickled."""
     known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with path.open("rb") as stream:
         version = np.lib.format.read_magic(stream)

@@ -1,4 +1,4 @@
-"""Resamples volumes whose slice distance changes.
+"""Resamples volumes with changing slice distance.
 
 A slice of them is a slice as any other. As a volume they are resampled to the smallest distance, by linear
 interpolation between neighbouring slices.

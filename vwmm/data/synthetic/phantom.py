@@ -1,4 +1,4 @@
-"""A synthetic cohort whose best possible accuracy is known.
+"""A synthetic cohort with a known best possible accuracy.
 
 Three hidden findings decide the class, and each shows in one modality only:
 
@@ -120,7 +120,7 @@ class SyntheticCase:
     """One row of the cohort, and the truth behind it."""
 
     index: int
-    """Counts from 1; says nothing about the label."""
+    """Counts from 1; independent of the label."""
     findings: Findings
     """The truth."""
     site: int
@@ -238,12 +238,12 @@ def draw_site(options: Options, number: int) -> Site:
 
 
 def _generator(seed: int, index: int, stream: str) -> Generator:
-    """The random numbers of one purpose for one case (or site), whatever was drawn before for others."""
+    """Random numbers for one purpose and case (or site), independent of draws for others."""
     return Generator(PCG64(SeedSequence((seed, index, _STREAMS.index(stream)))))
 
 
 def _quotas(rng: Generator, total: int, kinds: int) -> list[int]:
-    """`total` divided as evenly as it can be; chance says which kinds get one more."""
+    """`total` divided as evenly as possible; a draw decides which kinds get one more."""
     return [total // kinds + (int(rank) < total % kinds) for rank in rng.permutation(kinds)]
 
 

@@ -78,7 +78,7 @@ def _turn(flipped: Sequence[bool]) -> tuple[slice, ...]:
 def _area_exact(flat, offset, strides, along, starts, ends, places, table, first, out):  # type: ignore[no-untyped-def]
     """Adds up each window in float32, the last axis fastest, and divides by its lengths in turn, as torch does.
 
-    along: the axis whose voxels are neighbours in memory. All windows along it are summed at once: each in torch's
+    along: the axis that is contiguous in memory. All windows along it are summed at once: each in torch's
     order, and none waits for another.
     """
     p, q = (1, 2) if along == 0 else (0, 2) if along == 1 else (0, 1)

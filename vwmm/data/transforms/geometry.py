@@ -203,7 +203,7 @@ def _oriented(view: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndar
 def even_or_single(image: Image, modality: Modality) -> Image:
     """The image as it is where its slices are even, or where one of them is taken; else resampled to be even.
 
-    Raises ImageError where nothing says to which distance.
+    Raises ImageError if the distance is unknown.
     """
     if image.slice_positions_mm is None:
         return image

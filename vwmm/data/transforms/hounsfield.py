@@ -25,7 +25,7 @@ _NUM_SAMPLES = 30_000
 
 @dataclass(frozen=True)
 class HounsfieldSigns:
-    """What the values of an image say of Hounsfield units."""
+    """The values of an image that show whether they are Hounsfield units."""
 
     problem: str
     """Why they cannot be; empty: they can."""

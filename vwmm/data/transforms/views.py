@@ -17,9 +17,9 @@ class View:
     voxels: np.ndarray
     """(X, Y, Z) as stored; of a 2D modality (X, Y), the slice that is used."""
     spacing_mm: tuple[float, ...] | None
-    """Voxel size of `voxels`; None: the file does not say."""
+    """Voxel size of `voxels`; None: unknown."""
     orientation: str | None
-    """Where each axis of `voxels` points, such as `RAS`; None: the file does not say."""
+    """Where each axis of `voxels` points, such as `RAS`; None: unknown."""
     input_spacing_mm: tuple[float, ...] | None
     """Voxel size of the network's input, to within a voxel at its edges."""
     input_orientation: str | None

@@ -21,7 +21,7 @@ class Acquisition:
     tables: Sequence[Association]
     """The label against each fact."""
     shortcut: Shortcut | None
-    """How well all of them together tell the label; None where that cannot be said."""
+    """How well all of them together predict the label; None if it cannot be computed."""
     findings: Sequence[Finding]
     """Warnings."""
 

@@ -49,7 +49,7 @@ NO_SHORTCUT = (
 
 
 def json_of(checked: Checked) -> str:
-    """Everything for programs: the same text for the same cohort, whatever the number of workers."""
+    """All results as JSON: the same text for the same cohort with any number of workers."""
     shortcut = checked.acquisition.shortcut
     content = {
         "program": "vwmm check",

@@ -158,7 +158,7 @@ def image_names(cases: Sequence[Case], root: Path) -> dict[Key, str]:
 
 
 def _split(config: Config, cohort: Cohort, problems: Sequence[str]) -> tuple[dict[str, str], list[Finding]]:
-    """The parts, and which keys do not fit; nothing can be said while rows are wrong."""
+    """The parts, and keys that do not fit the cohort; empty while rows have errors."""
     if problems:
         return {}, []
     try:

@@ -20,7 +20,7 @@ _FEW_IMAGES = 4
 
 
 def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> str | None:
-    """Says where batch norm sees few images and, in its last layers, one voxel of each; None: nowhere."""
+    """A note where batch norm sees few images with one voxel each in its last layers; None: nowhere."""
     train, few = config.train, []
     cases = [case for case in cohort.cases if assigned[case.name] == "train"]
     for name, modality in config.modalities.items():

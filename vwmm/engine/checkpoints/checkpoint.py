@@ -122,7 +122,7 @@ def _write_files(folder: Path, state: State) -> None:
         if tensors is not None:
             try:
                 save_file(dict(tensors), folder / name)
-            except SafetensorError as error:  # its way to say that the disk is full
+            except SafetensorError as error:  # raised when the disk is full
                 raise OSError(str(error)) from error
             (folder / name).chmod(mode)
             FAULTS.at("save", step=state.progress.step)
@@ -175,7 +175,7 @@ def older_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of a checkpoint whose files are all there, unchanged. Raises UserError."""
+    """meta.json of a complete, unchanged checkpoint. Raises UserError."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:

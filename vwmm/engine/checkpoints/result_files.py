@@ -16,7 +16,7 @@ class ResultFiles:
         self._altered: list[str] = []
 
     def note_altered(self) -> None:
-        """Says what was changed since it was written. status.json forgets the digest of what is cut back next."""
+        """Reports changed result files. Removes from status.json the digest of files that are cut back next."""
         self._altered = [name for name in altered_files(self.run) if name != self.run.predictions.name]
         for name in self._altered:
             LOG.info("warning: %s was changed after the run wrote it; the report will say so", self.run.path / name)

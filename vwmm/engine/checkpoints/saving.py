@@ -58,7 +58,7 @@ class Saver:
         """Keeps a state where it survives this process, but not its machine."""
         if self.snapshot is None:
             return
-        self.wait()  # what it says is the best has to be on the disk
+        self.wait()  # the best checkpoint it names must be on the disk
         try:
             self.metrics.flush(is_durable=False)
             write_checkpoint(self.snapshot, state, is_durable=False)
@@ -104,7 +104,7 @@ class Saver:
                     f"the first checkpoint, of step {state.progress.step}, could not be written "
                     f"({error.strerror or error}): make room on the disk of {self.run.path}, or choose another run.dir"
                 ) from error
-            if not self._has_failed:  # said once, until it is mended
+            if not self._has_failed:  # reported once, until saving works again
                 LOG.info(
                     "the checkpoint of step %d could not be written (%s); that of step %d is kept, training goes on",
                     state.progress.step,

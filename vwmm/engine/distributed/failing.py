@@ -14,7 +14,7 @@ _OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken p
 
 @contextmanager
 def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iterator[None]:
-    """An error within becomes `Told`, once the first process that has one has said it; one that hangs is named."""
+    """An error within becomes `Told` once the first failing process has reported it; a hanging one is named."""
     runtime.watch.start()
     try:
         yield

@@ -24,7 +24,7 @@ from vwmm.system.stopping import STOP
 
 _FAILURE = "failure"
 _MAX_INTERVAL_S = 1.0
-# A process that failed says so before it goes; so long the others wait for its word before they speak of their own.
+# A failing process reports its error before it exits; the others wait this long for it before they report theirs.
 _PATIENCE_S = 3.0
 
 
@@ -112,7 +112,7 @@ class Watch:
             pages.close_page(self._page)
 
     def fail(self, message: str, before: Callable[[], object] = lambda: None) -> bool:
-        """Says why the run fails, unless another process has said it first; returns whether this one did.
+        """Reports why the run fails, unless another process did so first; returns whether this one did.
 
         before: done first, if it did.
         """
@@ -127,7 +127,7 @@ class Watch:
     def blame(self) -> str | None:
         """Why a collective operation may have failed: another process's own message, or that one has gone.
 
-        Waits a little for it to be said; None where nobody but this process is to blame. An empty text: it was said.
+        Waits briefly for its report; None if only this process failed. An empty text: it was reported.
         """
         end = time.monotonic() + _PATIENCE_S
         while self.num_processes > 1 and time.monotonic() < end:
@@ -196,7 +196,7 @@ class Watch:
                 self._name(named)
 
     def _name(self, named: int) -> None:
-        """Says who hangs, ends it and this process; the others end as soon as they hear of it."""
+        """Reports the hanging process, ends it and this one; the others end when they learn of it."""
         view = self._views[named]
         silent_s, stuck_s = view.ages()
         beat = view.beat
@@ -264,8 +264,8 @@ State = tuple[float, float, tuple[bool, int, int]]
 def hanging(states: dict[int, State], limit_s: float) -> int | None:
     """Which process hangs; None if none does.
 
-    One whose threads are all silent hangs. Of those that make no progress it is one that does not wait for the others,
-    or the one that is behind. While any makes progress, nobody hangs: one may wait for another that is slow.
+    A process hangs if all its threads are silent. If none makes progress, the hanging one is a process that does not
+    wait for the others, or the one that is behind. While any makes progress, none hangs: it may wait for a slow one.
     """
     silent = [number for number, (silent_s, _, _) in states.items() if silent_s > limit_s]
     if silent:

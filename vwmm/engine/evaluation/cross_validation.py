@@ -134,7 +134,7 @@ def _read_split(run: RunFolder) -> set[tuple[str, str, str | None, str]]:
 
 
 def unfinished_of(folds: Sequence[Fold]) -> list[int]:
-    """The numbers of the folds whose runs are not finished by now."""
+    """The numbers of the folds with unfinished runs."""
     return [fold.number for fold in folds if fold.run.state() != "done"]
 
 
@@ -182,7 +182,7 @@ def _command(fold: Fold, arguments: Any) -> str:
 
 
 def pool_folds(folds: Sequence[Fold]) -> str:
-    """Writes what is known once all folds are finished; the lines that say so. Raises UserError for a damaged run."""
+    """Writes the pooled results of finished folds; returns lines for the log. Raises UserError for a damaged run."""
     from vwmm.analysis.pages.baseline import no_better_note
     from vwmm.analysis.pages.document import near_duplicates_notes
     from vwmm.analysis.pages.origin import origin_of

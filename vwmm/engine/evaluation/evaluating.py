@@ -126,7 +126,7 @@ def write_evaluation(
     found = evaluate_table(
         table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin, record=record
     )
-    write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it says whose folder this is
+    write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it marks the owner of this folder
     write_whole(out / TABLE, text)
     write_whole(out / PAGE, found.page.encode("utf-8", "replace"))
     return describe(found.summary), found.summary

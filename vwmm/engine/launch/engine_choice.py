@@ -144,7 +144,7 @@ def _fsdp(environment: Mapping[str, str]) -> EngineChoice:
 
 
 def _changed_recipe(environment: Mapping[str, str]) -> list[str]:
-    """What a launch file may not say, because the configuration does."""
+    """Keys that a launch file may not have, because the configuration has them."""
     found = []
     if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") not in ("1", "auto"):
         found.append("launch file, gradient_accumulation_steps: is train.batch_size / train.micro_batch_size already")

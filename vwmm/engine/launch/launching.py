@@ -41,7 +41,7 @@ def launch(
 
     num_processes: how many, instead of the launch file's number. turn: of several launches one after another, which;
     on several machines each has a port of its own, since some may still be leaving the one before. watch: asked again
-    and again while it runs; once it says yes, the script is asked to stop, as a signal from outside would.
+    and again while it runs; once it returns True, the script is asked to stop, as by a signal.
     """
     command = [
         sys.executable,
@@ -78,7 +78,7 @@ def launch(
             else:
                 reason = "the process was killed from outside (out of memory?)"
             if not any(outcome.folder.glob(f"{_WORKER}*")):
-                return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has said why
+                return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has reported why
             outcome.note_failure(reason)
             say(f"vwmm: {reason}; the same command goes on from the last checkpoint, if there is one")
             return process.returncode if process.returncode > 0 else EXIT_FAILED

@@ -42,7 +42,7 @@ def launcher_has_store() -> bool:
 
 
 def note_done() -> None:
-    """Says to later starts of the same launcher that its run is done; they would take the command for a new one."""
+    """Tells later starts of the same launcher that its run is done; they would start a new run otherwise."""
     if _launchers:
         _launchers[0].set(_DONE, "yes")
 

@@ -17,7 +17,7 @@ _LAUNCHERS = (b"accelerate", b"torch", b"vwmm")
 
 @contextlib.contextmanager
 def hold_liveness(outcome: Path) -> Iterator[None]:
-    """Says to the processes that find this outcome file that somebody waits for it."""
+    """Tells the processes that find this outcome file that a parent waits for it."""
     with (outcome.parent / _LOCK).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

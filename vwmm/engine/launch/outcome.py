@@ -70,7 +70,7 @@ class Outcome:
         return _CODES.get(str(state)) if (found := self.code()) is None else found
 
     def note_failure(self, reason: str) -> None:
-        """For a run whose processes were killed and cannot say so themselves."""
+        """For a run with killed processes, which cannot report this themselves."""
         self.follow()
         with contextlib.suppress(OSError):
             if self._run is not None and self._run.state() == "running":

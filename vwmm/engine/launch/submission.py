@@ -1,6 +1,6 @@
 """The sbatch request of `vwmm slurm`.
 
-slurm/job.bash decides in the job itself, from what it was given. This says beforehand what that will be.
+slurm/job.bash decides in the job itself, from what it was given. This module predicts that decision.
 """
 
 import difflib
@@ -130,7 +130,7 @@ def read_request(template: str, options: Sequence[str], environment: Mapping[str
 
 
 def _gpu_problems(values: Mapping[str, str]) -> list[str]:
-    """Each node has to have as many GPUs; what does not say how many each has."""
+    """All nodes need the same number of GPUs; returns options that do not set it."""
     if any(name in values for name in ("gpus-per-node", "gpus-per-task")):
         return []
     if "gpus-per-socket" in values:

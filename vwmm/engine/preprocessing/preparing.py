@@ -128,7 +128,7 @@ class _Look:
     """Finds the entries that are there; None for those that are not."""
 
     def __init__(self, store: Store, recipes: Mapping[str, Recipe], watch: Watch, *, reads: bool) -> None:
-        """reads: whether images whose content is not known are read to find out."""
+        """reads: whether to read images with unknown content hashes."""
         self.store, self.recipes, self.watch, self.reads = store, recipes, watch, reads
 
     def __call__(self, images: Sequence[tuple[Case, str]]) -> list[Result | None]:
@@ -177,7 +177,7 @@ def _build(
 
 
 def _check_room(cache_dir: Path, num_images: int, needed: int) -> None:
-    """The cache's own trouble is said once, not for each image."""
+    """Errors of the cache itself are reported once, not for each image."""
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache_dir):

@@ -114,7 +114,7 @@ def open_run(
 
 
 def _claim_state(config: Config, run: RunFolder) -> Path | None:
-    """The state that the run goes on from; says what was damaged. Raises UserError after too many fruitless starts."""
+    """The state to resume from; reports damage. Raises UserError after too many starts without progress."""
     snapshot = snapshot_place(run) if config.run.snapshots else None
     found = find_state(run, snapshot)
     for message in found.messages:

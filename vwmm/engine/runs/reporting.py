@@ -31,7 +31,7 @@ NUM_EXAMPLES = 6
 
 
 def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
-    """Says the result, writes report.html and the final status, and shows the trackers what came of it."""
+    """Logs the result, writes report.html and the final status, and sends the result to the trackers."""
     runtime.watch.at("report")
     fit.restore_predictions()
     if runtime.is_main:

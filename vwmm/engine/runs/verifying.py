@@ -141,7 +141,7 @@ def _digest_of(fit: Fit, folder: Path) -> str:
 
 
 def _compare_environment(runtime: Runtime, run: RunFolder, report: Report, *, is_exact: bool) -> None:
-    """Says what is different here: other bits have a reason then."""
+    """Reports differences of this machine, which may explain different bits."""
     try:
         before = json.loads(run.environment.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -88,7 +88,7 @@ class Sharded(Engine):
             self._is_stale = False
 
     def _copy(self) -> InPrecision:
-        """A copy of the model whose buffers are the model's own."""
+        """A copy of the model that shares the model's buffers."""
         copied = copy.deepcopy(self.model)
         for (name, buffer), module in _buffers(self.model, copied):
             setattr(module, name, buffer)
@@ -195,7 +195,7 @@ class ZeRO(Sharded):
             if is_asked:
                 zero[f"offload_{part}"] = {"device": "cpu", "pin_memory": True}
         settings = {
-            "train_micro_batch_size_per_gpu": 1,  # what is computed at once is ours to say
+            "train_micro_batch_size_per_gpu": 1,  # we choose the micro-batch ourselves
             "gradient_accumulation_steps": 1,
             "gradient_clipping": self.recipe.max_grad_norm or 0.0,
             "zero_optimization": zero,
@@ -235,7 +235,7 @@ class ZeRO(Sharded):
         return torch.where(norm < 0, torch.nan, norm)
 
     def update(self, *, is_good: bool) -> None:
-        self._engine.step()  # by itself it leaves out a step whose gradient is not finite
+        self._engine.step()  # DeepSpeed itself skips a step with a non-finite gradient
         if self._engine.was_step_applied() != is_good:
             raise RunError(f"{self.runtime.engine} {'left out a good step' if is_good else 'took a step that was bad'}")
         self._is_stale = self._is_stale or is_good

@@ -1,7 +1,7 @@
 """The Optuna study that workers share in one journal file.
 
-Optuna locks its journal with a file that exists: what a killed worker leaves is broken by whoever has waited for 30 s,
-and two that break it at once both have it. Here the kernel locks the journal itself. It lets go when a process dies,
+Optuna locks its journal with a lock file. Any worker breaks a killed worker's lock after 30 s, and two workers that
+break it at once both hold it. Here the kernel locks the journal itself and releases the lock when a process dies.
 NFS passes such locks on between machines (version 4, or 3 with lockd), and a client that gets one reads the file anew.
 """
 
@@ -67,7 +67,7 @@ def _end_of_whole_lines(stream: IO[bytes]) -> int:
 
 
 class SweepStudy:
-    """The trials of a sweep; what is said here is in the journal before the call returns."""
+    """The trials of a sweep; each change is in the journal before the call returns."""
 
     def __init__(self, path: Path, space: Space, *, seed: int, startup: int, is_pruned: bool) -> None:
         """Opens the journal, or makes it; one worker at a time. Raises UserError if it is damaged.

@@ -166,7 +166,7 @@ class Worker:
         return Results(self.sweep, self.study).write()
 
     def _check_failures(self) -> None:
-        """Raises RunError when the last few trials, whoever trained them, have all failed since this worker began."""
+        """Raises RunError when the last few trials, of all workers, have all failed since this worker began."""
         from vwmm.engine.sweep.study import FAILED
 
         ended = [t for t in self.study.trials() if t.state.is_finished() and t.number not in self.ended_before]
@@ -249,7 +249,7 @@ def _key(number: int) -> str:
 
 
 def wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
-    """Processes whose worker was killed may still be saving."""
+    """Waits for processes of a killed worker, which may still be saving."""
     if run.is_in_use():
         say(f"waiting for the processes that a worker has left behind in {run.path}")
     while run.is_in_use():

@@ -1,7 +1,7 @@
 """Sends metrics to the trackers that the configuration names.
 
 metrics.jsonl is the truth. When a run starts, or starts again, a tracker is first told what it lacks of it, so that
-none has a gap or a step twice, whatever happened before; `vwmm sync` does the same for a run that does not start again.
+none has a gap or a duplicate step, even after a crash; `vwmm sync` does the same for a run that does not start again.
 """
 
 import hashlib
@@ -110,7 +110,7 @@ class Trackers:
         for tracker in list(self._trackers):
             try:
                 tell(tracker)
-            except Exception as error:  # whatever a tracker's library raises: the run is worth more
+            except Exception as error:  # a tracker's library may raise anything; the run must continue
                 name, why = tracker.where.split(":")[0].split(",")[0], (str(error).splitlines() or [repr(error)])[0]
                 LOG.info("%s: %s; it is told no more, `vwmm sync %s` completes it", name, why, self._run.path)
                 self._trackers.remove(tracker)
@@ -163,7 +163,7 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
         except UserError as error:
             problems += error.problems
             continue
-        except Exception as error:  # whatever its library raises
+        except Exception as error:  # its library may raise anything
             problems.append(f"tracking.trackers: {kind} cannot be started: {(str(error).splitlines() or ['?'])[0]}")
             continue
         _remember(run, known, kind, started[-1].identity)
@@ -204,7 +204,7 @@ def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]
 
 def wandb_mode(asked: str) -> tuple[str, str]:
     """`online` or `offline`, and why. Without a quick probe an unreachable server would block the start for minutes."""
-    os.environ.setdefault("WANDB_SILENT", "true")  # what it says at the start is said in one line of ours
+    os.environ.setdefault("WANDB_SILENT", "true")  # we log one line in place of its start messages
     try:
         import wandb
     except ImportError as error:

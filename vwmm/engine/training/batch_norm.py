@@ -152,7 +152,7 @@ def _layers(branch: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def _joined(layers: Mapping[str, _BatchNorm], names: list[str]) -> tuple[torch.Tensor, dict[str, int]]:
-    """One tensor whose parts are the layers' buffers of these names from now on; and the parts' sizes."""
+    """Moves the layers' buffers of these names into one tensor; returns it and the sizes of its parts."""
     buffers = {f"{path}.{name}": (layer, name) for path, layer in layers.items() for name in names}
     found = [getattr(layer, name) for layer, name in buffers.values()]
     sizes = {key: buffer.numel() for key, buffer in zip(buffers, found, strict=True)}

@@ -108,7 +108,7 @@ class Fit:
         self.runtime.wait()
 
     def results_entry(self) -> dict[str, Any]:
-        """What status.json says of the results of a run that is done. On the main process."""
+        """Digests of a finished run's results, for status.json. On the main process."""
         assert self.metrics_file is not None
         return self.result_files.final_entry(self.metrics_file)
 
@@ -260,7 +260,7 @@ class Fit:
         self._say_running()
 
     def _pass_over(self, recorder: StepRecorder, result: StepResult) -> None:
-        """A step whose loss or gradient is no number: nothing was changed. Raises RunError if it is one too many."""
+        """Handles a step with a NaN or infinite loss or gradient. Raises RunError after too many."""
         wrong = [slot for slot, loss in zip(result.slots, result.losses, strict=True) if not math.isfinite(loss)]
         names = [self.material.train.cases[index].name for slot in wrong or result.slots for index in slot]
         what = f"the loss is {result.loss}" if wrong else "the gradient is not finite"
@@ -327,7 +327,7 @@ class Fit:
 
     def validate(self) -> Predictions:
         """Predictions for the validation cases."""
-        # Not before: whoever stops within an epoch, and goes on, has to go on with the parts.
+        # Not before: a run resumed within an epoch needs the parts.
         self.learner.statistics.bring_together()
         self.engine.bring_together()
         return self._predict()
@@ -343,7 +343,7 @@ class Fit:
         )
 
     def _keep(self, epoch: int, record: dict[str, Any], predictions: Predictions) -> None:
-        """Writes the best checkpoint, its predictions and then the last one, which says that the epoch is complete."""
+        """Writes the best checkpoint, its predictions and then the last one, which marks the epoch as complete."""
         if self.saver is not None:
             self.saver.wait()
             self._check_folder()

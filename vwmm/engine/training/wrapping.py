@@ -67,10 +67,10 @@ def _data_parallel(runtime: Runtime, model: FusionModel, train: Train, sizes: Ma
 def _settle_buckets(
     runtime: Runtime, prepared: torch.nn.Module, model: FusionModel, sizes: Mapping[str, list[int]]
 ) -> None:
-    """Lets data-parallel training arrange its buckets on images of zeros, whatever the run begins with.
+    """Lets data-parallel training arrange its buckets on images of zeros, independent of the first batch.
 
     It arranges them after its first backward pass, and where an element lies in its bucket decides in which order more
-    than two processes' values of it are added: a run that goes on would have other bits than one that was not stopped.
+    than two processes' values of it are added: a resumed run would have other bits than an uninterrupted one.
     """
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     images = {name: torch.zeros(2, 1, *size, device=runtime.device) for name, size in sizes.items()}

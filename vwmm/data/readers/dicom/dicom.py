@@ -83,7 +83,7 @@ def _filled(voxels: np.ndarray, is_padding: np.ndarray, unit: str) -> np.ndarray
 def dicom_shape(path: Path, series: str | None = None, *, needs_even: bool = True) -> tuple[int, ...]:
     """The shape from the headers, which are all looked into. Raises ImageError, OSError.
 
-    needs_even: whether slices whose distance changes are an error.
+    needs_even: whether a changing slice distance is an error.
     """
     headers = _headers(path, series)
     positions_mm = _stacked(headers).positions_mm

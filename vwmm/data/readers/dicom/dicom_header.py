@@ -41,14 +41,14 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 UNITS = ("HU", "inverted", "unknown")
-# A deflated file is unpacked this far to see what it says of itself.
+# A deflated file is unpacked this far to read its header.
 MAX_HEADER_BYTES = 2**22
 CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a DICOM file says of its image."""
+    """The header values of a DICOM image."""
 
     path: Path
     """The file."""
@@ -57,7 +57,7 @@ class Header:
     description: str
     """Its SeriesDescription; empty where there is none."""
     is_localizer: bool
-    """Whether ImageType says so."""
+    """Whether ImageType has this value."""
     rows: int
     """Rows of a frame."""
     columns: int
@@ -183,7 +183,7 @@ def _text(dataset: Any, keyword: str) -> str:
 
 
 def _unit(dataset: Any, kind: str, planes: tuple[Plane, ...], *, is_inverted: bool) -> str:
-    """Hounsfield units where a CT is rescaled, unless the rescaled values are said to be something else."""
+    """Hounsfield units for a rescaled CT, unless the header names another unit."""
     is_ct = dataset.get("Modality") == "CT" or ("Modality" not in dataset and kind in CT_CLASSES)
     is_hu = all(plane.slope is not None and plane.rescale_type in ("", "HU") for plane in planes)
     if not is_ct or not is_hu or "ModalityLUTSequence" in dataset:

@@ -1,7 +1,7 @@
 """Decodes and rescales DICOM pixels.
 
 Compressed pixels are unpacked by one decoder for each syntax, the same on every machine: decoders differ in what they
-make of lossy ones. What a compressed frame says of its own size is read before any memory is reserved for it.
+make of lossy ones. The size declared in a compressed frame is read before any memory is reserved for it.
 """
 
 import io
@@ -31,7 +31,7 @@ DECODERS = {
     **dict.fromkeys(_JPEG_LS, "pyjpegls"),
     _RLE: "pydicom",
 }
-# No frame of fewer bytes than this is suspicious, whatever it was packed into.
+# A frame of fewer bytes than this is never suspicious, at any compression.
 _PLAIN_FRAME_BYTES = 2**25
 _MAX_RATIO = 1000
 
@@ -126,7 +126,7 @@ def _decoded(dataset: Any, header: Header) -> np.ndarray:
 
 
 def _check_compressed(dataset: Any, header: Header) -> None:
-    """ImageError where a compressed frame is larger, or much smaller, than the header says."""
+    """ImageError if a compressed frame is larger, or much smaller, than in the header."""
     from pydicom.encaps import generate_frames
 
     frames, size = len(header.planes), header.rows * header.columns * header.num_bits // 8

@@ -29,21 +29,21 @@ class Plane:
     """One slice or frame, in the patient's coordinates of DICOM (LPS)."""
 
     position_mm: np.ndarray | None
-    """(3,) of the first pixel's centre; None: not said."""
+    """(3,) of the first pixel's centre; None: unknown."""
     axes: np.ndarray | None
-    """(2, 3) unit vectors, along a row and down a column; None: not said."""
+    """(2, 3) unit vectors, along a row and down a column; None: unknown."""
     spacing_mm: tuple[float, float] | None
-    """Between columns, between rows; None: not said."""
+    """Between columns, between rows; None: unknown."""
     thickness_mm: float | None
-    """Distance to the next slice, as far as it is said."""
+    """Distance to the next slice, if known."""
     slope: float | None
     """Rescale slope; None: values are as stored."""
     intercept: float
     """Rescale intercept."""
     rescale_type: str
-    """What rescaled values are; empty: not said."""
+    """The unit of rescaled values; empty: unknown."""
     real_world: tuple[float, float] | None = None
-    """Slope and intercept of the RealWorldValueMapping; None: not said."""
+    """Slope and intercept of the RealWorldValueMapping; None: there is none."""
 
     @property
     def is_placed(self) -> bool:
@@ -79,12 +79,12 @@ def planes_of(dataset: Any) -> tuple[Plane, ...]:
 
 
 def _without_place(plane: Plane) -> Plane:
-    """A frame of a file that says where the first frame lies at most, and not where the next one does."""
+    """A frame of a file that has the position of the first frame at most."""
     return Plane(**{**vars(plane), "position_mm": None, "axes": None, "thickness_mm": None})
 
 
 def _plane(sources: Sequence[Any]) -> Plane:
-    """The first source that says something: of a frame, of all frames, of the file."""
+    """The first non-empty source: of a frame, of all frames, of the file."""
     position = _first(sources, "PlanePositionSequence", "ImagePositionPatient", 3)
     directions = _first(sources, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     spacing = _first(sources, "PixelMeasuresSequence", "PixelSpacing", 2)

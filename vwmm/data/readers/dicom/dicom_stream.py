@@ -35,7 +35,7 @@ def quiet() -> None:
 
 @contextmanager
 def only_image_errors(what: str) -> Iterator[None]:
-    """Whatever pydicom or a decoder raises becomes an ImageError without its text, which may quote a patient's name."""
+    """Turns any error of pydicom or a decoder into an ImageError without its text, which may quote a patient's name."""
     quiet()
     try:
         yield
