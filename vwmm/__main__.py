@@ -70,7 +70,7 @@ COMMANDS = {
     "slurm": (
         "vwmm.slurm",
         "main",
-        "says what a Slurm template would submit, checks it, and submits it if asked",
+        "shows what a Slurm template would submit, checks it, and submits it if asked",
         "reading the configuration and the cohort",
     ),
     "verify": (
@@ -101,7 +101,7 @@ COMMANDS = {
 # What other programs call it.
 OTHERS = {
     **dict.fromkeys(
-        ("fit", "run", "start", "resume", "continue"), "`vwmm train` trains, and goes on with what is unfinished"
+        ("fit", "run", "start", "resume", "continue"), "`vwmm train` trains, and resumes an unfinished run"
     ),
     **dict.fromkeys(("test", "eval", "validate", "score"), "`vwmm evaluate RUN` judges a finished run"),
     **dict.fromkeys(("infer", "inference", "apply"), "`vwmm predict RUN COHORT.csv` applies a finished run"),
@@ -112,7 +112,7 @@ OTHERS = {
     **dict.fromkeys(("submit", "sbatch"), "`vwmm slurm TEMPLATE --submit` submits a job"),
     **dict.fromkeys(("lint", "qc", "doctor"), "`vwmm check` looks for what would ruin a study"),
     **dict.fromkeys(
-        ("list", "ls", "runs", "status"), "runs are the folders in runs/, and status.json in each says how it stands"
+        ("list", "ls", "runs", "status"), "runs are the folders in runs/, and status.json in each has its state"
     ),
     "export": "a run's best weights are in RUN/checkpoints/best/model.safetensors, with what they need in meta.json",
     "config": "`vwmm train --print-config` shows every key",

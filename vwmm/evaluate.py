@@ -27,7 +27,7 @@ from vwmm.system.errors import EXIT_DONE, RunError, UserError, is_speaker, leave
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
-    "COHORT.csv": "other cases; image paths are relative to its folder, unless data.root says otherwise",
+    "COHORT.csv": "other cases; image paths are relative to its folder, or to data.root if set",
     "--new-patients": "no patient of COHORT.csv is one of the run's, even where names are equal; images are compared",
     "--out DIR": "the folder of the results; without it: RUN/evaluations/test, or COHORT's name",
     "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("argument --config: the run has its own configuration; only KEY=VALUE can be added")
     run, cohort = RunFolder(Path(line.words[0])), Path(line.words[1]) if len(line.words) > 1 else None
     if cohort is None and "--new-patients" in line.options:
-        raise UserError("--new-patients: is said of another cohort; expected RUN COHORT.csv")
+        raise UserError("--new-patients: applies to another cohort only; expected RUN COHORT.csv")
     name = "test" if cohort is None else re.sub(r"[^\w.-]", "_", cohort.stem).lstrip(".") or "cohort"
     out = Path(line.options.get("--out") or run.path / "evaluations" / name)
     config = _read(run, cohort, line.overrides)
@@ -118,7 +118,7 @@ def evaluate(job: Job) -> None:
     copies = same_images(cohort, hashes)
     problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
     if not job.is_test:
-        problems += [f"{copy}: count nobody twice; find out whose it is (`vwmm check`)" for copy in copies]
+        problems += [f"{copy}: count nobody twice; find out who it shows (`vwmm check`)" for copy in copies]
     if problems:
         raise UserError(problems)
     for copy in copies:
@@ -197,7 +197,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
         has_parts = config.split.file is None and config.split.fold is None
         problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
         if is_speaker() and (count := num_gone(cohort, rows)):
-            say(f"note: {count} cases that the run has learned from are not in {cohort.csv_path.name} any more")
+            say(f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more")
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
     elif not cohort.cases:
         problems = [*problems, f"{cohort.csv_path.name}: no cases: the header is not followed by any row"]
@@ -222,7 +222,7 @@ def _read(run: RunFolder, cohort: Path | None, overrides: list[str]) -> Config:
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml){hint}")
     if run.state() != "done":
         raise UserError(
-            f"{run.path}: the run is not finished ({run.state() or 'status.json does not say'}); only a finished one is"
+            f"{run.path}: the run is not finished ({run.state() or 'no state in status.json'}); only a finished one is"
         )
     allowed = ("data", "cache")
     problems = [

@@ -149,7 +149,7 @@ def make_draft(tree: Tree, line: CommandLine) -> Draft:
         rows.sort(key=lambda row: row.case)
     if count := sum(not "".join([row.case, row.patient, *row.images.values()]).isprintable() for row in rows):
         draft.warnings.append(
-            f"cases whose name or path has characters that cannot be seen, such as a line break: {count} of {len(rows)}"
+            f"cases with a name or path with invisible characters, such as a line break: {count} of {len(rows)}"
         )
     return draft
 
@@ -282,7 +282,7 @@ def _against_writing(out: Path, line: CommandLine) -> str:
             if any("{" in name and compile_pattern(name).fullmatch(place) for name in names):
                 return "this is one of the tables that are read; choose another name"
             if "--force" not in line.options:
-                return "this file is there already; choose another name, or say --force to replace it"
+                return "this file is there already; choose another name, or use --force to replace it"
         with TemporaryFile(dir=out.absolute().parent):
             return ""
     except OSError as error:

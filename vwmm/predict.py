@@ -21,7 +21,7 @@ from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guar
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
-    "COHORT.csv": "the new cases; image paths are relative to its folder, unless data.root says otherwise",
+    "COHORT.csv": "the new cases; image paths are relative to its folder, or to data.root if set",
     "--out FILE": "the table; without it: COHORT_predictions.csv in the working directory",
     "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
 }

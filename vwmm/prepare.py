@@ -116,12 +116,12 @@ def shard_of(option: str | None, environment: "os._Environ[str] | dict[str, str]
         task, first, last, count = (int(environment[name]) for name in names)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"this looks like a task of a Slurm array, but not all of {', '.join(names)} are numbers; say --shard I/N"
+            f"this looks like a task of a Slurm array, but not all of {', '.join(names)} are numbers; give --shard I/N"
         ) from error
     step, rest = divmod(last - first, count - 1) if count > 1 else (1, 0)
     if rest or (task - first) % step:
         raise UserError(
-            f"the Slurm array's {count} tasks from {first} to {last} are not evenly spaced; say --shard I/N yourself"
+            f"the Slurm array's {count} tasks from {first} to {last} are not evenly spaced; give --shard I/N yourself"
         )
     return (task - first) // step, count
 

@@ -81,7 +81,7 @@ def divide(cohort: Cohort, split: Split) -> tuple[dict[str, str], dict[str, int]
     if split.folds is None:
         if any(case.split for case in cohort.cases):
             raise UserError(
-                f"{cohort.csv_path.name} says who is where already, in its column of splits: there is nothing to draw; "
+                f"{cohort.csv_path.name} already defines the split, in its column of splits: there is nothing to draw; "
                 "rename the column there to draw anew"
             )
         return split_cohort(cohort, split.model_copy(update={"fold": None})), {}
@@ -155,7 +155,7 @@ def _find_out(line: CommandLine, config: Config) -> Path | None:
         if is_there and path is not None and os.path.exists(path) and file.samefile(path):
             raise UserError(f"--out {out}: this is {what}; choose another name")
     if is_there and "--force" not in line.options:
-        raise UserError(f"--out {out}: this file is there already; choose another name, or say --force to replace it")
+        raise UserError(f"--out {out}: this file is there already; choose another name, or use --force to replace it")
     return file
 
 

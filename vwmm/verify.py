@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     launch_file = parse_command_line(arguments, options=OWN_OPTIONS, words=["RUN"]).options.get("--launch")
     engine = str(environment.get("engine", "data parallel"))
     if launch_file is None and engine not in LAUNCH_FILES:
-        raise UserError(f"{run.path} was trained with {engine}: say with which file, --launch FILE")
+        raise UserError(f"{run.path} was trained with {engine}: give its launch file: --launch FILE")
     if str(environment.get("devices", ["cpu"])[0]) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     return launch(Path(__file__).resolve(), arguments, launch_file or LAUNCH_FILES[engine], num_processes=num_processes)

@@ -290,7 +290,7 @@ def test_a_cohort_about_which_little_can_be_said_says_so(
     assert small.startswith("classes with fewer than 10 patients in a part: no_plaque ")
     assert (
         carried
-        == "columns age, sex, hospital are carried to the predictions, for sub-groups; nothing is learned from them"
+        == "columns age, sex, hospital are carried to the predictions, for sub-groups; training does not use them"
     )
     (named, few) = result["remarks"]
     assert named.startswith("The cohort has no column 'site': nothing was tested by site.")

@@ -112,7 +112,7 @@ def test_a_column_of_parts_that_folds_pass_over_is_named(
     tested = table[table.split == "test"]
     assert (
         f"note: with_parts.csv, column 'split': {len(tested)} cases of {tested.patient.nunique()} patients set aside "
-        "to test; 'train' and 'val' are not used, since the folds say who is validated on"
+        "to test; 'train' and 'val' are not used, since the folds define the validation part"
     ) in note
 
 
@@ -177,7 +177,7 @@ def test_folds_of_the_csv_need_no_number(cohort: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["run.resume=never"], "run.resume=never: a cross-validation goes on with the folds that are there"),
+        (["run.resume=never"], "run.resume=never: a cross-validation resumes its existing folds"),
         (["split.file=runs/cv/fold-0/split.csv", "split.folds=null"], "holds one split, without a column 'fold'"),
         (["split.fold=abc"], "split.fold: expected a valid integer"),
         (["split.fold=-1"], "split.fold: "),

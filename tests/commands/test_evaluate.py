@@ -268,7 +268,7 @@ def test_patients_that_were_learned_from_are_no_other_cohort(
         (lambda run: call_a_training_case_a_test_case(run), "is not the split that the run was trained with"),
         (lambda run: forget_an_image(run), "is not the split that the run was trained with"),
         (lambda run: become_a_cross_validation(run), "evaluate one of its runs, such as"),
-        (lambda run: (run / "environment.json").unlink(), "does not say the hash of the run's split"),
+        (lambda run: (run / "environment.json").unlink(), "has no hash of the run's split"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_evaluated_is_refused(

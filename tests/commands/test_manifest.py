@@ -372,7 +372,7 @@ def test_names_reach_the_terminal_written_out(capsys: Capture) -> None:
             assert "{patient} has a line break or a control character; rename it" in said.err
         if command == ["e", *pattern]:
             assert r"a\u202eb,a\u202eb/ct.nii" in said.out
-            assert "characters that cannot be seen, such as a line break: 1 of 2" in said.err
+            assert "invisible characters, such as a line break: 1 of 2" in said.err
     assert main(["manifest", "dicom", "--series", "t1=t1*", "--keep-ids"]) == 2
     said = capsys.readouterr()
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
@@ -473,7 +473,7 @@ def test_a_table_of_visits_with_a_key_of_patients_is_told_what_to_say(capsys: Ca
 
     assert main(["manifest", "d", *pattern, "--labels", "all.tsv:participant_id:group"]) == 2
 
-    assert "if the rows are visits, say participant_id+session_id for the key" in capsys.readouterr().err
+    assert "if the rows are visits, use participant_id+session_id as the key" in capsys.readouterr().err
 
 
 def test_magnitude_and_phase_are_never_one_modality(capsys: Capture) -> None:

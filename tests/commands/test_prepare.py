@@ -87,9 +87,9 @@ def test_a_task_of_an_array_knows_its_share(ids: tuple[int, ...], shard: tuple[i
 
 def test_uneven_arrays_and_wrong_shares_are_refused() -> None:
     array = {"ID": "5", "MIN": "1", "MAX": "9", "COUNT": "4"}
-    with pytest.raises(UserError, match="not evenly spaced; say --shard"):
+    with pytest.raises(UserError, match="not evenly spaced; give --shard"):
         shard_of(None, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()})
-    with pytest.raises(UserError, match=r"not all of .* are numbers; say --shard"):
+    with pytest.raises(UserError, match=r"not all of .* are numbers; give --shard"):
         shard_of(None, {"SLURM_ARRAY_TASK_ID": "3"})
     for wrong in ("0/3", "4/3", "1", "a/b", "1/3/4", "-1/3"):
         with pytest.raises(UserError, match="expected I/N"):
@@ -132,7 +132,7 @@ def test_prune_removes_what_no_run_needs(tiny: list[str], tmp_path: Path) -> Non
     shutil.rmtree(next((tmp_path / "runs").iterdir()))
     nothing_known = run_command("prepare", "--prune", cwd=tmp_path)
     assert nothing_known.returncode == 2
-    assert "everything would go" in nothing_known.stderr
+    assert "everything would be removed" in nothing_known.stderr
     assert entries(cache) == needed
     pruned = run_command("prepare", "--prune", *tiny, other, cwd=tmp_path)
     assert "files removed" in pruned.stderr
@@ -195,7 +195,7 @@ def test_a_preparation_that_is_asked_to_stop_finishes_what_is_begun_and_goes_on(
     words = ["prepare", f"data.csv={cohort}", "cache.workers=2"]
     stopped = run_command(*words, cwd=tmp_path, VWMM_FAULT="phase=cache,do=usr1")
     assert stopped.returncode == 75, stopped.stderr
-    assert "stopped by SIGUSR1; the same command goes on from here" in stopped.stderr
+    assert "stopped by SIGUSR1; the same command resumes from here" in stopped.stderr
     left = len(entries(tmp_path / "cache"))
     done = run_command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
         "slurm", "train", "-N2", "--array=0--4", "--ntasks=4", f"data.csv={cohort}", "train.epoch=3", cwd=home
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[1].startswith("vwmm: 8 problems to mend"), done.stderr
+    assert done.stderr.splitlines()[1].startswith("vwmm: 8 errors to fix"), done.stderr
     for said in (
         "slurm/site.env: VWMM_PYTON: no such variable; did you mean VWMM_PYTHON?",
         "VWMM_PYTHON=/no/python: is no program",
@@ -85,7 +85,7 @@ def test_everything_that_is_wrong_is_said_at_once(cohort: Path, home: Path) -> N
         (["train", "--array=0-3"], "--array: all tasks would train the same run"),
         (["train", "--nodes=2", "--gpus=3"], "Slurm need not give each of 2 nodes as many of them"),
         (["train", "--nodes=2", "--gpus=a100:4"], "each has to have as many; write --gpus-per-node=2"),
-        (["train", "--gpus-per-socket=1"], "--gpus-per-socket: says nothing of a node's GPUs"),
+        (["train", "--gpus-per-socket=1"], "--gpus-per-socket: does not set a node's GPUs"),
         (["train", "--nodes=0"], "--nodes=0: expected 2 or 1-4"),
         (["cross_validate", "--array=0-6"], "--array: there is no fold 5, 6; the folds are"),
         (["prepare", "data.csv=none.csv"], "none.csv"),
@@ -107,7 +107,7 @@ def test_a_launch_file_that_its_processes_cannot_have_is_refused(cohort: Path, t
     words = ["slurm", "train", f"data.csv={cohort}", *TINY]
     done = run_command(*words, cwd=tmp_path, VWMM_LAUNCH="launch/fsdp2.yaml")
     assert done.returncode == 2, done.stdout
-    assert "launch/fsdp2.yaml: FSDP2: one process has nobody to divide with" in done.stderr
+    assert "launch/fsdp2.yaml: FSDP2: sharding needs at least two processes" in done.stderr
     done = run_command(*words, "--nodes=2", cwd=tmp_path, VWMM_LAUNCH="launch/fsdp2.yaml", PATH=without_slurm(tmp_path))
     assert done.returncode == 0, done.stderr
 

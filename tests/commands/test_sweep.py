@@ -178,7 +178,7 @@ def test_a_hopeless_trial_is_stopped_early(cohort: Path, tmp_path: Path) -> None
         (["--startup", "many"], "argument --startup many: expected a whole number from 1"),
         (["--prune", "often"], "argument --prune often: expected median or none"),
         (["--launch", "nowhere.yaml"], "--launch nowhere.yaml: file not found"),
-        (["run.resume=never"], "run.resume=never: a sweep goes on with the trials that are there"),
+        (["run.resume=never"], "run.resume=never: a sweep resumes its existing trials"),
         (["train.lr=fast"], "train.lr: expected a valid number, found fast"),
         (["data.csv=nowhere.csv"], "nowhere.csv"),
         (["train.warmup_steps=4000"], "train.warmup_steps: 4000 is not below the"),

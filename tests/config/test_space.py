@@ -96,7 +96,7 @@ WRONG = {
     "run.name: {choices: [a]}": "run.name: only keys of",
     "train.seed: {low: 0, high: 9}": "train.seed: a seed that is chosen by its validation score is chosen for its luck",
     "train.monitor: {choices: [loss]}": "train.monitor: `metric` of the space sets it",
-    "train.num_workers: {low: 0, high: 2}": "train.num_workers: changes nothing that is learned",
+    "train.num_workers: {low: 0, high: 2}": "train.num_workers: does not change the result",
     "train.batch_size: {low: 4, high: 8, step: 1}": "batch_size (5) must be a multiple of micro_batch_size (2)",
 }
 

@@ -97,7 +97,7 @@ def test_a_gradient_that_is_no_number_is_passed_over_if_that_is_asked_for(
     )
     assert code == 0, text
     assert "the gradient is not finite in step 6" in text
-    assert "passed over (1 of at most 1)" in text
+    assert "skipped (1 of at most 1)" in text
     lines = [json.loads(line) for line in (tmp_path / "runs" / "x" / "metrics.jsonl").read_text().splitlines()]
     skipped = [line for line in lines if line["event"] == "train" and line.get("skipped")]
     assert [(line["step"], line["loss"], line["grad_norm"]) for line in skipped] == [(6, None, None)]

@@ -37,4 +37,4 @@ def test_a_gradient_that_is_no_number_is_passed_over(cohort: Path, tmp_path: Pat
         arguments = [f"train.mixed_precision={precision}", "train.max_skipped_steps=1"]
         outcome = run_through(cohort, tmp_path / precision, [fault], *arguments, launch=GPU)
         assert outcome.codes == [0], outcome.text
-        assert "the step is passed over (1 of at most 1)" in outcome.text
+        assert "the step is skipped (1 of at most 1)" in outcome.text

@@ -69,7 +69,7 @@ def test_a_mistake_ends_the_job_at_once_and_is_said_once(cluster: Cluster, cohor
     ended = cluster.wait(job, "COMPLETED", "FAILED", timeout_s=60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
     text = log_of(tmp_path, job)
-    assert text.count("problems to mend") == 1, text
+    assert text.count("errors to fix") == 1, text
     assert "not put back into the queue" in text
     assert not (tmp_path / "x").exists()
 

@@ -9,8 +9,8 @@ from vwmm.system.errors import RunError, UserError, format_problems, is_speaker,
 
 
 def test_one_problem_is_singular_and_more_are_plural() -> None:
-    assert format_problems(["a"]) == "vwmm: 1 problem to mend before this can run:\n  - a"
-    assert format_problems(["a", "b"]).splitlines()[0] == "vwmm: 2 problems to mend before this can run:"
+    assert format_problems(["a"]) == "vwmm: 1 error to fix before this can run:\n  - a"
+    assert format_problems(["a", "b"]).splitlines()[0] == "vwmm: 2 errors to fix before this can run:"
 
 
 def test_a_problem_is_one_line_whatever_stands_in_it() -> None:
@@ -22,7 +22,7 @@ def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
 
     lines = format_problems(problems).splitlines()
 
-    assert lines[0].startswith("vwmm: 25 problems")
+    assert lines[0].startswith("vwmm: 25 errors")
     assert lines[20] == "  - problem of kind t"
     assert lines[21:] == ["  ... and 5 more; `vwmm check` with the same arguments lists all"]
     assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
@@ -34,7 +34,7 @@ def test_same_problem_in_very_many_lines_is_shown_for_the_first_with_the_lines_o
     missing = [f"a.csv line {n}: ct file not found: ct/{n}.nii (relative to /data)" for n in numbers]
     empty = [f"a.csv line {n}: case c{n}: the label is empty; fill it in" for n in (3, 4)]
     assert format_problems([missing[0], empty[0], *missing[1:], empty[1]]).splitlines() == [
-        "vwmm: 28 problems to mend before this can run:",
+        "vwmm: 28 errors to fix before this can run:",
         *(f"  - {problem}" for problem in missing[:5]),
         "    and 21 more like these: lines 11, 20-39",
         f"  - {empty[0]}",
@@ -67,7 +67,7 @@ def test_a_user_error_keeps_its_problems() -> None:
     ("error", "code", "stderr"),
     [
         (None, 0, ""),
-        (UserError(["a", "b"]), 2, "vwmm: 2 problems to mend before this can run:\n  - a\n  - b\n"),
+        (UserError(["a", "b"]), 2, "vwmm: 2 errors to fix before this can run:\n  - a\n  - b\n"),
         (RunError("the loss is nan"), 1, "vwmm: the loss is nan\n"),
         (KeyboardInterrupt(), 1, "vwmm: interrupted\n"),
     ],

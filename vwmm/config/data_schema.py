@@ -82,9 +82,9 @@ class Split(Record):
         if both := sorted(set(self.val_sites or ()) & set(self.test_sites or ())):
             problems.append(f"val_sites and test_sites both have {', '.join(both)}")
         if self.test_sites is not None and self.test_fraction:
-            problems.append("test_sites says who is set aside, so test_fraction must be 0")
+            problems.append("test_sites defines the test part, so test_fraction must be 0")
         if self.val_sites is not None and (self.folds is not None or self.fold is not None):
-            problems.append("val_sites and folds exclude each other: a fold says which sites are validated on")
+            problems.append("val_sites and folds exclude each other: a fold defines the sites to validate on")
         if self.by_site is not None and self.file is not None:
             problems.append(f"by_site={self.by_site} draws a split, but file has one: leave out one of them")
         return without(problems, self)

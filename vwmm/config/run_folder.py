@@ -185,7 +185,7 @@ def choose_run_folder(config: Config) -> RunFolder:
     if differences := differences_from(unfinished, config):
         raise UserError(
             [f"run {unfinished.path} is unfinished and has another configuration: {text}" for text in differences]
-            + ["to begin anew beside it: run.resume=never, or another run.name; to go on with it: mend the differences"]
+            + ["to begin anew beside it: run.resume=never, or another run.name; to resume it: undo the differences"]
         )
     return unfinished
 

@@ -164,9 +164,9 @@ class _Checking:
         section = key.split(".")[0]
         refused = _REFUSED.get(key)
         if section in Config.model_fields and section not in SEARCHABLE:
-            refused = f"only keys of {', '.join(SEARCHABLE)} can be searched: they alone change what is learned"
+            refused = f"only keys of {', '.join(SEARCHABLE)} can be searched: only they change the result"
         elif any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
-            refused = "changes nothing that is learned, so there is nothing to search for"
+            refused = "does not change the result, so there is nothing to search for"
         if refused is not None:
             self.problems.append(f"{self.where}{key}: {refused}")
             return None

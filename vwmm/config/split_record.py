@@ -69,7 +69,7 @@ class SplitRecord:
 
     def notes_of_folds(self) -> list[str]:
         """Which columns of the cohort the folds pass over, a line each."""
-        why = "since the folds say who is validated on"
+        why = "since the folds define the validation part"
         notes = [f"column '{name}': not used, {why}" for name in self.unused]
         if self.test_by == "column":
             aside = f"{self.parts['test']} {PURPOSES['test']}"

@@ -96,7 +96,7 @@ class FusionModel(nn.Module):
             whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
             return torch.where(present[:, None], branch(whole), missing)
         if len(rows) == 0 and self.runs_every_branch:
-            branch.eval()  # the statistics of nothing are no numbers
+            branch.eval()  # batch statistics of an empty batch are NaN
             nothing = branch(images[:0]).sum()
             branch.train()
             return missing + nothing

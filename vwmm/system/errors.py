@@ -62,10 +62,10 @@ def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS
     limit: the largest number of kinds of problems shown; None shows all. Of very many lines with the same problem the
     first ones are shown, and the others' numbers.
     """
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
     kinds = _alike(problems)
     shown = kinds if limit is None else kinds[:limit]
-    lines = [f"vwmm: {count} to mend before this can run:"]
+    lines = [f"vwmm: {count} to fix before this can run:"]
     for kind in shown:
         first, others = (kind, []) if len(kind) == 1 else (kind[:NUM_SHOWN_OF_ALIKE], kind[NUM_SHOWN_OF_ALIKE:])
         lines += [f"  - {printable(problem)}" for problem in first]

@@ -21,15 +21,15 @@ class Kind(NamedTuple):
 
 KINDS = {
     "configuration": Kind("error", "A key that does not fit the cohort", "change the key"),
-    "table": Kind("error", "A row that cannot be used", "mend the row"),
+    "table": Kind("error", "A row that cannot be used", "fix the row"),
     "unreadable": Kind("error", "An image that cannot be read", "export the image again, or empty the cell"),
-    "crash": Kind("error", "An image whose reading ended its process", "export the image again, or empty the cell"),
+    "crash": Kind("error", "An image that crashed its reader", "export the image again, or empty the cell"),
     "timeout": Kind(
-        "error", "An image whose reading did not end", "export the image again; allow more if it is large: --timeout-s"
+        "error", "An image that took too long to read", "export the image again; allow more if it is large: --timeout-s"
     ),
     "empty": Kind("error", "An empty file or folder", "export the image again, or empty the cell"),
     "constant": Kind("error", "An image without content", "export the image again, or empty the cell"),
-    "not_finite": Kind("error", "Voxels that are no numbers", "export the image again, or empty the cell"),
+    "not_finite": Kind("error", "Non-finite voxels (NaN or Inf)", "export the image again, or empty the cell"),
     "dimension": Kind("error", "An image of another dimension", "choose one volume or slice, or set modalities.X.dims"),
     "mixed_series": Kind("error", "Several series in one folder", "move each series into a folder of its own"),
     "no_spacing": Kind("error", "An image without a voxel size", "convert it from its source, or leave spacing_mm out"),
@@ -37,7 +37,9 @@ KINDS = {
     "wrong_kind": Kind("error", "An image of another kind than its column", "put the right image there"),
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
     "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
-    "same_image": Kind("error", "The same image under two patients", "find out whose it is; remove or join the others"),
+    "same_image": Kind(
+        "error", "The same image under two patients", "find out who it shows; remove or join the others"
+    ),
     "names_apart": Kind(
         "error",
         "Patients with almost the same name in different parts",
@@ -56,17 +58,17 @@ KINDS = {
         "warning", "A header that contradicts itself or leaves something open", "look at the image; convert it again"
     ),
     "mixed_formats": Kind(
-        "warning", "Pictures beside images that know the patient's sides", "convert all of them from their source"
+        "warning", "Pictures beside images with a patient orientation", "convert all of them from their source"
     ),
     "same_columns": Kind("warning", "The same image in two columns", "put each modality's own image there"),
     "confounded": Kind(
-        "warning", "The label goes with how the images were made", "balance it, or report each group by itself"
+        "warning", "The label is associated with acquisition parameters", "balance it, or report each group by itself"
     ),
     "shortcut": Kind(
-        "warning", "The label can be told without looking at an image", "balance what gives it away, or validate on it"
+        "warning", "Acquisition parameters alone predict the label", "balance these parameters, or validate across them"
     ),
     "identifiers": Kind("warning", "Identifiers of persons", "pseudonymise the files before they are passed on"),
-    "table_note": Kind("note", "What of the table was not taken as it stands", "nothing, if that is right"),
+    "table_note": Kind("note", "Table cells that were ignored or treated as empty", "nothing, if that is right"),
     "dated_names": Kind("note", "Dates in the names of files", "rename the files if these are dates of birth"),
 }
 

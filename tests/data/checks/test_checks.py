@@ -42,9 +42,9 @@ def test_problems_name_file_line_and_modality_in_the_order_of_the_cases(table: P
     problems = check_images(cohort, MODALITIES, progress=lambda done, total: calls.append((done, total)))
 
     assert problems == [
-        "cohort.csv line 4: ct ct/2.dcm: this is not a DICOM image, whatever its name says",
+        "cohort.csv line 4: ct ct/2.dcm: this is not a DICOM image, despite its name",
         "cohort.csv line 6: vw_mri mr/4.nii.gz: expected a volume (dims: 3), found a single slice of 6 x 5 x 1",
-        "cohort.csv line 9: vw_mri mr/7.nii.gz: this is not a gzip file, whatever its name says",
+        "cohort.csv line 9: vw_mri mr/7.nii.gz: this is not a gzip file, despite its name",
     ]
     assert calls == [(done, 16) for done in range(1, 17)]
 

@@ -97,13 +97,13 @@ def test_what_may_be_a_ct_in_stored_values_is_said_to_be_either() -> None:
     (by_header,) = plausibility(case, {"ct": facts(MR_LEVELS, header="MR")}, MODALITIES, {"ct": "ct.nii"})
 
     assert "looks like an MR, or a CT in stored values, without its slope and intercept (values 0 to" in by_values.found
-    assert "looks like an MR (DICOM says MR)" in by_header.found
+    assert "looks like an MR (DICOM header: MR)" in by_header.found
 
 
 def test_a_header_that_says_anything_is_not_quoted() -> None:
     case = Case("c1", "p1", "a", {"ct": Path("ct")}, 2)
 
-    for said, shown in (("US", "says US,"), ("DOE", "says something else,")):
+    for said, shown in (("US", "has US,"), ("DOE", "has something else,")):
         (finding,) = plausibility(case, {"ct": facts(CT_LEVELS, header=said)}, MODALITIES, {"ct": "ct.nii"})
         assert shown in finding.found
 
@@ -121,5 +121,5 @@ def test_pictures_beside_images_that_are_turned_are_counted() -> None:
     (finding,) = mixed_formats(cases, ["mri", "ct"], found)
 
     assert (finding.kind, finding.modality) == ("mixed_formats", "mri")
-    assert finding.found.startswith("1 of 2 images are pictures or arrays, which do not say where left is; the others")
+    assert finding.found.startswith("1 of 2 images are pictures or arrays, which have no orientation; the others")
     assert mixed_formats(cases, ["mri"], {key: replace(one, format="picture") for key, one in found.items()}) == []

@@ -40,7 +40,7 @@ def test_a_file_in_two_parts_of_the_split_is_a_leak_and_one_in_the_same_part_is_
         "cohort.csv line 4: mri of case c2 is the same file as cohort.csv line 2: mri of case c0",
         "cohort.csv line 4: ct of case c2 is the same file as cohort.csv line 3: mri of case c1",
     ]
-    assert leaks[0].endswith("one is in 'val' and one in 'train': find out whose it is (`vwmm check`)")
+    assert leaks[0].endswith("one is in 'val' and one in 'train': find out who it shows (`vwmm check`)")
     leaks, others = content_leaks(three(), dict.fromkeys(assigned, "train"), hashes)
     assert (len(leaks), len(others)) == (0, 2)
 
@@ -54,7 +54,7 @@ def test_a_file_twice_in_one_patient_is_not_said() -> None:
 def test_a_site_that_tells_each_label_is_said() -> None:
     rows = [(f"p{n}", "ab"[n % 2], f"site {n % 2}", n % 3 > 0) for n in range(20)]
     assert telling_facts(make_cohort(cases_of(*rows)), ["mri", "ct"], "site") == [
-        "column 'site' gives each label away: a model may learn that instead of the disease (`vwmm check` says more)"
+        "column 'site' gives each label away: a model may learn that instead of the disease (`vwmm check` shows more)"
     ]
     rows[4] = ("p4", "b", "site 0", True)
     assert telling_facts(make_cohort(cases_of(*rows)), ["mri", "ct"], "site") == []

@@ -26,8 +26,8 @@ def test_classes_with_fewer_than_ten_patients_in_a_part_are_noted_once_with_the_
     }
 
     assert small_classes(cohort, part_of, weights=None) == (
-        "classes with fewer than 10 patients in a part: a 5 in val; b 9 in train, 5 in val: what is learned from so "
-        "few or measured on them is uncertain; train.class_weights=balanced gives each class the same weight"
+        "classes with fewer than 10 patients in a part: a 5 in val; b 9 in train, 5 in val: training and "
+        "results on so few are uncertain; train.class_weights=balanced gives each class the same weight"
     )
     told = small_classes(cohort, part_of, weights="balanced")
     assert told is not None
@@ -55,7 +55,7 @@ def test_columns_that_are_carried_and_not_learned_from_are_named_once() -> None:
     cohort = make_cohort([replace(make_case("a"), extra=extra), replace(make_case("b"), extra=extra)])
 
     assert carried_columns(cohort, "site") == (
-        "columns age, sex are carried to the predictions, for sub-groups; nothing is learned from them"
+        "columns age, sex are carried to the predictions, for sub-groups; training does not use them"
     )
     many = replace(make_case("a"), extra={f"c{n}": "" for n in range(20)})
     assert "columns c0, c1, c2, c3, c4, c5, c6, c7 and 12 more are" in str(carried_columns(make_cohort([many]), "site"))

@@ -421,7 +421,7 @@ def test_a_csv_that_is_not_there_is_named(name: str, root: Path) -> None:
 
 
 def test_without_a_csv_there_is_a_hint() -> None:
-    with pytest.raises(UserError, match=r"data\.csv: no cohort was given; say data\.csv=COHORT\.csv"):
+    with pytest.raises(UserError, match=r"data\.csv: no cohort was given; set data\.csv=COHORT\.csv"):
         read_cohort(Data(), TWO)
 
 
@@ -659,6 +659,6 @@ def test_what_a_table_passes_over_is_noted(root: Path) -> None:
     cohort = read(root, [f",{GOOD[0]}", *(f"{number},{line}" for number, line in enumerate(GOOD[1:]))])
 
     assert [(note.line, note.found) for note in cohort.notes] == [
-        (1, "the first column has no name and holds row numbers: it is passed over")
+        (1, "the first column has no name and holds row numbers: it is ignored")
     ]
     assert cohort.cases == read(root, GOOD).cases

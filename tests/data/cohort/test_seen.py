@@ -82,7 +82,7 @@ def test_an_image_that_is_not_the_one_set_aside_is_found() -> None:
 
     for hashes, names in (({"ct": "new"}, "ct"), ({}, "ct"), ({"ct": "ddd", "mri": "more"}, "mri")):
         (problem,) = image_problems(cohort, {"v3": hashes}, ROWS, is_own=True)
-        assert problem.startswith(f"cohort.csv line 2: case v3: {names}: not the image that was set aside")
+        assert problem.startswith(f"cohort.csv line 2: case v3: {names}: not the test image of the run")
 
 
 def test_a_test_case_that_is_gone_or_of_somebody_else_is_found() -> None:

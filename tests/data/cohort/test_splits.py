@@ -226,7 +226,7 @@ def test_folds_that_cannot_be_are_explained() -> None:
     cohort = cohort_of(a=10, b=3)
 
     assert refusal(cohort, fold=1) == [
-        "split.fold=1: say of how many (split.folds=5), or add a column 'fold' to the CSV"
+        "split.fold=1: set their number (split.folds=5), or add a column 'fold' to the CSV"
     ]
     assert refusal(cohort, folds=5, fold=0)[0].startswith("split.folds=5: label 'b' has 3 patients, fewer than folds")
     assert refusal(cohort, folds=20, fold=0, stratified=False) == [
@@ -250,9 +250,7 @@ def test_test_cases_that_are_asked_for_are_not_passed_over_because_a_table_has_n
     bare, path = cohort_of(a=4, b=4), tmp_path / "s.csv"
     parts, folds = with_column(bare, "split", ["train", "val"] * 4), with_column(bare, "fold", [0, 1] * 4)
     path.write_text("case,split\n" + "".join(f"{case.name},{case.split}\n" for case in parts.cases))
-    tail = (
-        "says who is where already, and sets nobody aside; set test cases aside there, draw anew without it, or leave"
-    )
+    tail = "already defines the split, without test cases; set test cases aside there, draw anew without it, or leave"
 
     for found, where in (
         (refusal(parts, test_fraction=0.4), "cohort.csv's column of splits"),
@@ -463,7 +461,7 @@ def test_a_file_of_folds_says_who_is_validated_and_who_is_set_aside(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "keys", "expected"),
     [
-        (FOLDS, {}, "folds.csv has the folds 0, 1: say which one is validated on (split.fold=0)"),
+        (FOLDS, {}, "folds.csv has the folds 0, 1: choose the one to validate on (split.fold=0)"),
         (FOLDS, {"fold": 2}, "split.fold=2: folds.csv has the folds 0, 1"),
         (FOLDS, {"fold": 1, "folds": 3}, "split.fold=1 of split.folds=3: folds.csv has the folds 0, 1"),
         (FOLDS.replace(",fold", ",part"), {"fold": 1}, "split.fold=1: folds.csv has no column 'fold'"),

@@ -101,7 +101,7 @@ def test_row_numbers_of_pandas_and_r_are_passed_over_with_a_note(name: str, tmp_
 
     assert (table.header, rows_of(table)[0]) == (["case", "label", "mri"], ["c1", "a", "1.png"])
     found = "has no name" if not name else f"is {name!r}"
-    assert table.notes == [(1, f"the first column {found} and holds row numbers: it is passed over")]
+    assert table.notes == [(1, f"the first column {found} and holds row numbers: it is ignored")]
 
 
 def test_a_first_column_without_a_name_that_holds_names_is_refused(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_an_unknown_word_is_refused_or_passed_over(field: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"sizes": "8 6"}, "the NRRD header is damaged: `sizes` has not as many numbers as `dimension` says"),
-        ({"sizes": "8 -6 4"}, "the NRRD header is damaged: `sizes` has not as many numbers as `dimension` says"),
+        ({"sizes": "8 6"}, "the NRRD header is damaged: the number of `sizes` differs from `dimension`"),
+        ({"sizes": "8 -6 4"}, "the NRRD header is damaged: the number of `sizes` differs from `dimension`"),
         ({"sizes": "8 0 4"}, "the image has no voxels (8 x 0 x 4)"),
         ({"sizes": "800 600 400"}, "the file is truncated: 384 bytes of voxels, expected 384,000,000"),
         ({"type": "block"}, "expected type to be one number per voxel, found 'block'"),
@@ -182,4 +182,4 @@ def test_what_is_packed_into_too_little_is_refused_before_it_is_unpacked(tmp_pat
 
     (message,) = refusals(path)
 
-    assert message.startswith("the header says 2,000,000,000 bytes of voxels, but they are packed into ")
+    assert message.startswith("the header declares 2,000,000,000 bytes of voxels, but they are packed into ")

@@ -279,7 +279,7 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path, monkeypatch: p
     path = with_header(tmp_path / "a.nii.gz", (10, 10, 10), b"\1" * 2_000 + b"\0" * 2**25)
     content = gzip.decompress(path.read_bytes())
 
-    assert refusals(path) == {"the file has more than the 2,352 bytes that its header says: one of both is damaged"}
+    assert refusals(path) == {"the file has more than the 2,352 bytes that its header declares: one of them is damaged"}
 
     monkeypatch.setattr(nifti.gzip, "open", lambda _: Counting(content))
     for function in (check_header, read_image):
@@ -296,11 +296,11 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path, monkeypatch: p
         ({"datatype": 128, "bitpix": 24}, "the voxels are colours (RGB); expected one number per voxel"),
         ({"datatype": 32, "bitpix": 64}, "expected one real number per voxel, found dtype complex64"),
         ({"datatype": 1000}, "the NIfTI header is damaged: data code 1000 not recognized"),
-        ({"vox_offset": np.nan}, "the NIfTI header is damaged: it says that the voxels begin at byte nan"),
+        ({"vox_offset": np.nan}, "the NIfTI header is damaged: the voxels would begin at byte nan"),
         ({"vox_offset": 1e6}, "the file is truncated: 2,352 bytes of header and voxels, expected 1,002,000"),
         ({"dim": [3, 10, 0, 10, 1, 1, 1, 1]}, "the image has no voxels (10 x 0 x 10)"),
         ({"dim": [3, 10, -5, 10, 1, 1, 1, 1]}, "the image has no voxels (10 x -5 x 10)"),
-        ({"magic": b"xyz"}, "this is not a NIfTI file, whatever its name says"),
+        ({"magic": b"xyz"}, "this is not a NIfTI file, despite its name"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -447,7 +447,7 @@ def test_a_metaimage_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path
     text = MHD.format("LOCAL").replace("DimSize", "CompressedData = True\nDimSize")
     (tmp_path / "a.mha").write_bytes(text.encode() + zlib.compress(b"\0" * 2**26))
 
-    assert refusal(tmp_path / "a.mha") == "the voxels unpack to more than the 384 bytes that the header says"
+    assert refusal(tmp_path / "a.mha") == "the voxels unpack to more than the 384 bytes that the header declares"
 
 
 def test_a_data_file_that_is_not_there_is_named(raw: Path) -> None:
@@ -541,7 +541,7 @@ def test_postscript_is_no_picture_whatever_its_name(tmp_path: Path) -> None:
     Pillow.fromarray(numbers(20, 30).astype(np.uint8)).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
 
-    assert refusals(tmp_path / "a.png") == {"this is not a PNG, JPEG or TIFF file, whatever its name says"}
+    assert refusals(tmp_path / "a.png") == {"this is not a PNG, JPEG or TIFF file, despite its name"}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8, np.bool_, np.float16, ">i4"])

@@ -165,9 +165,9 @@ def test_a_real_enhanced_volume_lies_where_nibabel_and_simpleitk_see_it(tmp_path
         ("examples_palette.dcm", "the voxels are colours or vectors; expected one number per voxel"),
         ("examples_ybr_color.dcm", "the voxels are colours or vectors; expected one number per voxel"),
         ("liver_1frame.dcm", "NumberOfFrames is 1, but 3 frames are described: the header is damaged"),
-        ("reportsi.dcm", "this is not a DICOM image, whatever its name says"),
-        ("rtplan.dcm", "this is not a DICOM image, whatever its name says"),
-        ("dicomdirtests/DICOMDIR", "this is not a DICOM image, whatever its name says"),
+        ("reportsi.dcm", "this is not a DICOM image, despite its name"),
+        ("rtplan.dcm", "this is not a DICOM image, despite its name"),
+        ("dicomdirtests/DICOMDIR", "this is not a DICOM image, despite its name"),
         ("dicomdirtests/TINY_ALPHA/PT000000/ST000000/SE000000/IM000000", "the DICOM header ends before its image: the "
          "file is truncated, or damaged"),
     ],

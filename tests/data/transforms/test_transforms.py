@@ -205,7 +205,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
 def test_spacing_is_refused_where_the_file_does_not_say_how_large_its_voxels_are(name: str, tmp_path: Path) -> None:
     path = write_volume(tmp_path / name)
 
-    with pytest.raises(ImageError, match="does not say how large its voxels are: leave spacing_mm out"):
+    with pytest.raises(ImageError, match="has no voxel sizes: leave spacing_mm out"):
         load_input(path, modality(8, 6, spacing_mm=[1, 1]))
 
 

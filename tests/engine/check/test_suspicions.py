@@ -19,9 +19,9 @@ SMALL = ["modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "mo
 @pytest.mark.parametrize(
     ("words", "noted"),
     [
-        ([], "on average 2.0 of mri: a larger"),
+        ([], "on average 2.0 mri images at a time; try a larger"),
         (["train.micro_batch_size=8"], None),
-        (["train.micro_batch_size=4", "model.modality_dropout=0.25"], "on average 3.0 of vw_mri, 1.5 of mri: a larger"),
+        (["train.micro_batch_size=4", "model.modality_dropout=0.25"], "on average 3.0 vw_mri, 1.5 mri images"),
         (["modalities.vw_mri.size=[64,64,64]", "modalities.mri.size=[64,64]"], None),
         (["model.norm=group"], None),
     ],

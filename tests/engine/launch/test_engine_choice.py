@@ -49,7 +49,7 @@ def test_what_is_asked_for(environment: dict[str, str], choice: EngineChoice, na
     [
         (ZERO | {STAGE: "0"}, "zero_stage: expected 1, 2 or 3, found 0"),
         (ZERO | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"}, "deepspeed_config_file: not read"),
-        (ZERO | {"ACCELERATE_GRADIENT_CLIPPING": "1.0"}, "say train.max_grad_norm instead"),
+        (ZERO | {"ACCELERATE_GRADIENT_CLIPPING": "1.0"}, "set train.max_grad_norm instead"),
         (ZERO | {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "gradient_accumulation_steps"),
         (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "nvme"}, "expected none or cpu, found nvme"),
         (ZERO | {"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, "only zero_stage 3 divides the weights"),
@@ -66,7 +66,7 @@ def test_what_cannot_be_honoured_is_an_error(environment: dict[str, str], messag
 @pytest.mark.parametrize(
     ("choice", "recipe", "message"),
     [
-        (EngineChoice("fsdp2"), {"num_processes": 1}, "one process has nobody to divide with"),
+        (EngineChoice("fsdp2"), {"num_processes": 1}, "sharding needs at least two processes"),
         (EngineChoice("fsdp2"), {"precision": "fp16"}, "train.mixed_precision=fp16: not with FSDP2"),
         (EngineChoice("deepspeed", 2), {"train": Train(exact=True)}, "train.exact=true: DeepSpeed ZeRO-2"),
         (EngineChoice("fsdp2", offload_weights=True), {"has_gpu": False}, "everything is in main memory already"),

@@ -172,7 +172,7 @@ def _draw_row(
     name = "".join(wrapped(row.name, room, 11.5, max_lines=1, weight="bold"))
     canvas.write(MARGIN, top, name, size=11.5, weight="bold")
     if not pictures:
-        words = "missing: this case has no such image, and the network is told that it has none"
+        words = "missing: this case has no such image; the network receives a mask"
         _note(canvas, (MARGIN, top + 40, room, NOTE), words)
         return
     if row.detail:

@@ -65,7 +65,7 @@ def evaluate_table(
     split = SplitRecord.of_json(facts.get("split"))
     page = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
     page |= recipe_of(record) | results_of(
-        predictions, classes, "best checkpoint; none of these patients was learned from",
+        predictions, classes, "best checkpoint; none of these patients was used in training",
         sites=np.array(sites) if sites else None,
     )  # fmt: skip
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))

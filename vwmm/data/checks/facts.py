@@ -29,7 +29,7 @@ _KINDS = (
     ("time series", "dimension"),
     ("DICOM series: ", "mixed_series"),
     ("another orientation than the other slices", "mixed_series"),
-    ("does not say how large its voxels are", "no_spacing"),
+    ("has no voxel sizes", "no_spacing"),
     ("is a localizer among the slices", "mixed_series"),
     ("one series has one", "mixed_series"),
 )

@@ -81,7 +81,7 @@ def plausibility(
         said = facts.header.modality
         if expected[name] and said not in ("", "CT", "MR"):
             shown = said if said in _KNOWN else "something else"
-            text = f"its DICOM header says {shown}, the column is of {expected[name]}"
+            text = f"its DICOM header has {shown}, the column is for {expected[name]}"
             findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
         elif name not in wrong and modalities[name].window_hu is not None and (reason := facts.hounsfield.problem):
             findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))
@@ -89,7 +89,7 @@ def plausibility(
 
 
 def _reason(facts: ImageFacts) -> str:
-    return f"DICOM says {facts.header.modality}" if facts.header.modality in ("CT", "MR") else _span(facts)
+    return f"DICOM header: {facts.header.modality}" if facts.header.modality in ("CT", "MR") else _span(facts)
 
 
 def _span(facts: ImageFacts) -> str:
@@ -107,7 +107,7 @@ def mixed_formats(
         if 0 < num_pictures < len(formats):
             others = ", ".join(sorted({kind.replace("_", " ") for kind in formats} - {"picture", "array"}))
             text = (
-                f"{num_pictures} of {len(formats)} images are pictures or arrays, which do not say where left is; the "
+                f"{num_pictures} of {len(formats)} images are pictures or arrays, which have no orientation; the "
                 f"others ({others}) are turned by their headers, so that both kinds may lie differently"
             )
             findings.append(Finding("mixed_formats", text, modality=name))

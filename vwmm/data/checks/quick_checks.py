@@ -31,7 +31,7 @@ def content_leaks(
         if assigned[first[0]] != assigned[second[0]]:
             leaks.append(
                 f"{_place(cohort, second)} is the same file as {_place(cohort, first)}, but one is in "
-                f"{assigned[second[0]]!r} and one in {assigned[first[0]]!r}: find out whose it is (`vwmm check`)"
+                f"{assigned[second[0]]!r} and one in {assigned[first[0]]!r}: find out who it shows (`vwmm check`)"
             )
         elif cases[first[0]].patient != cases[second[0]].patient:
             others.append(f"{_place(cohort, second)} is the same file as {_place(cohort, first)}, of another patient")
@@ -51,7 +51,7 @@ def telling_facts(cohort: Cohort, modalities: Sequence[str], site_column: str) -
     for what, values in ((f"column {site_column!r}", sites), ("which images are missing", patterns)):
         if _tells_label(cohort.cases, values):
             found.append(
-                f"{what} gives each label away: a model may learn that instead of the disease (`vwmm check` says more)"
+                f"{what} gives each label away: a model may learn that instead of the disease (`vwmm check` shows more)"
             )
     return found
 

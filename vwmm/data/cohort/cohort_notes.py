@@ -40,8 +40,8 @@ def small_classes(cohort: Cohort, assigned: Mapping[str, str], *, weights: objec
     todo = "=balanced gives each class the same weight" if weights is None else " is set"
     which = "; ".join(found[:_SHOWN_CLASSES]) + more
     return (
-        f"classes with fewer than {MIN_PATIENTS} patients in a part: {which}: what is learned from so few or "
-        f"measured on them is uncertain; train.class_weights{todo}"
+        f"classes with fewer than {MIN_PATIENTS} patients in a part: {which}: training and results "
+        f"on so few are uncertain; train.class_weights{todo}"
     )
 
 
@@ -55,4 +55,4 @@ def carried_columns(cohort: Cohort, site_column: str) -> str | None:
         f"column {columns[0]} is" if len(columns) == 1 else f"columns {', '.join(columns[:_SHOWN_COLUMNS])}{more} are"
     )
     them = "it" if len(columns) == 1 else "them"
-    return f"{what} carried to the predictions, for sub-groups; nothing is learned from {them}"
+    return f"{what} carried to the predictions, for sub-groups; training does not use {them}"

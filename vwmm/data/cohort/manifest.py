@@ -111,7 +111,7 @@ class _Reader:
         self, data: Data, modalities: Mapping[str, Modality], need_labels: bool, classes: tuple[str, ...]
     ) -> None:
         if data.csv is None:
-            raise UserError("data.csv: no cohort was given; say data.csv=COHORT.csv (or --config configs/demo.yaml)")
+            raise UserError("data.csv: no cohort was given; set data.csv=COHORT.csv (or --config configs/demo.yaml)")
         self.path = Path(data.csv)
         self.data = data
         self.modalities = modalities

@@ -96,8 +96,8 @@ def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow],
                 )
         if is_own and (changed := _changed(rows[case.name].hashes, hashes[case.name])):
             problems.append(
-                f"{_where(cohort, case)}: {', '.join(changed)}: not the image that was set aside; it has changed, "
-                "gone or come since the run"
+                f"{_where(cohort, case)}: {', '.join(changed)}: not the test image of the run; it was changed, "
+                "removed or added since"
             )
     return problems
 

@@ -230,7 +230,7 @@ def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
     """Rejects a test_fraction that would be ignored because a table defines the split without test cases."""
     if split.test_fraction and not has_test:
         raise UserError(
-            f"split.test_fraction={split.test_fraction:g}: {where} says who is where already, and sets nobody aside; "
+            f"split.test_fraction={split.test_fraction:g}: {where} already defines the split, without test cases; "
             "set test cases aside there, draw anew without it, or leave split.test_fraction out"
         )
 
@@ -239,7 +239,7 @@ def _check_column_decides(cohort: Cohort, split: Split, column: str, *keys: str)
     """A draw that is asked for is not passed over because the CSV has a column."""
     if asked := _asked_for(split, keys):
         raise UserError(
-            f"{key}={value}: {cohort.csv_path.name} says who is where already, in its column of {column}s; rename the "
+            f"{key}={value}: {cohort.csv_path.name} already defines the split, in its column of {column}s; rename the "
             f"column there to draw anew, or leave {key} out"
             for key, value in asked.items()
         )
@@ -263,7 +263,7 @@ def _draw_folds(cases: Sequence[Case], split: Split, sites: Mapping[str, str]) -
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if split.folds is None:
-        raise UserError(f"split.fold={split.fold}: say of how many (split.folds=5), or add a column 'fold' to the CSV")
+        raise UserError(f"split.fold={split.fold}: set their number (split.folds=5), or add a column 'fold' to the CSV")
     patients, labels = _patients(cases)
     if len(patients) < split.folds:
         raise UserError(f"split.folds={split.folds}: there are {len(patients)} patients, fewer than folds")
@@ -289,7 +289,7 @@ def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
     folds = sorted({row.fold for row in rows.values() if row.fold is not None})
     if folds and all(row.part != "val" for row in rows.values()):
         raise UserError(
-            f"split.file: {path.name} has the folds {', '.join(map(str, folds))}: say which one is validated on "
+            f"split.file: {path.name} has the folds {', '.join(map(str, folds))}: choose the one to validate on "
             f"(split.fold={folds[0]}), or `vwmm cross_validate` for all of them"
         )
     return {name: row.part for name, row in rows.items()}

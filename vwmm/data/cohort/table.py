@@ -152,7 +152,7 @@ def _drop_index(table: Table, line: int, names: list[str]) -> None:
         raise UserError(table.problems)
     if is_index:
         what = "has no name" if first in nameless else f"is {first!r}"
-        table.notes.append((line, f"the first column {what} and holds row numbers: it is passed over"))
+        table.notes.append((line, f"the first column {what} and holds row numbers: it is ignored"))
         del table.header[0]
         for _, row in table.rows:
             del row[first]

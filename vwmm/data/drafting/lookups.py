@@ -83,7 +83,7 @@ def _values_of(option: str, path: Path, keys: Sequence[str], column: str) -> dic
             problem = f"{option}: {path.name} line {line}: another {column} than in line {before[0]}, same key"
             session = next((name for name in table.header if name.lower() in ("session", "session_id")), None)
             if session is not None and session not in keys:
-                problem += f"; if the rows are visits, say {keys[0]}+{session} for the key"
+                problem += f"; if the rows are visits, use {keys[0]}+{session} as the key"
             problems.append(problem)
     if problems:
         raise UserError(problems)

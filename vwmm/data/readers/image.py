@@ -27,8 +27,7 @@ LOWEST_AIR_HU = -1200.0
 _PADDING_GAP = 200.0
 _PADDING_SHARE, _MAX_PADDINGS = 1e-3, 2
 NO_DIRECTIONS = (
-    "the file does not say where its axes point: taken as left, posterior, superior, as ITK does; another program may "
-    "mirror it"
+    "the file has no axis directions: taken as left, posterior, superior, as ITK does; another program may mirror it"
 )
 MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 

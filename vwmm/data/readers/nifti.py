@@ -30,7 +30,7 @@ MAX_HEADER_BYTES = 2**26
 GZIP_START = b"\x1f\x8b"
 # bgzip's last block, which is empty (SAMtools' specification of BGZF, 4.1.2).
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_NOT_NIFTI = "this is not a NIfTI file, whatever its name says"
+_NOT_NIFTI = "this is not a NIfTI file, despite its name"
 
 
 def read_nifti(path: Path) -> Image:
@@ -80,7 +80,7 @@ def _read_header(path: Path) -> tuple[Any, Any, Geometry, int]:
     if path.name.lower().endswith(".gz"):
         with path.open("rb") as stream:
             if not GZIP_START.startswith(stream.read(2)):
-                raise ImageError("this is not a gzip file, whatever its name says")
+                raise ImageError("this is not a gzip file, despite its name")
     try:
         with _open(path) as stream:
             head = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
@@ -100,7 +100,7 @@ def _read_header(path: Path) -> tuple[Any, Any, Geometry, int]:
     check_affine(geometry.affine)
     start = float(header["vox_offset"])
     if not 0 <= start <= MAX_HEADER_BYTES:
-        raise ImageError(f"the NIfTI header is damaged: it says that the voxels begin at byte {start:.15g}")
+        raise ImageError(f"the NIfTI header is damaged: the voxels would begin at byte {start:.15g}")
     needed = int(start) + int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize
     if path.name.lower().endswith(".gz"):
         check_ratio(path.stat().st_size, needed)
@@ -113,7 +113,9 @@ def _check_size(found: int, needed: int) -> None:
     if found < needed:
         raise ImageError(f"the file is truncated: {found:,} bytes of header and voxels, expected {needed:,}")
     if found > needed + SLACK:
-        raise ImageError(f"the file has more than the {needed:,} bytes that its header says: one of both is damaged")
+        raise ImageError(
+            f"the file has more than the {needed:,} bytes that its header declares: one of them is damaged"
+        )
 
 
 def _promises(path: Path, needed: int) -> bool:

@@ -49,7 +49,7 @@ def geometry_of(header: Any, stored_sizes: np.ndarray, dims: int) -> Geometry:
         affine, doubts = _of_sform(header, affine, sizes if has_sizes else None, used)
     elif not has_qform:
         doubts.append(
-            "neither sform nor qform is set, so the file does not say where its axes point: taken as left, anterior, "
+            "neither sform nor qform is set, so the file has no axis directions: taken as left, anterior, "
             "superior, as nibabel does (SimpleITK takes left, posterior, superior)"
         )
     is_qform_taken = bool(doubts) and doubts[0].endswith(_SCALED) and has_qform

@@ -117,7 +117,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
     header: dict[str, str] = {}
     with path.open("rb") as stream:
         if not re.match(rb"NRRD\d{4}\s", stream.readline(64)):
-            raise ImageError("this is not a NRRD file, whatever its name says")
+            raise ImageError("this is not a NRRD file, despite its name")
         while (line := stream.readline(MAX_HEADER_BYTES)).strip(b"\r\n"):
             if stream.tell() > MAX_HEADER_BYTES:
                 raise ImageError(f"the NRRD header is longer than {MAX_HEADER_BYTES:,} bytes")
@@ -185,7 +185,7 @@ def _sizes(header: Mapping[str, str]) -> list[int]:
     if not all(re.fullmatch(r"\d{1,18}", word, re.ASCII) for word in words) or str(len(words)) != header.get(
         "dimension"
     ):
-        raise ImageError("the NRRD header is damaged: `sizes` has not as many numbers as `dimension` says")
+        raise ImageError("the NRRD header is damaged: the number of `sizes` differs from `dimension`")
     sizes = [int(word) for word in words]
     check_shape(tuple(size for size, _ in _spatial(header, sizes)))
     return sizes
@@ -195,7 +195,7 @@ def _spatial(header: Mapping[str, str], sizes: list[int]) -> list[tuple[int, int
     """Size and number of each axis of space; ImageError where voxels are more than one number."""
     kinds = header.get("kinds", "").lower().split() or ["???"] * len(sizes)
     if len(kinds) != len(sizes):
-        raise ImageError("the NRRD header is damaged: `kinds` has not as many words as `dimension` says")
+        raise ImageError("the NRRD header is damaged: the number of `kinds` differs from `dimension`")
     axes = [(size, axis) for axis, (size, kind) in enumerate(zip(sizes, kinds, strict=True))]
     if any(size != 1 for size, axis in axes if kinds[axis] == "time") or header.get("space", "").lower().endswith(
         "-time"

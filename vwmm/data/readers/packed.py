@@ -19,7 +19,7 @@ def check_ratio(packed: int, needed: int) -> None:
     """ImageError where so few packed bytes cannot be an image of so many."""
     if needed > max(PLAIN_BYTES, MAX_RATIO * packed):
         raise ImageError(
-            f"the header says {needed:,} bytes of voxels, but they are packed into {packed:,}: "
+            f"the header declares {needed:,} bytes of voxels, but they are packed into {packed:,}: "
             "the file is truncated, or its header is damaged"
         )
 
@@ -47,7 +47,7 @@ def read_packed(path: Path, start: int, needed: int, kind: str = "zlib") -> byte
     check_ratio(len(packed), needed)
     unpacked = _unpacked(packed, needed, kind)
     if len(unpacked) > needed:
-        raise ImageError(f"the voxels unpack to more than the {needed:,} bytes that the header says")
+        raise ImageError(f"the voxels unpack to more than the {needed:,} bytes that the header declares")
     check_truncated(len(unpacked), needed)
     return unpacked
 

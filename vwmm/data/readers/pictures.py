@@ -1,8 +1,8 @@
 """PNG, JPEG and TIFF, with every bit kept.
 
 A value means one thing in all of them: the larger, the brighter, as in DICOM's MONOCHROME2, so WhiteIsZero is inverted
-whatever its bits. A colour picture with equal channels is grey; others become luma (ITU-R BT.601). Alpha
-is left out. All are turned as their EXIF orientation asks for, which is how a viewer shows them.
+at any bit depth. A colour picture with equal channels is grey; others become luma (ITU-R BT.601). Alpha is dropped. The
+EXIF orientation is applied, so that pictures look as in a viewer.
 """
 
 import functools
@@ -25,7 +25,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Parts of red, green and blue in 2**16, as Pillow's.
 _LUMA = (19595, 38470, 7471)
-_NOT_A_PICTURE = "this is not a PNG, JPEG or TIFF file, whatever its name says"
+_NOT_A_PICTURE = "this is not a PNG, JPEG or TIFF file, despite its name"
 _ORIENTATION_TAG = 0x0112
 _MAX_EXIF_BYTES, _MAX_CHUNKS = 2**16, 2**16
 
@@ -147,7 +147,7 @@ def _decode_png(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     if pixels.shape[:2] != size[::-1] or pixels.ndim != 3:
-        raise ImageError("the PNG is damaged: its pixels have another size than its header says")
+        raise ImageError("the PNG is damaged: the size of its pixels differs from its header")
     return pixels
 
 

@@ -47,7 +47,7 @@ class Placed:
 def placed(image: Image, modality: Modality) -> Placed:
     """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
     if modality.spacing_mm is not None and not image.has_spacing:
-        raise ImageError("the file does not say how large its voxels are: leave spacing_mm out, or convert it")
+        raise ImageError("the file has no voxel sizes: leave spacing_mm out, or convert it")
     image = even_or_single(with_slice_axis(image, modality), modality)
     if modality.bias_correction:
         image = bias_corrected(image, modality.foreground)
@@ -58,7 +58,7 @@ def placed(image: Image, modality: Modality) -> Placed:
     box = tuple(slice(0, length) for length in view.shape)
     if modality.crop_foreground_mm is not None:
         if modality.crop_foreground_mm > 0 and not image.has_spacing:
-            raise ImageError("the file does not say how large its voxels are: a margin in mm needs that; crop by 0")
+            raise ImageError("the file has no voxel sizes: a margin in mm needs that; crop by 0")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)[: view.ndim]
         margin = np.ceil(modality.crop_foreground_mm / lengths - 1e-6).astype(int)
         box = box_around(foreground(view, modality.foreground), margin.tolist())

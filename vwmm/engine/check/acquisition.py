@@ -11,7 +11,7 @@ from vwmm.data.checks.facts import ImageFacts
 from vwmm.data.cohort.manifest import Case
 from vwmm.system.findings import Finding
 
-UNKNOWN = "not said"
+UNKNOWN = "not stated"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def describe_shortcut(shortcut: Shortcut) -> str:
     span = shortcut.interval
     interval = f", 95 % interval {span.low:.2f} to {span.high:.2f}" if span else ""
     return (
-        f"from how the images were made alone, the label is told with a balanced accuracy of {shortcut.score:.2f}"
+        f"acquisition parameters alone predict the label with a balanced accuracy of {shortcut.score:.2f}"
         f"{interval} (chance {shortcut.chance:.2f}, p {_small(shortcut.probability)}, AUROC {shortcut.auroc:.2f}, "
-        f"N = {shortcut.num_rows}); it shows most in: {', '.join(shortcut.telling) or 'nothing in particular'}"
+        f"N = {shortcut.num_rows}); it depends most on: {', '.join(shortcut.telling) or 'nothing in particular'}"
     )
 
 

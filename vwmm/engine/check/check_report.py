@@ -43,8 +43,8 @@ def page_of(checked: Checked, origin: Origin) -> str:
 
 
 NO_SHORTCUT = (
-    "Whether the label can be told from how the images were made cannot be said: nothing differs, or a class has fewer "
-    "than five patients."
+    "It cannot be computed how well acquisition parameters alone predict the label: nothing differs, or a class has "
+    "fewer than five patients."
 )
 
 

@@ -206,12 +206,12 @@ def _remarks(
         )
     if not any(case.extra.get(site_column) for case in cases):
         remarks.append(
-            f"The cohort has no column {site_column!r}: nothing was tested by site. If another column says it: "
+            f"The cohort has no column {site_column!r}: nothing was tested by site. If another column has it: "
             "data.columns.site=COLUMN."
         )
     if (num_patients := len({case.patient for case in cases})) < FEW_PATIENTS:
         remarks.append(
-            f"{num_patients} patients are too few for the tables and the shortcut's score: that they find nothing "
-            "says little."
+            f"{num_patients} patients are too few for the tables and the shortcut's score: if they find nothing, "
+            "that is little evidence."
         )
     return remarks

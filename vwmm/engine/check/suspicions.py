@@ -28,12 +28,12 @@ def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> s
         seen = train.micro_batch_size * share * (1 - config.model.modality_dropout)
         is_one_voxel = all(voxels_left(length, config.model.backbone) == 1 for length in modality.size)
         if config.model.norm == "batch" and is_one_voxel and seen < min(_FEW_IMAGES, train.micro_batch_size):
-            few.append(f"{seen:.1f} of {name}")
+            few.append(f"{seen:.1f} {name}")
     if not few:
         return None
     return (
-        f"in a micro-batch batch norm sees, of images that one voxel is left of in its last layers, on average "
-        f"{', '.join(few)}: a larger train.micro_batch_size learns better from such a cohort (docs/missing_images.md)"
+        f"micro-batches are small for images of one voxel in the last layers: batch norm sees on average "
+        f"{', '.join(few)} images at a time; try a larger train.micro_batch_size (docs/missing_images.md)"
     )
 
 

@@ -19,7 +19,7 @@ class ResultFiles:
         """Reports changed result files. Removes from status.json the digest of files that are cut back next."""
         self._altered = [name for name in altered_files(self.run) if name != self.run.predictions.name]
         for name in self._altered:
-            LOG.info("warning: %s was changed after the run wrote it; the report will say so", self.run.path / name)
+            LOG.info("warning: %s was changed after the run wrote it; the report will note this", self.run.path / name)
         if self.run.status.exists():
             place = {key: value for key, value in self.run.position().items() if key != "files"}
             self.run.write_status("running", **{**place, **self.altered_entry()})

@@ -73,7 +73,7 @@ class Saver:
             kept = "there is none" if self.saved is None else f"the last one is of step {self.saved.step}"
             raise RunError(
                 f"the checkpoint of step {step} could not be written (see train.log); {kept}. Make room on the disk of "
-                f"{self.run.path}: the same command goes on from there"
+                f"{self.run.path}: the same command resumes from there"
             )
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Saver:
                 ) from error
             if not self._has_failed:  # reported once, until saving works again
                 LOG.info(
-                    "the checkpoint of step %d could not be written (%s); that of step %d is kept, training goes on",
+                    "the checkpoint of step %d could not be written (%s); that of step %d is kept, training continues",
                     state.progress.step,
                     error.strerror or error,
                     self.saved.step,

@@ -27,7 +27,7 @@ def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iter
     except Exception as error:
         if (problem := machine_problem(error)) is not None:
             of = f"process {runtime.process}: " if runtime.num_processes > 1 else ""
-            text = f"vwmm: {of}{problem}; the same command goes on from the last checkpoint"
+            text = f"vwmm: {of}{problem}; the same command resumes from the last checkpoint"
             raise _tell(runtime, text, EXIT_FAILED, report_outcome) from error
         blamed = runtime.watch.blame() if any(word in str(error) for word in _OF_OTHERS) else None
         if blamed == "":

@@ -136,7 +136,7 @@ class Runtime:
         """Raises StoppedEarly on every process if any was asked to stop; to be called by all at once."""
         if self.any(STOP.is_asked):
             asked = STOP.reason or "a request to another process"
-            raise StoppedEarly(f"stopped by {asked}; the same command goes on from here")
+            raise StoppedEarly(f"stopped by {asked}; the same command resumes from here")
 
 
 def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: float = 600) -> Runtime:

@@ -138,7 +138,7 @@ class Watch:
                 number = next(n for n, view in self._views.items() if view.beat is gone[0])
                 return (
                     f"vwmm: process {number} has gone, last seen in {gone[0].where()}: it was killed from outside "
-                    "(too little memory?)"
+                    "(out of memory?)"
                 )
             time.sleep(self._interval_s / 4)
             self._look()

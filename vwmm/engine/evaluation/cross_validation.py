@@ -62,7 +62,7 @@ def plan_folds(config: Config) -> list[Fold]:
     problems = []
     if config.run.resume != "auto":
         problems.append(
-            f"run.resume={config.run.resume}: a cross-validation goes on with the folds that are there; to begin anew "
+            f"run.resume={config.run.resume}: a cross-validation resumes its existing folds; to begin anew "
             "choose another run.name"
         )
     folder = Path(config.run.dir) / str(config.run.name)

@@ -37,7 +37,7 @@ def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
         told = json.loads(run.environment.read_text(encoding="utf-8"))
         split, images = told["split_hash"], told.get("images_hash")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run.environment}: does not say the hash of the run's split; put the file back") from error
+        raise UserError(f"{run.environment}: has no hash of the run's split; put the file back") from error
     if split != hash_of_split(rows) or images not in (None, hash_of_images(rows)):
         raise UserError(
             f"{run.split}: is not the split that the run was trained with: its hash is not that of environment.json; "

@@ -89,7 +89,7 @@ def engine_problems(
     other = "use data-parallel training (launch/multi_gpu.yaml)"
     problems = []
     if num_processes < 2:
-        problems.append(f"{engine}: one process has nobody to divide with; use launch/one_gpu.yaml or launch/cpu.yaml")
+        problems.append(f"{engine}: sharding needs at least two processes; use launch/one_gpu.yaml or launch/cpu.yaml")
     if train.exact:
         problems.append(f"train.exact=true: {engine} sums gradients in an order of its own; {other}")
     if precision == "fp16":
@@ -149,7 +149,7 @@ def _changed_recipe(environment: Mapping[str, str]) -> list[str]:
     if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") not in ("1", "auto"):
         found.append("launch file, gradient_accumulation_steps: is train.batch_size / train.micro_batch_size already")
     if environment.get("ACCELERATE_GRADIENT_CLIPPING", "none") not in ("none", "auto"):
-        found.append("launch file, gradient_clipping: say train.max_grad_norm instead, which changes the result")
+        found.append("launch file, gradient_clipping: set train.max_grad_norm instead, which changes the result")
     return found
 
 

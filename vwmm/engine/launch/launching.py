@@ -80,7 +80,7 @@ def launch(
             if not any(outcome.folder.glob(f"{_WORKER}*")):
                 return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has reported why
             outcome.note_failure(reason)
-            say(f"vwmm: {reason}; the same command goes on from the last checkpoint, if there is one")
+            say(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
             return process.returncode if process.returncode > 0 else EXIT_FAILED
         return code
 

@@ -134,7 +134,7 @@ def _gpu_problems(values: Mapping[str, str]) -> list[str]:
     if any(name in values for name in ("gpus-per-node", "gpus-per-task")):
         return []
     if "gpus-per-socket" in values:
-        return ["--gpus-per-socket: says nothing of a node's GPUs; write --gpus-per-node=N"]
+        return ["--gpus-per-socket: does not set a node's GPUs; write --gpus-per-node=N"]
     nodes = values.get("nodes", "1").rpartition("-")[2]
     if "gpus" not in values or nodes == "1" or not nodes.isdecimal():
         return []

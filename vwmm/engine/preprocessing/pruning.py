@@ -36,7 +36,7 @@ def _prune(store: Store, config: Config, cohort: Cohort | None) -> None:
         )
     if not runs and cohort is None:
         raise UserError(
-            "--prune: no run is known to use this cache and no cohort is given, so everything would go; say "
+            "--prune: no run is known to use this cache and no cohort is given, so everything would be removed; give "
             f"data.csv=..., or remove {store.folder} yourself"
         )
     if not store.locks.hold_alone():

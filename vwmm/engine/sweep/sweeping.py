@@ -55,14 +55,14 @@ class Worker:
                 with self.alone():
                     self.write_results()
             self._check_failures()
-        raise StoppedEarly("stopped between two trials; the same command goes on")
+        raise StoppedEarly("stopped between two trials; the same command resumes")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """No other worker is in such a block. Raises StoppedEarly if a signal comes while it waits."""
         while not self._hold_alone():
             if self.signals:
-                raise StoppedEarly("stopped while it waited for other workers; the same command goes on")
+                raise StoppedEarly("stopped while it waited for other workers; the same command resumes")
             time.sleep(_POLL_S)
         try:
             yield
@@ -175,7 +175,7 @@ class Worker:
             reason = last[-1].user_attrs.get("reason")
             raise RunError(
                 f"{len(last)} trials in a row have failed, the last one because of this: {reason}. The same command "
-                "goes on with the next trial"
+                "continues with the next trial"
             )
 
     def _time_left(self) -> str:
@@ -254,5 +254,5 @@ def wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
         say(f"waiting for the processes that a worker has left behind in {run.path}")
     while run.is_in_use():
         if signals:
-            raise StoppedEarly("stopped while it waited for a run folder; the same command goes on")
+            raise StoppedEarly("stopped while it waited for a run folder; the same command resumes")
         time.sleep(_POLL_S)

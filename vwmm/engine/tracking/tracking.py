@@ -112,7 +112,7 @@ class Trackers:
                 tell(tracker)
             except Exception as error:  # a tracker's library may raise anything; the run must continue
                 name, why = tracker.where.split(":")[0].split(",")[0], (str(error).splitlines() or [repr(error)])[0]
-                LOG.info("%s: %s; it is told no more, `vwmm sync %s` completes it", name, why, self._run.path)
+                LOG.info("%s: %s; it is disabled; `vwmm sync %s` completes its log", name, why, self._run.path)
                 self._trackers.remove(tracker)
 
 

@@ -268,7 +268,7 @@ class Fit:
         self.progress.skipped += 1
         allowed = self.config.train.max_skipped_steps
         if self.progress.skipped <= allowed:
-            LOG.info("%s: the step is passed over (%d of at most %d)", text, self.progress.skipped, allowed)
+            LOG.info("%s: the step is skipped (%d of at most %d)", text, self.progress.skipped, allowed)
             return
         self.progress.step, self.progress.skipped = result.step - 1, self.progress.skipped - 1
         recorder.flush()
@@ -278,9 +278,9 @@ class Fit:
         self._say_running()
         self.runtime.wait()
         raise RunError(
-            f"{text}. Weights and statistics are those before it. `vwmm check` looks for images that are no numbers; a "
+            f"{text}. Weights and statistics are those before it. `vwmm check` finds images with non-finite voxels; a "
             "smaller train.lr, train.max_grad_norm=1 or train.mixed_precision=no may help, and "
-            f"train.max_skipped_steps={allowed + 1} passes over such a step"
+            f"train.max_skipped_steps={allowed + 1} skips such a step"
         )
 
     def _is_time_to_save(self) -> bool:
@@ -300,7 +300,7 @@ class Fit:
         self.runtime.wait()
         raise StoppedEarly(
             f"stopped by {STOP.reason or self.runtime.watch.asked_of_others()} after step {self.progress.step}; "
-            "the same command goes on from there"
+            "the same command resumes from there"
         )
 
     def _say_running(self) -> None:

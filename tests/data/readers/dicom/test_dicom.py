@@ -390,7 +390,7 @@ def test_slices_without_a_place_have_no_order(tmp_path: Path) -> None:
     slices(tmp_path / "a", edit=lambda dataset, _: delattr(dataset, "ImagePositionPatient"))
 
     assert refusals(tmp_path / "a") == {
-        "the slices do not say where they lie (no ImagePositionPatient): their order is unknown"
+        "the slices have no positions (no ImagePositionPatient): their order is unknown"
     }
 
 

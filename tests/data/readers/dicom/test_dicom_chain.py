@@ -120,7 +120,7 @@ def test_spacing_needs_a_file_that_says_it(tmp_path: Path) -> None:
     path = quietly(save, dataset, tmp_path / "a.dcm")
 
     assert load_input(path, recipe("middle slice")).shape == (1, 8, 7)
-    with pytest.raises(ImageError, match="does not say how large its voxels are"):
+    with pytest.raises(ImageError, match="has no voxel sizes"):
         load_input(path, recipe("slice at a spacing"))
 
 

@@ -1,7 +1,7 @@
 """DICOM images: single files, multi-frame files and series.
 
-A series is the files of a folder that share a SeriesInstanceUID. Its slices are sorted by their positions, and whatever
-keeps them from being one even stack is an error that names the file.
+A series is the files of a folder that share a SeriesInstanceUID. Its slices are sorted by their positions, and an
+uneven or inconsistent stack is an error that names the file.
 """
 
 import errno
@@ -133,7 +133,7 @@ def _headers(path: Path, series: str | None) -> list[Header]:
     if not path.is_dir():
         header = read_header(path)
         if header is None:
-            raise ImageError("this is not a DICOM image, whatever its name says")
+            raise ImageError("this is not a DICOM image, despite its name")
         return [header]
     found = [header for file in files_in(path, needs_all=True) if (header := _read_named(file)) is not None]
     if not found:
@@ -223,7 +223,7 @@ def _stacked(headers: Sequence[Header]) -> Stack:
     planes = [plane for header in headers for plane in header.planes]
     check_one_scale(planes)
     if len(headers) > 1 and not any(plane.is_placed for plane in planes):
-        raise ImageError("the slices do not say where they lie (no ImagePositionPatient): their order is unknown")
+        raise ImageError("the slices have no positions (no ImagePositionPatient): their order is unknown")
     if len(headers) == 1:
         names = [f"frame {number}" for number in range(1, len(planes) + 1)]
     else:

@@ -108,7 +108,7 @@ def _decoded(dataset: Any, header: Header) -> np.ndarray:
         raise ImageError(f"transfer syntax {header.syntax} is no image's that can be read; export it again") from None
     if not header.is_compressed:
         if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            raise ImageError("the pixel data are said to be compressed, but are not: the header is damaged")
+            raise ImageError("the pixel data are declared as compressed, but are not: the header is damaged")
         array, _ = decoder.as_array(dataset, raw=True)
         return np.asarray(array).reshape(frames, header.rows, header.columns)
     plugin = DECODERS.get(header.syntax)
@@ -172,7 +172,7 @@ def frame_size(frame: bytes) -> tuple[int, int] | None:
 def _inverted(stored: np.ndarray, dataset: Any) -> np.ndarray:
     """MONOCHROME1 (PS3.3 C.7.6.3.1.2) as MONOCHROME2: the lowest of the values that can be stored is the highest."""
     if stored.dtype.kind not in "iu":
-        raise ImageError("floating-point voxels whose lowest value is white; export them as MONOCHROME2")
+        raise ImageError("floating-point voxels with the lowest value as white; export them as MONOCHROME2")
     highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
     return (highest - stored.astype(np.int64)).astype(stored.dtype)
 
