@@ -7,7 +7,7 @@
 
 The folds are those of split.file or of the CSV's column `fold`, else split.folds (5) drawn ones. They are trained one
 after another; with split.fold=3 that one alone, as the tasks of slurm/cross_validate.sh do. A finished fold is not
-trained again, an unfinished one goes on. When the last is finished, runs/NAME/ has predictions.csv (every case once),
+trained again, an unfinished one is resumed. After the last one, runs/NAME/ has predictions.csv (every case once),
 cross_validation.json (metrics by fold, pooled, mean and standard deviation) and report.html.
 """
 

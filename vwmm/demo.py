@@ -3,7 +3,7 @@
     vwmm demo
     vwmm demo --out data/hospitals --cases 600 --missing 0.1 --sites 3
 
-The same options make the same bytes; a folder that already holds their cohort is left as it is.
+The same options make the same bytes; a folder that already holds their cohort is not changed.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage like every other mistake of the user: argparse itself would print and exit."""
+    """Reports wrong usage like every other user error: argparse itself would print and exit."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"vwmm demo: {message}; `vwmm demo --help` shows the options")
@@ -111,7 +111,7 @@ def _unknown_problems(unknown: list[str], known: list[str]) -> list[str]:
 
 
 def _summary(cohort_path: Path) -> str:
-    """What a person should know about the cohort, and what to type next."""
+    """A summary of the cohort for the user, and the next commands."""
     with cohort_path.open(encoding="utf-8", newline="") as file:
         counts = Counter(row["label"] for row in csv.DictReader(file))
     classes = "\n".join(f"  {label:<18} {number:6}" for label, number in sorted(counts.items()))

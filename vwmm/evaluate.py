@@ -4,9 +4,9 @@
     vwmm evaluate runs/first leeds.csv --new-patients
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.evaluate runs/first
 
-Refused is a cohort that contradicts the run's split: a patient or an image that was learned from, a label or an image
-that is not what was set aside, a test case that is gone. In RUN/evaluations/NAME there are then evaluation.json,
-predictions_test.csv and report.html. Nothing is chosen on these cases, and each look at them is counted.
+Rejects a cohort that contradicts the run's split: patients or images used in training, changed labels or images of
+test cases, absent test cases. Writes evaluation.json, predictions_test.csv and report.html into RUN/evaluations/NAME.
+Nothing is chosen on these cases, and each evaluation is counted.
 """
 
 import re
@@ -36,7 +36,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation that was asked for."""
+    """A requested evaluation."""
 
     run: RunFolder
     """The finished run."""

@@ -4,8 +4,8 @@
     vwmm predict runs/demo new_patients.csv --out predictions.csv data.root=/images
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.predict runs/demo new_patients.csv
 
-The cohort is a CSV like the one that was trained on; labels may be absent, and any image may be missing. The table has
-one row a case, sorted by case: case,patient,label,predicted,p_<class>...,present_<modality>... and further columns.
+The cohort is a CSV like the one used in training; labels may be absent, and any image may be missing. The table has
+one row per case, sorted by case: case,patient,label,predicted,p_<class>...,present_<modality>... and further columns.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     vwmm report runs/demo
 
-The page is one self-contained file. Its examples are made from the cohort's images; where these are no longer there,
-the page is written without examples, and the command reports this.
+The page is one self-contained file. Its examples are made from the cohort's images; if these no longer exist,
+the page has no examples, and the command reports this.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""`vwmm slurm`: checks a Slurm job before it is submitted, and submits it if asked.
+"""`vwmm slurm`: checks a Slurm job beforehand, and submits it with --submit.
 
     vwmm slurm train --nodes=2 --gpus-per-node=4 --time=24:00:00 --config my.yaml train.epochs=50
     vwmm slurm cross_validate --array=0-4%2 --config my.yaml data.csv=cohort.csv
     vwmm slurm prepare --array=1-16 --config my.yaml
     vwmm slurm train --submit --nodes=2 --config my.yaml
 
-Configuration, cohort, slurm/site.env and the number of processes are checked here, and `sbatch --test-only` is asked
-where there is Slurm. Nothing is submitted without --submit.
+Checks configuration, cohort, slurm/site.env and the number of processes, and runs `sbatch --test-only` if Slurm is
+installed. Submits nothing without --submit.
 """
 
 import os
@@ -102,7 +102,7 @@ def _is_value(word: str) -> bool:
 
 
 def describe(request: Request) -> list[str]:
-    """What is asked for and what will be started."""
+    """The requested resources and the processes to start."""
     values, gpus, nodes = request.values, request.gpus_per_node, request.num_nodes
     tasks = "" if request.array is None else f"{len(request.array)} tasks ({values['array']}), each "
     plural = "" if nodes == 1 else "s"

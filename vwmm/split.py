@@ -5,8 +5,8 @@
     vwmm split data.csv=cohort.csv split.by_site=hold_out split.test_sites=[Leeds] --out split.csv
     vwmm split data.csv=cohort.csv split.folds=5 --out folds.csv
 
-Without --out nothing is written: it only shows what would be. Training with the same keys draws the same split; with
-`split.file=split.csv` it is read from the file, and from one of folds by `vwmm cross_validate split.file=folds.csv`.
+Without --out it shows the split and writes nothing. Training with the same keys draws the same split; with
+`split.file=split.csv` it reads the file, as `vwmm cross_validate split.file=folds.csv` does with a file of folds.
 """
 
 import os

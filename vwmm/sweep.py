@@ -5,7 +5,7 @@
     sbatch --array=0-7 slurm/sweep.sh --config my.yaml --space space.yaml --trials 40
 
 Each start is one worker. Start as many as you like, on any machines that share the disk: together they train --trials
-trials, each once. A worker that starts first goes on with what a stopped or killed one left. The trials are run folders
+trials, each once. A new worker first resumes the trial of a stopped or killed one. The trials are run folders
 runs/NAME/trial-0000, ...; runs/NAME has trials.csv, report.html and best.yaml, which `vwmm train --config` repeats.
 All trials validate on the same cases, so the best one's score is too good: report another one (docs/sweep.md).
 """

@@ -1,12 +1,12 @@
-"""`vwmm sync`: sends a run to trackers, or completes what they have of it.
+"""`vwmm sync`: sends a run to trackers, or completes its log there.
 
     vwmm sync runs/first
     vwmm sync runs/first tracking.trackers=[wandb] tracking.mode=online
     vwmm sync runs/first tracking.trackers=[tensorboard]
 
-For a run that was killed and does not go on, that had no network, or that was not tracked at all. metrics.jsonl is the
-truth: W&B and MLflow are told what they lack, the others, and W&B without a network, all of it anew. A run that goes on
-needs no sync: it does the same when it starts.
+For a run that was killed and will not be resumed, that had no network, or that was not tracked at all. The source is
+metrics.jsonl: W&B and MLflow receive the steps they lack; for the others, and W&B without a network, the log is written
+again. A resumed run does this itself when it starts.
 """
 
 import sys

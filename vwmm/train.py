@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     if config is None:
         return EXIT_DONE
     check_config(config)
-    choose_run_folder(config)  # refuses a run that cannot be gone on with
+    choose_run_folder(config)  # rejects a run that cannot be resumed
     return launch(Path(__file__).resolve(), passed_on, launch_file)
 
 

@@ -3,9 +3,9 @@
     vwmm verify runs/demo
     vwmm verify runs/demo --from 0 --steps 20
 
-Loss and gradient norm of each step are compared with metrics.jsonl, the weights with their hash after each epoch and
-with the checkpoints on the way. Nothing is written. Exit code 0: all bits are the same; 1: they are not. As many
-processes are started as the run had, with the same engine; with `train.exact` one will do.
+Compares loss and gradient norm of each step with metrics.jsonl, and the weights with their hash after each epoch and
+with the checkpoints on the way. Writes nothing. Exit code 0: all bits are the same; 1: they differ. Starts as many
+processes as the run had, with the same engine; with `train.exact` one is enough.
 """
 
 import json

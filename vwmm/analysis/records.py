@@ -73,9 +73,9 @@ class RunRecord:
     predictions: RecordedPredictions | None
     """None where there is no predictions_val.csv."""
     split: SplitRecord | None
-    """How the split came about; None in runs of versions that did not record it."""
+    """The origin of the split; None in runs of versions that did not record it."""
     notes: list[str]
-    """What was absent or unreadable, for the reader."""
+    """Notes on absent or unreadable files, for the reader."""
 
 
 def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord:

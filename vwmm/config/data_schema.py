@@ -28,7 +28,7 @@ class Columns(Record):
 
 
 class Data(Record):
-    """Which cohort is learned from."""
+    """The cohort to train on."""
 
     csv: Location | None = None
     """The cohort: a CSV with one row per case."""
@@ -54,7 +54,7 @@ class Split(Record):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the patients that is validated on."""
     test_fraction: Fraction = 0.0
-    """Share of the patients that is set aside and never looked at in training."""
+    """Share of the patients that is set aside and never used in training."""
     folds: Annotated[int, Field(ge=2)] | None = None
     """Number of folds of a cross-validation; null: one split by `val_fraction`."""
     fold: Annotated[int, Field(ge=0)] | None = None
@@ -64,11 +64,11 @@ class Split(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the draw; the order of the CSV's rows does not matter."""
     by_site: Literal["stratify", "hold_out"] | None = None
-    """What the column of sites decides: `stratify` gives each part every site's share, `hold_out` puts each site into one part or fold whole; null: nothing."""  # noqa: E501
+    """Use of the site column: `stratify` gives each part every site's share, `hold_out` puts each site into one part or fold whole; null: none."""  # noqa: E501
     val_sites: Annotated[list[str], Field(min_length=1)] | None = None
     """With `hold_out`: the sites that are validated on; null: drawn, to come near `val_fraction`."""
     test_sites: Annotated[list[str], Field(min_length=1)] | None = None
-    """With `hold_out`: the sites that are set aside; null: drawn, to come near `test_fraction`."""
+    """With `hold_out`: the sites of the test part; null: drawn, to come near `test_fraction`."""
     file: Location | None = None
     """A `split.csv` of an earlier run or of `vwmm split`, to be used again."""
 
@@ -205,7 +205,7 @@ class Cache(Record):
     dir: Location = "cache"
     """Folder of the transformed images, shared by all processes and runs."""
     dtype: Literal["float32", "float16", "uint8"] = "float32"
-    """How voxels are kept, and cast on the device: `float32` as they are, `float16` in half, `uint8` in a quarter of the room."""  # noqa: E501
+    """How voxels are stored (cast on the device): `float32`, `float16` with half, `uint8` with a quarter of the space."""  # noqa: E501
     mode: Literal["exact", "fast"] = "exact"
     """`exact` equals MONAI's transforms bit for bit; `fast` agrees with them to 1e-5 and takes less time the first time."""  # noqa: E501
     on_device: bool = False

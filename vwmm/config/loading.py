@@ -35,12 +35,12 @@ PATH_KEYS = ("data.csv", "data.root", "split.file", "cache.dir", "run.dir")
 
 @dataclass
 class ConfigReading:
-    """What came out of reading a configuration."""
+    """The result of reading a configuration."""
 
     config: Config | None
     """The configuration; with problems, what remains of it without the wrong keys, or None."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong, one line each."""
+    """The errors, one line each."""
     wrong_keys: list[str] = field(default_factory=list)
     """The dotted keys that the problems are about."""
 

@@ -158,7 +158,7 @@ def open_in_place(path: Path, mode: str, encoding: str | None = None, buffering:
 def choose_run_folder(config: Config) -> RunFolder:
     """The folder that a run of this configuration belongs in.
 
-    The newest folder of this name is gone on with if it is unfinished, with `run.resume=auto`; a finished one is never
+    The newest folder of this name is resumed if it is unfinished, with `run.resume=auto`; a finished one is never
     touched: the name gets a counter. Raises UserError where the unfinished run has another configuration.
     """
     name = config.run.name
@@ -196,7 +196,7 @@ def differences_from(run: RunFolder, config: Config) -> list[str]:
 
 
 def finished_before(run: RunFolder, config: Config) -> str | None:
-    """What a new run of a finished one's name is, and is not; None where there was none."""
+    """A note on a new run with the name of a finished one; None if there was none."""
     name, counter = str(config.run.name), run.name.removeprefix(f"{config.run.name}-")
     if run.name == name or not counter.isdigit():
         return None

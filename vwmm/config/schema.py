@@ -182,7 +182,7 @@ class Run(Record):
     dir: Location = "runs"
     """Folder that holds the run folders."""
     resume: Literal["auto", "must", "never"] = "auto"
-    """An unfinished run of this name and configuration: `auto` goes on with it, `must` fails if there is none, `never` begins anew."""  # noqa: E501
+    """An unfinished run of this name and configuration: `auto` resumes it, `must` fails if there is none, `never` starts a new run."""  # noqa: E501
     save_every_steps: PositiveInt | None = None
     """Steps between two checkpoints within an epoch; one is written after each epoch in any case."""
     save_every_minutes: Annotated[float, Field(gt=0)] | None = 10

@@ -39,7 +39,7 @@ class Searched:
     key: str
     """The dotted key."""
     kind: Literal["int", "float", "choice"]
-    """What is drawn."""
+    """The values to draw from."""
     low: float = 0
     """Smallest value of a range."""
     high: float = 0

@@ -23,7 +23,7 @@ class PartCount:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """What decided who is trained, validated and tested on."""
+    """The origin of the split."""
 
     by: Literal["draw", "column", "file"]
     """Origin of the validation part."""
@@ -46,7 +46,7 @@ class SplitRecord:
     val_sites: Sequence[str] = ()
     """The sites that were named to be validated on."""
     test_sites: Sequence[str] = ()
-    """The sites that were named to be set aside."""
+    """The sites named for the test part."""
     seed: int | None = None
     """Of a draw."""
     is_stratified: bool | None = None
@@ -57,13 +57,13 @@ class SplitRecord:
     """Ignored split or fold columns of the cohort."""
 
     def words(self) -> str:
-        """What decided, for people: `fold 1 of 0, 1, 2, by the column 'fold'`."""
+        """The origin in words: `fold 1 of 0, 1, 2, by the column 'fold'`."""
         fold = "" if self.fold is None else f"fold {self.fold} of {', '.join(map(str, self.folds))}, "
         tail = "".join(f"; the column '{name}' is not used" for name in self.unused)
         return fold + self.how() + tail
 
     def words_of_folds(self) -> str:
-        """What decided about all folds together: `folds 0, 1, 2, drawn: seed 0, stratified by class`."""
+        """The origin of all folds together: `folds 0, 1, 2, drawn: seed 0, stratified by class`."""
         tail = "".join(f"; the column '{name}' is not used" for name in self.unused)
         return f"folds {', '.join(map(str, self.folds))}, {self.how()}{tail}"
 
@@ -77,7 +77,7 @@ class SplitRecord:
         return notes
 
     def how(self) -> str:
-        """As `words`, without the fold and without what was passed over."""
+        """As `words`, without the fold and the ignored columns."""
         if self.by != "draw":
             return f"by the {self.by} {_quoted(self.by, self.source)}{self._test_words()}"
         if self.val_sites:
@@ -87,7 +87,7 @@ class SplitRecord:
         return f"drawn: {self._draw_words()}{self._test_words()}"
 
     def counts(self) -> str:
-        """How many are in each part, for people."""
+        """The size of each part in words."""
         return ", ".join(f"{self.parts[part]} {what}" for part, what in PURPOSES.items() if part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -112,14 +112,14 @@ class SplitRecord:
         return ", ".join([*shares, *self._conditions()])
 
     def _conditions(self) -> list[str]:
-        """What a draw keeps to."""
+        """The constraints of a draw."""
         if self.by_site == "hold_out":
             return ["in whole sites", f"seed {self.seed}", "each class in each part if that can be"]
         strata = ["class"] * bool(self.is_stratified) + ["site"] * (self.by_site == "stratify")
         return [f"seed {self.seed}", f"stratified by {' and '.join(strata)}" if strata else "not stratified"]
 
     def _test_words(self) -> str:
-        """Who is set aside, where that was decided in another way than who is validated on."""
+        """The origin of the test part, if it differs from that of the validation part."""
         if self.test_by == "sites":
             return f"; test site{'s' * (len(self.test_sites) > 1)} {', '.join(self.test_sites)} held out"
         if self.test_by == "draw" and (self.fold is not None or self.val_sites):

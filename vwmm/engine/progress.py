@@ -20,7 +20,7 @@ class _BarFriendlyHandler(logging.Handler):
     """Writes to stderr without breaking a bar that is being drawn there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError, ValueError):  # a run goes on, and saves, also when nobody reads this any more
+        with contextlib.suppress(OSError, ValueError):  # a run continues and saves even if its output is closed
             tqdm.write(self.format(record), file=sys.stderr)
 
 

@@ -48,7 +48,7 @@ class GlobalMean(nn.Module):
 
 
 def make_deterministic(network: nn.Module) -> None:
-    """Replaces the pooling layers of a network of MONAI. Their parameters, of which they have none, stay the same."""
+    """Replaces the pooling layers of a network of MONAI. They have no parameters, so weights stay the same."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.MaxPool3d):

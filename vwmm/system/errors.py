@@ -105,7 +105,7 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line for people on stderr; whether anybody is left who reads it changes nothing."""
+    """Prints a line to stderr; a closed stream is ignored."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
@@ -169,6 +169,6 @@ def leave(code: int) -> NoReturn:
         say(f"vwmm: {problem}")
         code = EXIT_FAILED
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+        with contextlib.suppress(OSError, ValueError):  # closed, or without a reader
             stream.flush()
     os._exit(code)

@@ -56,7 +56,7 @@ class Fault:
 
 
 def parse_faults(text: str) -> list[Fault]:
-    """The faults that a value of VWMM_FAULT asks for. Raises UserError."""
+    """The faults in a value of VWMM_FAULT. Raises UserError."""
     faults, problems = [], []
     for part in filter(None, (word.strip() for word in text.split(";"))):
         fields = dict(word.partition("=")[::2] for word in part.split(","))
@@ -89,7 +89,7 @@ def parse_faults(text: str) -> list[Fault]:
 
 
 class FaultInjector:
-    """Makes the faults happen that the environment asks for."""
+    """Injects the faults that the environment sets."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._waiting = parse_faults(environment.get(VARIABLE, ""))

@@ -95,7 +95,7 @@ class StopRequest:
 
 
 def ask_when_parent_dies(number: int = signal.SIGTERM) -> None:
-    """The kernel sends this signal when the parent dies, however it dies: nobody is left behind (Linux)."""
+    """The kernel sends this signal whenever the parent dies: no process is left running (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 

@@ -53,7 +53,7 @@ def output_problem(failed: OSError | None = None) -> str | None:
 
 
 def machine_problem(error: BaseException) -> str | None:
-    """What the machine refused and what to do, in one line; None where the error is another."""
+    """The failed system call and the remedy, in one line; None for other errors."""
     text = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
         cure = (

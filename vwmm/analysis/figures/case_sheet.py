@@ -37,7 +37,7 @@ class Augmented:
     voxels: np.ndarray
     """(H, W) or (H, W, D)."""
     words: str
-    """What was done to it."""
+    """Its transforms."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Thumbnail:
     gravity: str
     """Of the worst finding about it: `error`, `warning`, or empty."""
     why: str
-    """What was found about it."""
+    """Its findings."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]
 
-# What is known from predictions alone.
+# Results from predictions alone.
 _RESULTS = (
     "results", "class_rows", "site_rows", "presence_rows", "presence_notes", "cases", "confusion", "calibration",
     "calibration_plot", "excess", "roc", "precision_recall", "counts",
@@ -111,7 +111,7 @@ def summary(record: RunRecord) -> str:
 
 
 def near_duplicates_notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What `vwmm check` had found of the images of these runs, which share a cohort; nothing where it found nothing.
+    """Findings of an earlier `vwmm check` on the images of these runs, which share a cohort; may be empty.
 
     environments: environment.json of each.
     """
@@ -139,7 +139,7 @@ def results_of(
     predictions: RecordedPredictions | None, classes: Sequence[str], of_what: str, *, folds: np.ndarray | None = None,
     sites: np.ndarray | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is known from the predictions; None where there are none.
+    """The results from the predictions; None if there are none.
 
     folds: (N,), each one's curve is drawn as well; sites: (N,) str, each is judged by itself as well.
     """
@@ -179,7 +179,7 @@ def _modality_notes(record: RunRecord) -> list[str]:
 
 
 def _cohort(record: RunRecord) -> dict[str, Any]:
-    """What is known from the split; None where there is none."""
+    """The sizes from the split; None if there is none."""
     cohort = tables.cohort_table(record)
     if cohort is None or record.split_table is None or not record.classes:
         return dict.fromkeys(("cohort", "class_figure", "presence_figure"))

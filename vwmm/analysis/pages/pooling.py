@@ -32,7 +32,7 @@ METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What came of one fold."""
+    """The results of one fold."""
 
     number: int
     """The fold's number."""
@@ -43,7 +43,7 @@ class FoldResult:
     validation: Mapping[str, Any]
     """The validation record of its best checkpoint: epoch, cases, loss, accuracy, ..."""
     split: SplitRecord
-    """How its split came about."""
+    """The origin of its split."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _sentence(summary: Mapping[str, Any]) -> str:
 
 
 def _split_words(split: SplitRecord) -> str:
-    """How the folds came about, and who is in none."""
+    """The origin of the folds, and the cases in none."""
     aside = f" In no fold: {split.parts['test']}, set aside to test." if "test" in split.parts else ""
     words = split.words_of_folds()
     return f"{words[0].upper()}{words[1:]}.{aside}"

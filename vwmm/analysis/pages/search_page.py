@@ -45,7 +45,7 @@ class Trial:
     best_epoch: int | None
     """The epoch of its best checkpoint."""
     values: Mapping[str, Any]
-    """What was drawn, by key."""
+    """The drawn values, by key."""
     reason: str = ""
     """Why it failed; may name cases, so it is no part of the page."""
 

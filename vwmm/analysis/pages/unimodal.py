@@ -22,7 +22,7 @@ _UNKNOWN = "of one modality alone no results by case are recorded"
 
 @dataclass(frozen=True)
 class UnimodalScore:
-    """What the best checkpoint makes of one modality alone, over the cases that have its image."""
+    """Results of the best checkpoint with one modality alone, over the cases that have its image."""
 
     name: str
     """The modality."""

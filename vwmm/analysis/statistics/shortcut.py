@@ -24,7 +24,7 @@ _MIN_PER_CLASS = 5
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What a decision tree makes of the acquisition facts, on patients that it has not seen."""
+    """Results of a decision tree on the acquisition facts, for patients that it has not seen."""
 
     score: float
     """Balanced accuracy, cross-validated by patient."""
@@ -105,7 +105,7 @@ def _fitted(table: np.ndarray, labels: np.ndarray, seed: int) -> Any:
 
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
-"""Of each fold, the rows that are learned from and those that are predicted."""
+"""For each fold, the rows to train on and those to predict."""
 
 
 def _folds(groups: np.ndarray, seed: int) -> Folds:

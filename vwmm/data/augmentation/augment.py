@@ -21,7 +21,7 @@ _AUGMENT = 4  # keeps these draws apart from others that use the same seed
 
 @dataclass(frozen=True)
 class Draw:
-    """What happens to one image."""
+    """The augmentation of one image."""
 
     matrix: np.ndarray
     """(3, 4) float64, output to input voxels."""

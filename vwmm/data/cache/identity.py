@@ -26,7 +26,7 @@ _DATA_FILES = {**dict.fromkeys(nrrd.SUFFIXES, nrrd.data_file), **dict.fromkeys(m
 
 @dataclass(frozen=True)
 class Identity:
-    """What can be known of an image without reading it."""
+    """The properties of an image file that are known without reading it."""
 
     key: str
     """Hash of the paths, sizes, times and inodes of its files: an index of them shows no path."""
@@ -81,7 +81,7 @@ def content_hash(path: Path) -> str:
 class IdentityIndex:
     """Content hashes by identity, in a folder of text files; each process appends to a file of its own.
 
-    A line is the identity, the content hash and a check of both. A torn or altered line is passed over, which costs one
+    A line is the identity, the content hash and a check of both. A damaged line is ignored, which costs one
     reading of an image and nothing else.
     """
 

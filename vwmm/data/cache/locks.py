@@ -1,7 +1,7 @@
 """Locks of cache entries: one byte range per entry in one lock file.
 
-The locks belong to an open file, so the kernel lets go of them when its process dies, however it dies: nothing has to
-be cleaned up, and nobody waits for the dead.
+The locks belong to an open file, so the kernel releases them whenever the process ends: no clean-up is needed, and no
+process waits for a dead one.
 """
 
 import contextlib

@@ -75,7 +75,7 @@ class EntryMaps:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """What changes whenever the file does; None where it is gone."""
+    """Values that change with the file; None if it is gone."""
     try:
         state = path.stat()
     except OSError:

@@ -93,7 +93,7 @@ def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, di
 
 
 def recipe_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
-    """What is wrong with the keys that must fit the cohort."""
+    """Errors in the keys that must fit the cohort."""
     train, num_classes, training = config.train, len(cohort.classes), cases_of(cohort, assigned, "train")
     problems = [
         f"modalities.{name}: no case that is trained on has this image; leave it out by modalities.{name}=null"

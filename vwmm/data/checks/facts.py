@@ -1,4 +1,4 @@
-"""What `vwmm check` keeps of an image: a few kilobytes."""
+"""The few kilobytes that `vwmm check` keeps of an image."""
 
 import os
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image that could be read."""
+    """The facts of a readable image."""
 
     content: str
     """`contents.voxel_hash`."""

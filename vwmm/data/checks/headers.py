@@ -44,7 +44,7 @@ _NUM_NAMES = 3
 
 @dataclass(frozen=True)
 class Header:
-    """What is kept of a DICOM header."""
+    """The values kept from a DICOM header."""
 
     modality: str = ""
     """`CT`, `MR`, ...; empty: unknown, or not DICOM."""

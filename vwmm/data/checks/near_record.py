@@ -2,7 +2,7 @@
 
 CACHE/near_duplicates/HASH.json     one file a cohort that was checked: pairs of the images' content hashes
 
-An image is known by its content, so nothing is told of one that has changed or gone, nor of two of one patient; and no
+Images are identified by content, so changed or removed images, and two of one patient, are not reported; and no
 name of a case, a patient or a file is kept.
 """
 
@@ -17,7 +17,7 @@ from vwmm.data.checks.duplicates import Key
 from vwmm.data.cohort.manifest import Cohort
 
 _FOLDER = "near_duplicates"
-_MAX_PLACES = 20  # of one image; that it is in the cohort more often is told elsewhere
+_MAX_PLACES = 20  # of one image; more copies in the cohort are reported elsewhere
 Hashes = Mapping[str, Mapping[str, str]]
 """Content hash of each image, by case and modality."""
 
@@ -92,7 +92,7 @@ def _describe(pair: NearPair, table: str, lines: Mapping[str, int], assigned: Ma
 
 
 def _rows(cache_dir: Path) -> Iterator[tuple[str, str, float]]:
-    """(content, content, likeness) of every pair in the records; damaged ones are passed over."""
+    """(content, content, likeness) of every pair in the records; damaged ones are ignored."""
     for path in sorted((cache_dir / _FOLDER).glob("*.json")):
         try:
             rows = [

@@ -29,7 +29,7 @@ _AIR_SHARE = 0.01
 
 
 def expected_kind(name: str, modality: Modality) -> Kind | None:
-    """What a modality is, from its window in HU or its name; None: neither CT nor MR, or nobody can tell."""
+    """The kind of a modality, from its window in HU or its name; None: neither CT nor MR, or unknown."""
     words = set(re.findall(r"[a-z]+\d?w?", name.lower()))
     if modality.window_hu is not None or words & _CT_WORDS:
         return "CT"
@@ -37,7 +37,7 @@ def expected_kind(name: str, modality: Modality) -> Kind | None:
 
 
 def apparent_kind(facts: ImageFacts) -> Kind | None:
-    """What an image is, by its header, else by its values; None: they fit either."""
+    """The kind of an image, by its header, else by its values; None: they fit either."""
     if facts.header.modality in ("CT", "MR"):
         return "CT" if facts.header.modality == "CT" else "MR"
     if facts.unit == "HU":
@@ -52,7 +52,7 @@ def apparent_kind(facts: ImageFacts) -> Kind | None:
 def plausibility(
     case: Case, images: Mapping[str, ImageFacts], modalities: Mapping[str, Modality], files: Mapping[str, str]
 ) -> list[Finding]:
-    """What is wrong with the kinds and values of one case's images. files: each as the CSV has it."""
+    """Errors in the kinds and values of one case's images. files: each as the CSV has it."""
     expected = {name: expected_kind(name, modalities[name]) for name in images}
     apparent = {name: apparent_kind(facts) for name, facts in images.items()}
     wrong = {

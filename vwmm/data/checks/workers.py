@@ -132,7 +132,7 @@ def _start(context: Any, function: Callable[..., Any]) -> "_Worker[Any]":
 
 
 def _work(pipe: Connection, function: Callable[..., Any]) -> None:
-    """What a worker does until nobody has a job for it any more."""
+    """The loop of a worker, until there are no more jobs."""
     for number in SIGNALS:  # a terminal sends them to all processes; the parent ends its workers
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, daemon=True).start()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from vwmm.data.cohort.manifest import SPLITS, Cohort
 
-# What is measured on fewer patients of a class is uncertain: 9 of 9 right has a 95 % interval from 0.70 (Wilson).
+# Results on fewer patients of a class are uncertain: 9 of 9 right has a 95 % interval from 0.70 (Wilson).
 MIN_PATIENTS = 10
 _SHOWN_COLUMNS, _SHOWN_CLASSES = 8, 5
 
@@ -17,7 +17,7 @@ def cohort_notes(cohort: Cohort, assigned: Mapping[str, str], site_column: str, 
 
 
 def table_notes(cohort: Cohort) -> list[str]:
-    """What of the table was passed over or taken as empty, in words."""
+    """Ignored cells and columns, and cells treated as empty, in words."""
     name = cohort.csv_path.name
     return [f"{name}{f' line {note.line}' if note.line else ''}: {note.found}" for note in cohort.notes]
 

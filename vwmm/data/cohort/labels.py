@@ -74,7 +74,7 @@ def _spellings(lines: Lines) -> list[list[str]]:
 
 
 def label_note(lines: Lines, column: str, named: Sequence[str]) -> str | None:
-    """What is noted of labels that may be measurements although they may be classes as well; None: nothing."""
+    """A note on labels that may be measurements or classes; None: none."""
     if named or len(lines) <= _FEW or not all(label.isascii() and label.isdigit() for label in lines):
         return None
     values = sorted(map(int, lines))

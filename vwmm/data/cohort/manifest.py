@@ -62,7 +62,7 @@ class Cohort:
     csv_path: Path
     """Where it was read from."""
     notes: tuple[Finding, ...] = ()
-    """What of the table was passed over or taken as empty."""
+    """Ignored cells and columns, and cells treated as empty."""
 
     def class_of(self, case: Case) -> int:
         """The index of the case's label."""
@@ -142,7 +142,7 @@ class _Reader:
         return cohort, self.problems
 
     def _notes(self) -> list[Finding]:
-        """What was passed over, and cells with a word for a missing value that were taken as empty."""
+        """Ignored columns, and cells with a word for a missing value, which count as empty."""
         notes = [Finding("table_note", text, line) for line, text in self.table.notes]
         for column, cells in self.taken_as_empty.items():
             words = ", ".join(dict.fromkeys(cells.values()))
@@ -320,7 +320,7 @@ class _Reader:
         return path.absolute()
 
     def _way_out(self, path: Path, *, is_folder: bool) -> str | None:
-        """What leads out of the root: the path itself, or a link among a folder's files; None: nothing does."""
+        """The path that leads out of the root: itself, or a link among a folder's files; None: none does."""
         if not Path(os.path.realpath(path)).is_relative_to(self.real_root):
             return ""
         try:

@@ -58,7 +58,7 @@ def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[str]:
 
 
 def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
-    """How many cases that the run has learned from are not in the CSV any more."""
+    """The number of training and validation cases of the run that are no longer in the CSV."""
     named = {case.name for case in cohort.cases}
     return sum(row.part in SEEN and name not in named for name, row in rows.items())
 

@@ -1,6 +1,6 @@
 """Reads and writes split files.
 
-`case,patient,label,split` and, with folds, `fold` (empty for what is set aside); a run's own split.csv has the content
+`case,patient,label,split` and, with folds, `fold` (empty for test cases); a run's own split.csv has the content
 hash of each image as well.
 """
 
@@ -31,7 +31,7 @@ class SplitRow:
     label: str | None = None
     """None where there is no such column."""
     fold: int | None = None
-    """The fold in which it is validated; None for a case that is set aside, or without folds."""
+    """The fold in which it is validated; None for a test case, or without folds."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Content hash of each image, by modality; what is missing is left out."""
 
@@ -122,7 +122,7 @@ def rows_of_cohort(cohort: Cohort, path: Path) -> dict[str, SplitRow]:
 def split_file_text(cohort: Cohort, parts: Mapping[str, str], folds: Mapping[str, int]) -> str:
     """What `split.file` reads: `case,patient,label,split`, `fold` and `site` where there are any, sorted by case.
 
-    parts, folds: by the cases' names; a case without a fold is set aside.
+    parts, folds: by the cases' names; a case without a fold is a test case.
     """
     has_sites = any(case.site is not None for case in cohort.cases)
     rows: list[list[Any]] = [["case", "patient", "label", "split", *["fold"] * bool(folds), *["site"] * has_sites]]

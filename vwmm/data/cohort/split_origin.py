@@ -12,7 +12,7 @@ from vwmm.data.cohort.splits import decided_by, fold_numbers
 
 
 def record_of_split(cohort: Cohort, assigned: Mapping[str, str], split: Split, columns: Columns) -> SplitRecord:
-    """What decided about the parts of `splits.split_cohort`, and how many are in each."""
+    """The origin of the parts of `splits.split_cohort`, and their sizes."""
     decision, has_test = decided_by(cohort, split), "test" in assigned.values()
     facts: dict[str, Any] = {"parts": count_parts(cohort, assigned)}
     if decision.by == "draw":

@@ -28,7 +28,7 @@ from vwmm.system.errors import UserError
 
 @dataclass(frozen=True)
 class Folds:
-    """Who is validated when."""
+    """The fold of each case."""
 
     fold_of: Mapping[str, int]
     """The fold of each patient."""
@@ -48,11 +48,11 @@ class Decision:
     by: Literal["draw", "column", "file"]
     """Of who is validated on: the column is that of folds with `split.fold`, else that of parts."""
     test_by: Literal["draw", "sites", "column", "file"]
-    """Of who is set aside; a column is always that of parts."""
+    """Origin of the test part; a column is always that of parts."""
 
 
 def decided_by(cohort: Cohort, split: Split) -> Decision:
-    """What decides about a cohort."""
+    """The source of a cohort's split."""
     if split.file is not None:
         return Decision("file", "file")
     has_parts = any(case.split for case in cohort.cases)
@@ -236,7 +236,7 @@ def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
 
 
 def _check_column_decides(cohort: Cohort, split: Split, column: str, *keys: str) -> None:
-    """A draw that is asked for is not passed over because the CSV has a column."""
+    """Rejects keys of a draw that would be ignored because the CSV has a column."""
     if asked := _asked_for(split, keys):
         raise UserError(
             f"{key}={value}: {cohort.csv_path.name} already defines the split, in its column of {column}s; rename the "

@@ -50,7 +50,7 @@ class Table:
     problems: list[str] = field(default_factory=list)
     """What is wrong with the rows that are not there."""
     notes: list[tuple[int | None, str]] = field(default_factory=list)
-    """(line, what was passed over) of what is no part of the table."""
+    """(line, text) of ignored lines and columns."""
     is_whole: bool = True
     """Whether every row is there."""
 
@@ -183,7 +183,7 @@ def _check_header(table: Table, line: int, text: str, names: list[str]) -> None:
 
 
 def _read_text(path: Path, key: str) -> str:
-    """UTF-8 text (a byte order mark is passed over), or a UserError that names the line."""
+    """UTF-8 text (without a byte order mark), or a UserError that names the line."""
     try:
         if not path.is_file():
             raise UserError(f"{key}: {'not a file' if path.exists() else 'file not found'}: {path}")

@@ -33,7 +33,7 @@ class Series:
 
 
 def scan_series(tree: Tree, *, each: Callable[[int], None] = lambda count: None) -> list[Series]:
-    """Every series below a folder, sorted by path; `each` is told how many more files were looked into."""
+    """Every series below a folder, sorted by path; `each` receives the number of files read since its last call."""
     import pydicom  # noqa: F401  # before the threads that use it
 
     found = list[Series]()

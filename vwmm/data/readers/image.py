@@ -60,7 +60,7 @@ class Image:
     slice_positions_mm: tuple[float, ...] | None = None
     """Place of each slice along the last axis, where their distance changes; None: it does not."""
     doubts: tuple[str, ...] = ()
-    """What in the header contradicts itself or is missing, and what was taken: a sentence each."""
+    """Contradictions and gaps of the header, and the value used: a sentence each."""
 
     @cached_property
     def bounds(self) -> tuple[float, float]:

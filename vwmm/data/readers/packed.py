@@ -8,7 +8,7 @@ from vwmm.data.readers.image import ImageError
 
 # Bytes that may follow the voxels: some programs round up.
 SLACK = 2**20
-# What deflate makes of zeros is 1032 times smaller (https://zlib.net/zlib_tech.html): nothing that can be learned from.
+# Deflate shrinks zeros by a factor of 1032 (https://zlib.net/zlib_tech.html): such an image has no content.
 MAX_RATIO = 1000
 # An image of fewer bytes is never suspicious, at any compression.
 PLAIN_BYTES = 2**25

@@ -100,7 +100,7 @@ def check_header(path: Path, *, series: str | None = None, needs_even: bool = Tr
 
 
 def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
-    """What the format's function gives; its library's errors as an ImageError."""
+    """The result of the format's function; its library's errors as an ImageError."""
     kind: Format | None = None
     try:
         state = path.stat()

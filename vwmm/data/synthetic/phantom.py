@@ -5,7 +5,7 @@ Three hidden findings decide the class, and each shows in one modality only:
     wall_thick (vw_mri)   haemorrhage (mri)   calcification (ct)
     no_plaque: not thick;  stable_plaque: thick, calcified, no haemorrhage;  vulnerable_plaque: thick, the rest
 
-No modality suffices, so a model that uses all of them is told from one that does not (`ceilings`).
+No single modality suffices, so a model that uses all of them scores higher than one that does not (`ceilings`).
 """
 
 import csv
@@ -167,7 +167,7 @@ def make_cohort(
 ) -> Path:
     """Makes the cohort in the folder `out` and returns the path of its CSV; a cohort of these options is left as it is.
 
-    The number of `workers` (processes) changes no byte. `progress` is told (cases done, cases) after each case.
+    The number of `workers` (processes) changes no byte. `progress` receives (cases done, cases) after each case.
     Raises UserError if an option is impossible or `out` holds something else.
     """
     options = Options(cases=cases, missing=float(missing), sites=sites, size=size, seed=seed)

@@ -105,7 +105,7 @@ def _is_fast(shape: Sequence[int], modality: Modality) -> bool:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What happens to the values of one image."""
+    """The intensity transform of one image."""
 
     intensity: str
     """As `modalities.NAME.intensity`."""

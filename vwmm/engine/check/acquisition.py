@@ -16,7 +16,7 @@ UNKNOWN = "not stated"
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What was found out."""
+    """The results of the tests."""
 
     tables: Sequence[Association]
     """The label against each fact."""

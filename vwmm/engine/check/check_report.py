@@ -71,7 +71,7 @@ def json_of(checked: Checked) -> str:
 
 
 def summary(checked: Checked) -> str:
-    """What came of it in a sentence."""
+    """The result in a sentence."""
     cases = checked.cohort.cases
     counts = count_gravities(checked.findings)
     found = ", ".join(_counted(counts[gravity], gravity) for gravity in GRAVITIES if counts[gravity])

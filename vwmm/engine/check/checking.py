@@ -55,9 +55,9 @@ class Checked:
     pictured: frozenset[str]
     """Names of the cases that the contact sheets show."""
     remarks: Sequence[str] = field(default=())
-    """What was not looked at."""
+    """Checks that were not made."""
     notes: Sequence[str] = field(default=())
-    """What is worth knowing although nothing is wrong with it."""
+    """Notes without an error."""
 
 
 def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> Checked:
@@ -99,7 +99,7 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
 
 @dataclass(frozen=True)
 class _Compared:
-    """What came of comparing the images with one another."""
+    """The results of comparing the images with one another."""
 
     findings: Sequence[Finding]
     notes: Sequence[str]

@@ -76,7 +76,7 @@ def _names(cases: Sequence[Case]) -> dict[str, set[str]]:
 
 
 def read_one(job: ImageJob) -> ImageFacts | Unusable:
-    """What a worker does with one image."""
+    """The work on one image, in a worker process."""
     found = facts_of(job)
     if isinstance(found, ImageFacts) and found.plane is not None:
         return replace(found, plane=_thumbnail(found))

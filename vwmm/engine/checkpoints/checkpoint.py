@@ -52,7 +52,7 @@ class Progress:
     loss_cases: int = 0
     """How many cases that sum is over."""
     skipped: int = 0
-    """Steps that were passed over because their loss or gradient was no number."""
+    """Steps that were skipped because of a NaN or infinite loss or gradient."""
     last_record: dict[str, Any] = field(default_factory=dict)
     """The last step's line of metrics.jsonl, which is written after its state has been kept in memory."""
     scaler: dict[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class ResultFiles:
             self.run.write_status("running", **{**place, **self.altered_entry()})
 
     def altered_entry(self) -> dict[str, Any]:
-        """For status.json, while the run goes on."""
+        """For status.json, during the run."""
         return {"altered": self._altered} if self._altered else {}
 
     def final_entry(self, metrics: MetricsFile) -> dict[str, Any]:

@@ -23,13 +23,13 @@ class Found:
     path: Path | None
     """Its folder; None: the run begins at its first step."""
     messages: list[str] = field(default_factory=list)
-    """What was damaged, and what that costs."""
+    """The damage found, and the steps it costs."""
 
 
 def snapshot_place(run: RunFolder) -> Path:
     """Where a run's state after each step is kept: in memory if the system has such a place.
 
-    A run that was removed and begun anew in the same place has another one.
+    A run that was removed and started again in the same place has another one.
     """
     key = hashlib.sha256(f"{run.path.resolve()}\n{run.identity()}".encode()).hexdigest()[:20]
     root = _MEMORY if _MEMORY.is_dir() else Path(tempfile.gettempdir())

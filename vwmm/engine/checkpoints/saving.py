@@ -37,7 +37,7 @@ class Saver:
     def save(self, state: State, *, best: State | None = None, predictions: str | None = None) -> None:
         """Writes a state to go on from, and first what is the best and its predictions, if it is given.
 
-        A disk that is full costs this checkpoint; the one before stays, and training goes on.
+        If the disk is full, this checkpoint is lost; the previous one stays, and training continues.
         """
         self.wait()
         self._last_at = time.monotonic()

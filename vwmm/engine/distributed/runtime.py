@@ -38,7 +38,7 @@ class Runtime:
     accelerator: Accelerator
     """Accelerate's, made once per process."""
     mixed_precision: str
-    """What is really used: `no`, `fp16` or `bf16`."""
+    """The precision in use: `no`, `fp16` or `bf16`."""
     watch: Watch = field(default_factory=Watch)
     """Where this process and the others are."""
     engine: EngineChoice = field(default_factory=EngineChoice)
@@ -56,7 +56,7 @@ class Runtime:
 
     @property
     def num_processes(self) -> int:
-        """How many processes really run."""
+        """The actual number of processes."""
         return int(self.accelerator.num_processes)
 
     @property
@@ -157,11 +157,11 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
     if shares_steps and (problems := engine_problems(engine, train, precision, asked, has_gpu=_has_gpu())):
         raise UserError(problems)
     accelerator = Accelerator(
-        # Without a GPU Accelerate takes several processes for single ones, unless it is told.
+        # Without a GPU Accelerate treats several processes as single ones, unless this is set.
         cpu=_asked_for_cpu() or not torch.accelerator.is_available(),
         mixed_precision=precision,
         kwargs_handlers=[
-            # Batch-norm buffers are brought together once an epoch (batch_norm.py), not at every forward.
+            # Batch-norm buffers are reduced once an epoch (batch_norm.py), not at every forward pass.
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
             InitProcessGroupKwargs(init_method=INIT_METHOD, timeout=COLLECTIVE_TIMEOUT),
         ],

@@ -86,7 +86,7 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
 
 
 def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int, *, num_processes: int = 1) -> int:
-    """Notes an evaluation before anybody has seen its result; how many there have been, this one included.
+    """Logs an evaluation before its result is shown; returns the number of evaluations, including this one.
 
     Of a run's own test cases any evaluation counts that had some of them, of others those of the very same cases.
     """

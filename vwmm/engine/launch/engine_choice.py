@@ -1,7 +1,7 @@
 """Which sharding strategy a launch file asks for.
 
 `accelerate launch` hands a launch file's section over in environment variables. The engines are driven directly:
-Accelerate would leave them out on a CPU without a word, and takes each backward pass for a step. So the variables are
+Accelerate would silently skip them on a CPU, and treats each backward pass as a step. So the variables are
 read here and then hidden from it.
 """
 

@@ -31,7 +31,7 @@ def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, 
 
 
 def launch_options(launch_file: str | None) -> list[str]:
-    """What `accelerate launch` is told of it; without one the file that fits the GPUs seen. UserError: no such file."""
+    """The arguments for `accelerate launch`; default: the file that fits the GPUs seen. UserError: no such file."""
     if launch_file is not None:
         found = find_shipped(launch_file)
         if found is None:

@@ -24,7 +24,7 @@ def hold_liveness(outcome: Path) -> Iterator[None]:
 
 
 def is_orphan(parent: int) -> bool:
-    """Whether nobody waits for this process any more. parent: its parent's number, as it found it."""
+    """Whether this process's parent is gone. parent: its parent's number, as it found it."""
     file = outcome_file()
     if file is not None:
         return not _is_held(file.parent / _LOCK)
@@ -39,7 +39,7 @@ def _is_held(lock: Path) -> bool:
         return True
     except FileNotFoundError:  # its folder goes when it ends
         return False
-    except OSError:  # a file system without locks: nobody can tell
+    except OSError:  # a file system without locks: unknown
         return True
     return False
 

@@ -18,7 +18,7 @@ from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPE
 _RUN = "run"
 _SIZE = 4096
 _CODES = {"done": EXIT_DONE, "failed": EXIT_FAILED, "invalid": EXIT_INVALID, "preempted": EXIT_STOPPED}
-# Machines remove files from their temporary folder that nobody has touched for days.
+# Systems remove old files from the temporary folder after some days.
 _TOUCH_EVERY_S = 3600.0
 
 

@@ -58,7 +58,7 @@ def open_run(
     split: SplitRecord,
     images: Images,
 ) -> Iterator[tuple[RunFolder, Path | None, RunWatch | None]]:
-    """The run's folder, held by this run until the block ends, the state that it goes on from, and who looks after it.
+    """The run's folder, locked until the block ends, the state to resume from, and its watch.
 
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
@@ -231,7 +231,7 @@ def _read_environment(run: RunFolder) -> dict[str, Any]:
 def check_same_cohort(
     run: RunFolder, cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """A run goes on with the cases, the split and the images that it began with, or not at all.
+    """A run is only resumed with the same cases, split and images.
 
     A split.csv that has been altered is written again where environment.json tells that the cohort is the same.
     """

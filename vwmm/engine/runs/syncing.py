@@ -11,7 +11,7 @@ from vwmm.system.errors import RunError
 
 
 def sync(config: Config, run: RunFolder) -> list[str]:
-    """What each tracker now has, in words. Raises UserError where the run is in use, RunError where one fails."""
+    """The state of each tracker, in words. Raises UserError if the run is in use, RunError if one fails."""
     start_log(is_speaker=True)
     with run.lock():
         is_done = run.state() == "done"

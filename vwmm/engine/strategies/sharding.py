@@ -320,7 +320,7 @@ def _import_deepspeed(device: torch.device) -> Any:
 
 
 def _whole(tensor: Any, device: torch.device) -> torch.Tensor:
-    """A divided tensor brought together; others as they are."""
+    """The full tensor of a divided one; others unchanged."""
     whole: torch.Tensor = tensor.to(device).full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return whole
 

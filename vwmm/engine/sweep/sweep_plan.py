@@ -39,7 +39,7 @@ class Sweep:
     is_pruned: bool
     """Whether hopeless trials are given up early."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What a sweep that goes on must have begun with."""
+    """Values that must stay the same when a sweep is resumed."""
     check: Callable[[Config], list[str]] = lambda config: []
     """What is wrong with a trial's configuration for this cohort."""
     arguments: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """A worker: takes over abandoned trials, else draws and trains a new one.
 
 runs/NAME/sweep.journal                        the trials, shared by all workers
-runs/NAME/.workers                             which of them somebody works on: locks of the kernel
+runs/NAME/.workers                             locks of the trials in progress, held by the kernel
 runs/NAME/trial-0000/ ...                      a run each
 runs/NAME/trials.csv, best.yaml, report.html   written again after each trial
 """
@@ -80,7 +80,7 @@ class Worker:
 
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[int | None]:
-        """A trial that only this worker works on: one that nobody works on any more, else a new one; None: enough."""
+        """A trial for this worker: one that another worker left, else a new one; None: enough."""
         with contextlib.ExitStack() as stack:
             number = None
             with self.alone():

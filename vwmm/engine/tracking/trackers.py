@@ -1,7 +1,7 @@
 """W&B, TensorBoard, MLflow and trackio behind one interface.
 
 What they are told comes from metrics.jsonl and from predictions_val.csv, during the run and afterwards alike
-(tracking.py). None is told a path, a command line, or a case's or patient's name.
+(tracking.py). None receives a path, a command line, or a case's or patient's name.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _MAX_BATCH = 900  # metrics that MLflow takes at once: 1000
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a tracker is told of a run before its values."""
+    """The description of a run that a tracker receives before its values."""
 
     project: str
     """The tracker's project; MLflow calls it an experiment."""
@@ -58,15 +58,15 @@ class Results:
 
 
 class Tracker(Protocol):
-    """Who is told about a run."""
+    """A tracker of a run."""
 
     where: str
     """What it is and where a person finds it."""
     identity: str
-    """By which a later start goes on with the same entry."""
+    """Identity by which a resumed run finds the same entry."""
 
     def sent(self, event: str) -> int:
-        """The last step of which it has a `train` or `validation` event for certain; 0: tell it everything."""
+        """The last step with a `train` or `validation` event for certain; 0: send everything."""
 
     def log(self, rows: Sequence[Row]) -> None:
         """Values, in the order of their steps."""
@@ -82,7 +82,7 @@ class Tracker(Protocol):
 
 
 class WandbTracker:
-    """W&B. Online it goes on after the last step that the server has; offline it writes the whole run anew."""
+    """W&B. Online it continues after the server's last step; offline it writes the whole run again."""
 
     def __init__(self, sheet: Sheet, *, identity: str, is_online: bool, init_timeout_s: float) -> None:
         import wandb
@@ -147,7 +147,7 @@ class WandbTracker:
 
 
 class TensorBoardTracker:
-    """Event files in the run folder, written anew by each start."""
+    """Event files in the run folder, rewritten by each start."""
 
     identity = ""
 
@@ -256,7 +256,7 @@ class MlflowTracker:
 
 
 class TrackioTracker:
-    """trackio, a dashboard on this machine; each start writes the whole run anew."""
+    """trackio, a dashboard on this machine; each start rewrites the whole run."""
 
     def __init__(self, sheet: Sheet) -> None:
         import trackio

@@ -45,7 +45,7 @@ def trackable_config(config: Config) -> dict[str, Any]:
 
 
 def values_of(record: Mapping[str, Any]) -> Row:
-    """What a tracker is told of a line of metrics.jsonl: its step and its numbers; what is null does not exist."""
+    """A line of metrics.jsonl for a tracker: its step and its numbers, without nulls."""
     if record["event"] == "train":
         found = {f"train/{key}": record.get(key) for key in _OF_STEP}
     else:
@@ -58,7 +58,7 @@ def values_of(record: Mapping[str, Any]) -> Row:
 
 
 class Trackers:
-    """Those that are told about this run; one that fails is told no more, and the run goes on."""
+    """The trackers of this run; one that fails is disabled, and the run continues."""
 
     def __init__(self, run: RunFolder, trackers: Sequence[Tracker] = ()) -> None:
         self._run, self._trackers = run, list(trackers)

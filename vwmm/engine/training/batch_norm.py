@@ -98,7 +98,7 @@ class RunningStatistics:
                     part.mul_(of_one.factors if number == 1 else 1 - MOMENTUM)
 
     def end_step(self) -> None:
-        """All slots have been computed or passed over."""
+        """All slots have been computed or skipped."""
         if self._terms is None:
             return
         if self._is_shared:

@@ -47,7 +47,7 @@ from vwmm.system.stopping import STOP
 
 @dataclass(frozen=True)
 class Material:
-    """What is learned from."""
+    """The data of a training run."""
 
     train: CaseDataset
     """The cases that are trained on."""
@@ -84,7 +84,7 @@ class Fit:
         self.saver: Saver | None = None
         self.metrics_file: MetricsFile | None = None
         self.trackers: Trackers | None = None
-        """Who else is told; None: nobody."""
+        """The trackers; None: there are none."""
 
     def resume(self, found: Path | None) -> None:
         """Goes on from a state, if there is one; metrics.jsonl is cut back to it."""
@@ -200,7 +200,7 @@ class Fit:
     def train_part(
         self, epoch: int, after_step: Callable[[StepRecorder, StepResult], None], *, until: int | None = None
     ) -> StepRecorder:
-        """Trains the rest of an epoch, or up to a step; what came of each step is told."""
+        """Trains the rest of an epoch, or up to a step; logs each step."""
         train, material = self.config.train, self.material
         plan = plan_epoch(len(material.train), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
         done = self.progress.step - (epoch - 1) * self.steps_per_epoch
@@ -291,7 +291,7 @@ class Fit:
         """Saves what there is and leaves. Raises StoppedEarly."""
         if recorder is not None:
             recorder.flush()
-        self.runtime.watch.show()  # who was asked, and by what, is to be known to all
+        self.runtime.watch.show()  # all processes must know which one was asked, and by what
         self._save()
         if self.saver is not None:
             self.saver.wait()
@@ -377,7 +377,7 @@ class Fit:
         state = self._copy_state()
         if self.saver is not None and state is not None:
             self.saver.keep_in_memory(state)
-        self.runtime.wait()  # nobody goes on before this step is safe
+        self.runtime.wait()  # no process continues before this step is safe
 
     def _copy_state(self) -> State | None:
         """On the main process; to be called by all."""

@@ -41,7 +41,7 @@ class Learner:
     seed: int
     """Key of dropout."""
     exact: bool = False
-    """Whether the sum of the gradients depends on nobody's place: then a process without a slot needs no empty one."""
+    """Whether the sum of the gradients is independent of the process: then one without a slot needs no empty one."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class StepResult:
         return sum(self.losses)
 
     def values(self) -> dict[str, Any]:
-        """What metrics.jsonl has of it; a value that is no number does not exist there."""
+        """Its values for metrics.jsonl, without non-finite ones."""
         return {
             "loss": self.loss if self.is_good else None,
             "grad_norm": self.grad_norm if math.isfinite(self.grad_norm) else None,
@@ -84,7 +84,7 @@ class StepResult:
 
 
 class Agreement:
-    """The losses of a step's slots, and what any process asks for: summed over the processes while they compute."""
+    """The losses of a step's slots and the requests of any process, summed over the processes while they compute."""
 
     def __init__(self, runtime: Runtime, num_slots: int, *, wants_save: bool) -> None:
         self._shared = torch.zeros(num_slots + 2, device=runtime.device)

@@ -25,7 +25,7 @@ class StepRecorder:
         epoch: int,
         log_every: int,
     ) -> None:
-        """position: where the run stands, which the losses are added to. metrics, trackers: None: nobody is told."""
+        """position: the run's progress, to which the losses are added. metrics, trackers: None: none."""
         self.runtime, self.position, self.bar = runtime, position, bar
         self.metrics, self.trackers = metrics, trackers
         self.epoch, self.log_every = epoch, log_every
