@@ -22,7 +22,7 @@ COMMANDS = {
     "cross_validate": (
         "vwmm.cross_validate",
         "main",
-        "trains each of k folds, and pools what they predict",
+        "trains each of k folds and pools their predictions",
         "reading the configuration and the cohort",
     ),
     "sweep": (
@@ -34,7 +34,7 @@ COMMANDS = {
     "evaluate": (
         "vwmm.evaluate",
         "main",
-        "judges a finished run on its test cases or on another hospital's",
+        "evaluates a finished run on its test cases or on another hospital's patients",
         "reading the run and its cases",
     ),
     "predict": (
@@ -46,7 +46,7 @@ COMMANDS = {
     "check": (
         "vwmm.check",
         "main",
-        "finds what would ruin a study: in the configuration, the table and every image",
+        "finds errors in the configuration, the table and every image",
         "reading the configuration, the table and the images",
     ),
     "manifest": (
@@ -58,7 +58,7 @@ COMMANDS = {
     "split": (
         "vwmm.split",
         "main",
-        "divides patients into parts or folds, by site if asked, and writes who is where",
+        "divides patients into parts or folds, by site if asked, and writes the split file",
         "reading the configuration and the cohort",
     ),
     "prepare": (
@@ -76,13 +76,13 @@ COMMANDS = {
     "verify": (
         "vwmm.verify",
         "main",
-        "computes steps of a run again and compares the bits",
+        "recomputes steps of a run and compares the bits",
         "reading the run",
     ),
     "sync": (
         "vwmm.sync",
         "main",
-        "sends a run to W&B and other trackers, or completes what they have of it",
+        "sends a run to W&B and other trackers, or completes its log there",
         "reading the run",
     ),
     "report": (
@@ -98,23 +98,23 @@ COMMANDS = {
         "drawing the demonstration cohort",
     ),
 }
-# What other programs call it.
+# Names of commands in other programs.
 OTHERS = {
     **dict.fromkeys(
         ("fit", "run", "start", "resume", "continue"), "`vwmm train` trains, and resumes an unfinished run"
     ),
-    **dict.fromkeys(("test", "eval", "validate", "score"), "`vwmm evaluate RUN` judges a finished run"),
+    **dict.fromkeys(("test", "eval", "validate", "score"), "`vwmm evaluate RUN` evaluates a finished run"),
     **dict.fromkeys(("infer", "inference", "apply"), "`vwmm predict RUN COHORT.csv` applies a finished run"),
     **dict.fromkeys(("cv", "crossval", "folds", "kfold"), "`vwmm cross_validate` trains each fold"),
     **dict.fromkeys(("tune", "search", "optimize", "hpo"), "`vwmm sweep` searches for hyper-parameters"),
     **dict.fromkeys(("init", "new", "draft", "import"), "`vwmm manifest DIR` drafts the cohort's CSV"),
     **dict.fromkeys(("cache", "preprocess", "transform"), "`vwmm prepare` fills the cache"),
     **dict.fromkeys(("submit", "sbatch"), "`vwmm slurm TEMPLATE --submit` submits a job"),
-    **dict.fromkeys(("lint", "qc", "doctor"), "`vwmm check` looks for what would ruin a study"),
+    **dict.fromkeys(("lint", "qc", "doctor"), "`vwmm check` finds errors in the cohort and its images"),
     **dict.fromkeys(
         ("list", "ls", "runs", "status"), "runs are the folders in runs/, and status.json in each has its state"
     ),
-    "export": "a run's best weights are in RUN/checkpoints/best/model.safetensors, with what they need in meta.json",
+    "export": "a run's best weights are in RUN/checkpoints/best/model.safetensors, with their metadata in meta.json",
     "config": "`vwmm train --print-config` shows every key",
 }
 # Those that a cluster may stop while they are still starting.

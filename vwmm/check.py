@@ -41,7 +41,7 @@ TIMEOUT_S = 600
 
 
 def main(arguments: list[str]) -> int:
-    """`vwmm check`: prints what was found, and writes the report."""
+    """`vwmm check`: prints the findings and writes the report."""
     line = parse_command_line(arguments, options=["--out", "--workers", "--timeout-s", "--json"], flags=["--strict"])
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))

@@ -119,7 +119,7 @@ def test_slurm_itself_is_asked_and_submits(cluster: Cluster, cohort: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert "to start at" in done.stdout
     refused = run_command(*words, "--nodes=3", cwd=tmp_path, **on_cluster)
-    assert (refused.returncode, "sbatch refuses it" in refused.stderr) == (2, True), refused.stdout + refused.stderr
+    assert (refused.returncode, "sbatch rejects it" in refused.stderr) == (2, True), refused.stdout + refused.stderr
     done = run_command(*words, "--submit", cwd=tmp_path, **on_cluster)
     assert done.returncode == 0, done.stderr
     job = done.stdout.rsplit("Submitted batch job ", 1)[1].split()[0]

@@ -99,7 +99,7 @@ class EarlyStopping(Record):
 
 
 class Train(Record):
-    """How it is learned. Batch sizes are global: the number of processes changes nothing."""
+    """Training settings. Batch sizes are global: the number of processes changes nothing."""
 
     epochs: PositiveInt = 50
     """Passes over the training cases."""
@@ -160,7 +160,7 @@ class Train(Record):
 
 
 class Tracking(Record):
-    """Who is told about the run besides the run folder; never changes a result."""
+    """Trackers that follow the run; they never change a result."""
 
     trackers: list[Literal["wandb", "tensorboard", "mlflow", "trackio"]] = []
     """Trackers to send values to; `metrics.jsonl` is always written, and `vwmm sync` sends it later."""
@@ -201,7 +201,7 @@ class Config(Record):
     """The whole configuration of a run."""
 
     data: Data = Data()
-    """Which cohort is learned from."""
+    """The cohort to train on."""
     split: Split = Split()
     """How patients are divided; always by patient, never by image."""
     modalities: Annotated[dict[ModalityName, Modality], Field(min_length=1)] = {
@@ -215,9 +215,9 @@ class Config(Record):
     augment: dict[ModalityName, Augmentation] = {name: Augmentation() for name in DEFAULT_MODALITIES}
     """Random changes of the training images, by modality; the name `all` stands for each of them."""
     train: Train = Train()
-    """How it is learned. Batch sizes are global: the number of processes changes nothing."""
+    """Training settings. Batch sizes are global: the number of processes changes nothing."""
     tracking: Tracking = Tracking()
-    """Who is told about the run besides the run folder; never changes a result."""
+    """Trackers that follow the run; they never change a result."""
     run: Run = Run()
     """Where the run is written; never changes a result."""
 

@@ -1,4 +1,4 @@
-"""The comparison with always answering the commonest class."""
+"""The comparison with always predicting the most frequent class."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ from vwmm.config.split_record import PartCount, SplitRecord
     ],
 )
 def test_a_model_that_is_no_better_than_the_commonest_class_is_called_so(matrix: list[list[int]], end: str) -> None:
-    assert compare_with_commonest(matrix, ["a", "b"]) == f"Always answering the commonest class, {end}"
+    assert compare_with_commonest(matrix, ["a", "b"]) == f"Always predicting the most frequent class, {end}"
 
 
 SPLIT = SplitRecord(
@@ -38,7 +38,8 @@ def test_the_end_of_a_run_has_a_note_only_where_the_model_is_no_better() -> None
 
     assert no_better_note(labels, 13) is None
     assert no_better_note(labels, 12) == (
-        "note     always answering a, the commonest class, is right in 12 of 13: by accuracy the model is no better"
+        "note     always predicting a, the most frequent class, is right in 12 of 13: "
+        "by accuracy the model is no better"
     )
 
 
@@ -65,6 +66,7 @@ def test_a_cross_validations_headline_compares_over_all_folds() -> None:
     page = pool("cv", folds, ["a", "b"], ["ct"], origin=ORIGIN).page
 
     expected = (
-        "Always answering the commonest class, a, would be right in 6 (75.0 %): by accuracy the model is no better."
+        "Always predicting the most frequent class, a, would be right in 6 (75.0 %): "
+        "by accuracy the model is no better."
     )
     assert expected in page

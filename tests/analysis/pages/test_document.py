@@ -94,7 +94,7 @@ def test_the_headline_compares_with_always_answering_the_commonest_class(run: Pa
     table = pd.read_csv(run / "predictions_val.csv")
     count, commonest = max((int((table["label"] == name).sum()), -k, name) for k, name in enumerate(CLASSES))[::2]
     headline = page.text.split("Results on the validation cases")[0]
-    assert f"Always answering the commonest class, {commonest}, would be right in {count} " in headline
+    assert f"Always predicting the most frequent class, {commonest}, would be right in {count} " in headline
     assert "no better" not in headline
 
 
@@ -109,7 +109,7 @@ def test_the_headline_of_a_model_that_always_answers_the_commonest_class_says_th
     _, page = report_of(run)
 
     end = "would be right in 12 (92.3 %): by accuracy the model is no better."
-    assert f"Always answering the commonest class, normal, {end}" in page.text
+    assert f"Always predicting the most frequent class, normal, {end}" in page.text
 
 
 @pytest.mark.parametrize(

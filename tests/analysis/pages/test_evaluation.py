@@ -31,7 +31,7 @@ def test_the_headline_compares_with_always_answering_the_commonest_class() -> No
     found = evaluate(["a"] * 12 + ["b"], [0.1] * 13)
 
     end = "would be right in 12 (92.3 %): by accuracy the model is no better."
-    assert f"Always answering the commonest class, a, {end}" in found.page
+    assert f"Always predicting the most frequent class, a, {end}" in found.page
 
 
 def test_a_class_that_does_not_occur_has_no_sensitivity_but_a_specificity() -> None:

@@ -14,7 +14,7 @@ from vwmm.analysis.records import read_run
 MODALITIES = ["vw_mri", "mri", "ct"]
 SHARED = (
     "Sensitivity", "Specificity", "Precision", "AUROC", "hospital of city number 3 of the north-western region",
-    "Calibration (N = 90 cases)", "The mean probability less the share that came true is", "ROC (N = 90 cases)",
+    "Calibration (N = 90 cases)", "The mean probability minus the observed share is", "ROC (N = 90 cases)",
     "Precision and sensitivity (N = 90 cases)", "Confusion matrix (N = 90 cases)", "Cases that have the image",
     "By the modalities that are present", "Model and recipe", "Full configuration, without paths",
     "micro_batch_size: 2",

@@ -68,7 +68,7 @@ def test_a_modality_below_chance_is_named() -> None:
         "ct alone is below chance on the 30 cases that have it: AUROC 0.430 (0.5 by chance), balanced accuracy 42.0 % "
         "(50.0 % by chance); no interval, since of one modality alone no results by case are recorded.",
         "ct alone was right in 13 of the 30 cases that have it (43.3 %, 95 % interval 27.4 to 60.8 %), no more than "
-        "always answering the commonest class of these cases, no (16).",
+        "always predicting the most frequent class of these cases, no (16).",
     ]
 
 
@@ -76,7 +76,7 @@ def test_accuracy_below_the_commonest_class_alone_is_not_called_below_chance() -
     (note,) = unimodal_notes(forty(30), NAMES, [score(right=16, auroc=0.8, balanced_accuracy=0.6)])
 
     assert "below chance" not in note
-    assert "no more than always answering the commonest class of these cases, no (16)" in note
+    assert "no more than always predicting the most frequent class of these cases, no (16)" in note
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_cases_that_do_no_better_than_their_commonest_class_are_named() -> None:
 
     assert complete.startswith("Of the cases with all 2 modalities 7 of 28 were right (25.0 %, 95 % interval ")
     assert alone.startswith("Of the cases with ct alone 6 of 12 were right (50.0 %, 95 % interval 25.4 to 74.6 %), ")
-    assert "no more than always answering their commonest class, no (6)." in alone
+    assert "no more than always predicting their most frequent class, no (6)." in alone
     assert "of those with all 2 modalities 7 of 28 (25.0 %" in more
 
 

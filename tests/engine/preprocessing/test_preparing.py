@@ -174,4 +174,4 @@ def test_a_damaged_entry_is_mended_in_the_middle_of_a_run(
     image = cohort.cases[1].images["solid"]
     assert image is not None
     np.testing.assert_array_equal(dataset.image(1, "solid"), load_input(image, SOLID))
-    assert f"{path.name} was damaged or gone; it is built again" in lines.text
+    assert f"{path.name} was damaged or absent; it is rebuilt" in lines.text

@@ -28,7 +28,7 @@ class Group:
     predicted: float
     """Mean probability."""
     observed: float
-    """Share of the cases for which it came true."""
+    """Observed share of the cases."""
     limits: Limits
     """Of `observed`, 95 %, over patients."""
     num_cases: int
@@ -36,14 +36,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities against what came true."""
+    """Predicted probabilities against observed shares."""
 
     of_what: str
     """The class of the probabilities: its name, or `the predicted class`."""
     groups: tuple[Group, ...]
     """By rising probability, about equally many cases in each; empty with fewer than two groups' cases."""
     excess: float
-    """Mean probability less the share that came true; above 0: the probabilities are too high."""
+    """Mean probability minus the observed share; above 0: the probabilities are too high."""
     excess_limits: Limits
     """95 %, over patients."""
     num_cases: int
@@ -76,7 +76,7 @@ def brier_scores(predictions: RecordedPredictions) -> np.ndarray:
 
 
 def calibration_plot(calibration: Calibration) -> Figure:
-    """The share that came true over the probability, with intervals; on the diagonal the two agree."""
+    """The observed share over the probability, with intervals; on the diagonal the two agree."""
     groups = calibration.groups
     figure = new_figure(4.9, 5.4, "Calibration: " + ("; ".join(
         f"of {group.num_cases} cases with a mean probability of {group.predicted:.2f}, a share of {group.observed:.2f}"
@@ -93,7 +93,7 @@ def calibration_plot(calibration: Calibration) -> Figure:
         axes.text(0.5, 0.5, f"fewer than {2 * MIN_CASES} cases", ha="center", va="center", color=INK, fontsize=11)
     of_what = plain(calibration.of_what, limit=26)
     title = f"Calibration (N = {calibration.num_cases} cases)"
-    dress(axes, title=title, x=f"probability of {of_what}", y="share that came true")
+    dress(axes, title=title, x=f"probability of {of_what}", y="observed share")
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.set_aspect("equal")
@@ -119,7 +119,7 @@ def _groups(scores: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> tuple
 
 
 def group_limits(hits: np.ndarray, patients: np.ndarray) -> Limits:
-    """The interval of the share of a group that came true. hits: (N,) bool; patients: (N,)."""
+    """The interval of the observed share of a group. hits: (N,) bool; patients: (N,)."""
     is_repeated = len(np.unique(patients)) < len(patients)
     return share_limits(hits, patients, at_least=MIN_REPEATED if is_repeated else MIN_FOR_SHARE)
 

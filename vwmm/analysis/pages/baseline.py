@@ -23,7 +23,7 @@ def compare_with_commonest(matrix: np.ndarray | Sequence[Sequence[int]], classes
     judgement = ": by accuracy the model is no better" if is_no_better(of_class, int(counts.trace())) else ""
     shown = plain(name, limit=_MAX_NAME, escape_math=False)
     right = f"{of_class[name]:,} ({share:.1f} %)"
-    return f"Always answering the commonest class, {shown}, would be right in {right}{judgement}."
+    return f"Always predicting the most frequent class, {shown}, would be right in {right}{judgement}."
 
 
 def is_no_better(of_class: Mapping[str, int], num_right: int) -> bool:
@@ -37,5 +37,5 @@ def no_better_note(labels: Sequence[str], num_right: int) -> str | None:
     if len(of_class) < 2 or not is_no_better(of_class, num_right):
         return None
     name = max(of_class, key=lambda one: of_class[one])
-    what = f"always answering {name}, the commonest class, is right in {of_class[name]} of {len(labels)}"
+    what = f"always predicting {name}, the most frequent class, is right in {of_class[name]} of {len(labels)}"
     return f"note     {what}: by accuracy the model is no better"

@@ -86,7 +86,7 @@ def recipe_of(record: RunRecord | None) -> dict[str, Any]:
 
 
 def summary(record: RunRecord) -> str:
-    """The result in a plain sentence, and what always answering the commonest class would have reached."""
+    """The result in a plain sentence, compared with always predicting the most frequent class."""
     epoch = record.history.best_epoch
     best = f"the best checkpoint (epoch {epoch})" if epoch is not None else "the best checkpoint"
     predictions = record.predictions

@@ -98,7 +98,7 @@ def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[st
 
 
 def sentence(summary: Mapping[str, Any]) -> str:
-    """The result in a plain sentence, and what always answering the commonest class would have reached."""
+    """The result in a plain sentence, compared with always predicting the most frequent class."""
     accuracy = summary["metrics"]["accuracy"]
     bounds = accuracy["interval"]
     interval = "" if bounds is None else f", 95 % interval {tables.percent_span(Interval(*bounds))}"

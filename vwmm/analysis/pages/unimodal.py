@@ -91,7 +91,7 @@ def presence_notes(predictions: RecordedPredictions, classes: Sequence[str]) -> 
         kind = " alone" if sum(flags) == 1 else " modalities" if all(flags) else ""
         head = f"Of the cases with {combination_name(names, flags)}{kind} {_of(found)}"
         if (naive := _commonest(predictions.labels[chosen], classes)) and found.num_right <= naive[1]:
-            notes.append(f"{head}, no more than always answering their commonest class, {naive[0]} ({naive[1]}).")
+            notes.append(f"{head}, no more than always predicting their most frequent class, {naive[0]} ({naive[1]}).")
         if sum(flags) == 1 and complete.interval and _is_more(found, complete):
             notes.append(
                 f"{head}, of those with all {len(names)} modalities {_of(complete, verb='')}: not the same cases, and "
@@ -154,7 +154,7 @@ def _no_better(score: UnimodalScore, same: RecordedPredictions, classes: Sequenc
     if naive is None or score.right > naive[1]:
         return ""
     return (
-        f"{_was_right(score, same)}, no more than always answering the commonest class of these cases, {naive[0]} "
+        f"{_was_right(score, same)}, no more than always predicting the most frequent class of these cases, {naive[0]} "
         f"({naive[1]})."
     )
 

@@ -93,7 +93,7 @@ def balanced_accuracy_limits(labels: np.ndarray, predicted: np.ndarray, patients
 
 
 def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> Limits:
-    """Mean probability less the share that came true, by MOVER: of Student's interval and of the share's.
+    """Mean probability minus the observed share, by MOVER: of Student's interval and of the share's.
 
     probabilities: (N,) float64; hits: (N,) bool; patients: (N,). Zou and Donner 2008 for a difference of two estimates
     that go together.

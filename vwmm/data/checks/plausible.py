@@ -99,7 +99,7 @@ def _span(facts: ImageFacts) -> str:
 def mixed_formats(
     cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[tuple[str, str], ImageFacts]
 ) -> list[Finding]:
-    """Modalities in which some images are pictures: those are not turned to the patient's sides as the others are."""
+    """Modalities in which some images are pictures: those cannot be oriented by their headers."""
     findings = []
     for name in modalities:
         formats = [facts[case.name, name].format for case in cases if (case.name, name) in facts]
@@ -108,7 +108,7 @@ def mixed_formats(
             others = ", ".join(sorted({kind.replace("_", " ") for kind in formats} - {"picture", "array"}))
             text = (
                 f"{num_pictures} of {len(formats)} images are pictures or arrays, which have no orientation; the "
-                f"others ({others}) are turned by their headers, so that both kinds may lie differently"
+                f"others ({others}) are oriented by their headers, so the two kinds may differ in orientation"
             )
             findings.append(Finding("mixed_formats", text, modality=name))
     return findings

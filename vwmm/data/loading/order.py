@@ -49,7 +49,7 @@ def slot_problems(batch_size: int, micro_batch_size: int, num_processes: int) ->
     return [
         f"{num_processes} processes cannot share train.batch_size={batch_size} in micro-batches of "
         f"{micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
-        f"or train.batch_size={num_processes * micro_batch_size} (which changes what is learned)"
+        f"or train.batch_size={num_processes * micro_batch_size} (which changes the result)"
     ]
 
 

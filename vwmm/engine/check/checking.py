@@ -201,8 +201,8 @@ def _remarks(
     large = [name for name in modalities if sum((case.name, name) in facts for case in cases) > MANY]
     if large:
         remarks.append(
-            f"Of {', '.join(large)} there are more than {MANY} images: near-duplicates were looked for among images as "
-            "they lie, not turned or mirrored."
+            f"Of {', '.join(large)} there are more than {MANY} images: near-duplicates were searched in the stored "
+            "orientation only, not rotated or mirrored."
         )
     if not any(case.extra.get(site_column) for case in cases):
         remarks.append(

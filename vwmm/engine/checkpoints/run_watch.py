@@ -38,11 +38,11 @@ class RunWatch:
             return False
 
     def check(self) -> None:
-        """Raises RunError where the folder has gone, or belongs to another run now."""
+        """Raises RunError if the folder was removed or belongs to another run."""
         if not self.is_ours():
             raise RunError(
-                f"the run folder {self.run.path} was removed or replaced while the run was training: put it back to go "
-                "on from its last checkpoint; without it the same command begins anew"
+                f"the run folder {self.run.path} was removed or replaced while the run was training: restore it to "
+                "resume from its last checkpoint; without it the same command starts a new run"
             )
         self._check_lock()
         try:
@@ -61,11 +61,11 @@ class RunWatch:
                 _say_again(path)
 
     def check_best(self, epoch: int | None) -> None:
-        """Raises RunError where the best checkpoint, of this epoch, has gone. To be called when nothing is written."""
+        """Raises RunError if the best checkpoint, of this epoch, was removed. Call it while nothing is written."""
         if epoch is not None and not self.run.best.exists():
             raise RunError(
-                f"{self.run.best}, of epoch {epoch}, was removed while the run was training: put it back to go on from "
-                "the last checkpoint; without it the same command begins anew"
+                f"{self.run.best}, of epoch {epoch}, was removed while the run was training: restore it to resume from "
+                "the last checkpoint; without it the same command starts a new run"
             )
 
     def close(self) -> None:

@@ -167,7 +167,7 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
         ],
     )
     if accelerator.num_processes != asked:
-        raise UserError(f"{asked} processes were asked for, but {accelerator.num_processes} run")
+        raise UserError(f"{asked} processes were requested, but {accelerator.num_processes} run")
     if accelerator.device.type == "cpu":
         torch.set_num_threads(train.cpu_threads)
     else:

@@ -210,7 +210,7 @@ def ask_slurm(request: Request, arguments: Sequence[str], *, submit: bool) -> st
     done = subprocess.run(words, env=dict(request.environment), capture_output=True, text=True)
     answer = "\n".join(line.removeprefix("sbatch: ") for line in (done.stdout + done.stderr).strip().splitlines())
     if done.returncode != 0:
-        raise UserError(f"sbatch refuses it: {answer}")
+        raise UserError(f"sbatch rejects it: {answer}")
     return answer
 
 

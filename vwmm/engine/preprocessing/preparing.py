@@ -263,4 +263,4 @@ def _keep_on_device(runtime: Runtime, dataset: CaseDataset) -> None:
 
 
 def _say_damaged(entry: Entry) -> None:
-    LOG.info("cache: %s was damaged or gone; it is built again", entry.path.name)
+    LOG.info("cache: %s was damaged or absent; it is rebuilt", entry.path.name)

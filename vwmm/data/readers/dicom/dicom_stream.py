@@ -89,7 +89,7 @@ def pixel_element(stream: BinaryIO, dataset: Any) -> tuple[int, int]:
     order = "<" if is_little else ">"
     tag = tuple(np.frombuffer(element[:4], f"{order}u2").tolist())
     if tag not in _PIXELS or len(element) < (8 if is_implicit else 12):
-        raise ImageError("the file has no pixel data: it is truncated, or an image that was taken out")
+        raise ImageError("the file has no pixel data: it is truncated, or its image was removed")
     return stream.tell(), int(np.frombuffer(element[-4:], f"{order}u4")[0])
 
 
