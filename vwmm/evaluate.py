@@ -215,7 +215,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
 
 
 def _read(run: RunFolder, cohort: Path | None, overrides: list[str]) -> Config:
-    """The run's own configuration, with the other cohort, if there is one, in the place of its own."""
+    """The run's configuration, with its cohort replaced by the other one, if there is one."""
     if not run.config.is_file():
         folds = sorted(path.parent for path in run.path.glob("fold-*/config.yaml"))
         hint = f"; it is a cross-validation: evaluate one of its runs, such as {folds[0]}" if folds else ""

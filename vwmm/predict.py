@@ -125,7 +125,7 @@ def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int
 
 
 def _read(run: RunFolder, cohort: Path, overrides: list[str]) -> Config:
-    """The run's own configuration, with the new cohort in the place of the old one."""
+    """The run's configuration with the new cohort."""
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
     allowed = ("data", "cache")

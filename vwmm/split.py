@@ -82,7 +82,7 @@ def divide(cohort: Cohort, split: Split) -> tuple[dict[str, str], dict[str, int]
         if any(case.split for case in cohort.cases):
             raise UserError(
                 f"{cohort.csv_path.name} already defines the split, in its column of splits: there is nothing to draw; "
-                "rename the column there to draw anew"
+                "rename the column there to draw a new split"
             )
         return split_cohort(cohort, split.model_copy(update={"fold": None})), {}
     drawn = divide_in_folds(cohort, split.model_copy(update={"fold": None}))

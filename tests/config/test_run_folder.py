@@ -94,7 +94,7 @@ def test_an_unfinished_run_of_another_configuration_is_refused_with_the_differen
     assert [problem for problem in caught.value.problems[1:] if not problem.startswith(of_augment)] == [
         where + 'modalities.ct.slice: was "middle", is 3',
         where + "train.lr: was 0.0001, is 0.5",
-        "to begin anew beside it: run.resume=never, or another run.name; to resume it: undo the differences",
+        "to start a new run: run.resume=never, or another run.name; to resume it: undo the differences",
     ]
     assert caught.value.problems[0].startswith(where + 'modalities.mri: was {"dims": 2')
 

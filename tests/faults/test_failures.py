@@ -53,7 +53,7 @@ def test_a_process_that_raises_is_named_with_its_own_error_once_and_first(cohort
 def test_a_process_that_is_killed_is_named(cohort: Path, tmp_path: Path) -> None:
     code, text, status = train(cohort, tmp_path, "rank=1,phase=backward,step=6,do=kill")
     assert code == 1
-    assert "vwmm: process 1 has gone, last seen in " in text
+    assert "vwmm: process 1 has ended, last seen in " in text
     assert "killed from outside" in str(status["reason"])
 
 

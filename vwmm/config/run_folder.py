@@ -173,8 +173,8 @@ def choose_run_folder(config: Config) -> RunFolder:
     unfinished = newest if newest is not None and newest.state() != "done" and _is_ours(newest) else None
     if unfinished is None and config.run.resume != "never" and newest is not None and _has_lost_its_config(newest):
         raise UserError(
-            f"run {newest.path} is unfinished and has checkpoints, but no config.yaml: put that back to go on with it; "
-            "to begin anew beside it: run.resume=never, or another run.name"
+            f"run {newest.path} is unfinished and has checkpoints, but no config.yaml: restore it to resume the run; "
+            "to start a new run: run.resume=never, or another run.name"
         )
     if config.run.resume == "never" or unfinished is None:
         if config.run.resume == "must":
@@ -185,7 +185,7 @@ def choose_run_folder(config: Config) -> RunFolder:
     if differences := differences_from(unfinished, config):
         raise UserError(
             [f"run {unfinished.path} is unfinished and has another configuration: {text}" for text in differences]
-            + ["to begin anew beside it: run.resume=never, or another run.name; to resume it: undo the differences"]
+            + ["to start a new run: run.resume=never, or another run.name; to resume it: undo the differences"]
         )
     return unfinished
 
@@ -231,7 +231,7 @@ def read_saved_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path}: expected the configuration of a run: put it back to go on with the run; to begin anew beside it: "
+            f"{path}: expected the configuration of a run: restore it to resume;  to start a new run: "
             "run.resume=never, or another run.name"
         )
     return content

@@ -32,7 +32,7 @@ class BatchNorm3d(_SparingBatchNorm, nn.BatchNorm3d):
 
 
 def spare_single_values(network: nn.Module) -> None:
-    """Puts these layers in the place of torch's; weights and names stay."""
+    """Replaces torch's layers with these; weights and names stay."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if not isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):

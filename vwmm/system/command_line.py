@@ -24,7 +24,7 @@ class CommandLine:
     """What remains, such as a run and a cohort."""
 
     def passed_on(self, files: Sequence[str]) -> list[str]:
-        """The arguments for another command that reads these files in the place of `files`."""
+        """The arguments for another command that reads these files instead of `files`."""
         return [word for file in files for word in ("--config", file)] + self.overrides
 
 

@@ -90,7 +90,7 @@ def test_a_test_case_that_is_gone_or_of_somebody_else_is_found() -> None:
         "split.csv line 4: the test case v3 is not in cohort.csv"
     ]
     assert set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS, has_parts=False) == [
-        "cohort.csv line 2: case v3 is of patient p4, but was of p3 when it was set aside"
+        "cohort.csv line 2: case v3 is of patient p4, but was of p3 as a test case"
     ]
 
 

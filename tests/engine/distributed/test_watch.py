@@ -62,7 +62,7 @@ def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watch], monk
     pair[0]._look()
     blamed = pair[0].blame()
     assert blamed is not None
-    assert "process 1 has gone, last seen in backward, step 7" in blamed
+    assert "process 1 has ended, last seen in backward, step 7" in blamed
 
 
 def test_nobody_else_is_blamed_for_an_error_of_ones_own(pair: list[Watch], monkeypatch: pytest.MonkeyPatch) -> None:

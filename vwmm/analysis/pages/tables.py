@@ -197,7 +197,7 @@ def cohort_table(record: RunRecord) -> dict[str, Any] | None:
 
 
 def recipe_rows(record: RunRecord) -> list[tuple[str, str]]:
-    """The settings that decide what was learned, in words."""
+    """The training settings, in words."""
     config, parameters = record.config, record.environment.get("num_parameters")
     rows = [(f"Input {name}", _input_words(setting(config, f"modalities.{name}"))) for name in record.modalities]
     rows += [

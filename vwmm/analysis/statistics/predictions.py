@@ -31,7 +31,7 @@ class Predictions:
     extra: Sequence[Mapping[str, str]] = field(default=())
     """Further columns of each case."""
     alone: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """(N, K) float32 by modality, the logits as if the other images were missing; empty where nobody asked."""
+    """(N, K) float32 by modality, the logits as if the other images were missing; empty if not requested."""
 
     def probabilities(self) -> np.ndarray:
         """(N, K) float64, the softmax of the logits."""

@@ -48,12 +48,12 @@ class KeyLocks:
                     self._lock(key, fcntl.F_UNLCK)
 
     def hold_together(self) -> None:
-        """Until `let_go`, nobody holds the folder alone. Without a place to lock nothing happens."""
+        """Until `let_go`, no process holds the folder alone. Does nothing without a place to lock."""
         with self._guard, contextlib.suppress(OSError):
             self._lock_place(_FOLDER, fcntl.F_RDLCK)
 
     def hold_alone(self) -> bool:
-        """Whether nobody else holds the folder, which stays so until `let_go`. Raises OSError."""
+        """Whether no other process holds the folder; keeps it so until `let_go`. Raises OSError."""
         with self._guard:
             return self._lock_place(_FOLDER, fcntl.F_WRLCK)
 

@@ -17,7 +17,7 @@ import torch
 from vwmm.data.cache.entry_file import EntryError, Levels, verify
 from vwmm.data.cache.store import Entry, Recipe, Store
 
-# Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened anew each time.
+# Linux allows a process 65,530 maps (vm.max_map_count); the rest is opened again each time.
 MAX_MAPS = 16_384
 _ATTEMPTS = 100
 _NO_MEMORY = os.strerror(errno.ENOMEM)
@@ -28,7 +28,7 @@ class EntryMaps:
     """The open entries of one process."""
 
     def __init__(self, store: Store, *, on_damage: Callable[[Entry], None] | None = None) -> None:
-        """on_damage: told of each entry that has to be built again."""
+        """on_damage: called with each entry that must be rebuilt."""
         self._store = store
         self._on_damage = on_damage
         self._open: OrderedDict[str, tuple[np.ndarray, Levels]] = OrderedDict()

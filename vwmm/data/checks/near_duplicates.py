@@ -24,7 +24,7 @@ _NUM_OF_COPIED = 40
 # A signature of this much less of the field of view on each side matches one of a cropped copy.
 _CROPS = (0.0, 0.015, 0.03)
 _CELLS, _BLUR, _SLICE_BLUR = 24, 2.0, 0.6
-# Below this number of images what they have in common cannot be told from what is their own.
+# With fewer images their common part cannot be distinguished from their own.
 _MIN_FOR_MEAN = 12
 # Above it, all pairs in all directions take too long: then images are compared as they lie, uncropped.
 MANY = 4000

@@ -35,7 +35,7 @@ class NearPair:
 
 
 def keep_near_pairs(cache_dir: Path, cohort: Cohort, pairs: Sequence[NearPair], hashes: Hashes) -> None:
-    """Keeps what a check of the cohort has found, in the place of what an earlier one had. Raises OSError.
+    """Stores the findings of a check of the cohort; replaces those of an earlier one. Raises OSError.
 
     hashes: of the images of the pairs at least.
     """

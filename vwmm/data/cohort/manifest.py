@@ -1,6 +1,6 @@
 """Reads the cohort's CSV into cases, strictly, with all errors at once.
 
-Every problem of the file is found in one pass and told with its line, so that a radiologist can fix all of them at
+Every error of the file is found in one pass and reported with its line, so that a radiologist can fix all of them at
 once. Nothing here opens an image.
 """
 

@@ -30,7 +30,7 @@ def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_part
         if (row := rows.get(case.name)) is None:
             continue
         if row.patient not in (None, case.patient):
-            was = "when it was set aside" if row.part == "test" else f"when it was {SEEN[row.part]}"
+            was = "as a test case" if row.part == "test" else f"when it was {SEEN[row.part]}"
             problems.append(f"{_where(cohort, case)} is of patient {case.patient}, but was of {row.patient} {was}")
         if has_parts and case.split not in (None, row.part):
             problems.append(f"{_where(cohort, case)} is in {case.split!r}, but was in {row.part!r} in the run")

@@ -231,7 +231,7 @@ def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
     if split.test_fraction and not has_test:
         raise UserError(
             f"split.test_fraction={split.test_fraction:g}: {where} already defines the split, without test cases; "
-            "set test cases aside there, draw anew without it, or leave split.test_fraction out"
+            "set test cases aside there, draw a new split without it, or leave split.test_fraction out"
         )
 
 
@@ -240,7 +240,7 @@ def _check_column_decides(cohort: Cohort, split: Split, column: str, *keys: str)
     if asked := _asked_for(split, keys):
         raise UserError(
             f"{key}={value}: {cohort.csv_path.name} already defines the split, in its column of {column}s; rename the "
-            f"column there to draw anew, or leave {key} out"
+            f"column there to draw a new split, or leave {key} out"
             for key, value in asked.items()
         )
 
@@ -284,7 +284,7 @@ def _draw_folds(cases: Sequence[Case], split: Split, sites: Mapping[str, str]) -
 
 
 def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
-    """The parts of a split.csv; one of folds, which has no validation cases, needs to be told which fold is meant."""
+    """The parts of a split.csv; a file of folds has no validation cases and needs a fold number."""
     rows = rows_of_cohort(cohort, path)
     folds = sorted({row.fold for row in rows.values() if row.fold is not None})
     if folds and all(row.part != "val" for row in rows.values()):

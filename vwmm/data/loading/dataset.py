@@ -68,7 +68,7 @@ class CaseDataset:
     ) -> None:
         """`entries`: by (case's name, modality); `labels`: of each case, -1 where it has none.
 
-        on_damage: told of each cached image that is damaged and is built again.
+        on_damage: called with each damaged cached image, which is rebuilt.
         """
         assert len(cases) == len(labels)
         self.cases = list(cases)

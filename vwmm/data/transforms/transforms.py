@@ -243,7 +243,7 @@ def _torch_mean(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 def _tensor(values: np.ndarray, axes: tuple[int, ...]) -> Any:
     """(1, ...) with the strides that MONAI's transforms meet, since torch adds up by strides.
 
-    Those of the file's axes, turned; but a turn to what torch takes for "channels last" is laid out anew by MONAI.
+    Those of the file's axes, turned; but MONAI copies a reoriented image that torch would treat as "channels last".
     """
     import torch
 

@@ -70,7 +70,7 @@ class State:
     description: Mapping[str, Any]
     """What is needed to use the weights elsewhere."""
     optimizer: Mapping[str, torch.Tensor] | None = None
-    """By `parameter/entry`; None where nobody will go on from it."""
+    """By `parameter/entry`; None if no run will resume from it."""
     parts: torch.Tensor | None = None
     """(P, n) the processes' parts of the batch-norm statistics; None where each had the whole."""
 
@@ -90,7 +90,7 @@ def copy_state(
 
 
 def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: bool = True) -> None:
-    """Writes a checkpoint in the place of the one before, which is kept as `step-...` if there are to be several.
+    """Writes a checkpoint and replaces the previous one, which is kept as `step-...` if there are to be several.
 
     is_durable: whether it is to survive a loss of power. Raises OSError, and then nothing has changed.
     """

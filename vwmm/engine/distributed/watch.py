@@ -137,7 +137,7 @@ class Watch:
             if gone:
                 number = next(n for n, view in self._views.items() if view.beat is gone[0])
                 return (
-                    f"vwmm: process {number} has gone, last seen in {gone[0].where()}: it was killed from outside "
+                    f"vwmm: process {number} has ended, last seen in {gone[0].where()}: it was killed from outside "
                     "(out of memory?)"
                 )
             time.sleep(self._interval_s / 4)

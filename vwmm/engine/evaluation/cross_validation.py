@@ -62,7 +62,7 @@ def plan_folds(config: Config) -> list[Fold]:
     problems = []
     if config.run.resume != "auto":
         problems.append(
-            f"run.resume={config.run.resume}: a cross-validation resumes its existing folds; to begin anew "
+            f"run.resume={config.run.resume}: a cross-validation resumes its existing folds; to start over "
             "choose another run.name"
         )
     folder = Path(config.run.dir) / str(config.run.name)

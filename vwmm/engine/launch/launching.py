@@ -129,7 +129,7 @@ def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
     try:
         yield {"MASTER_PORT": shared.get("port").decode(), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     finally:
-        with contextlib.suppress(RuntimeError):  # the launcher has died: there is nobody left to wait for
+        with contextlib.suppress(RuntimeError):  # the launcher has died: there is no parent to report to
             shared.add("ended", 1)
             while shared.add("ended", 0) < num_processes:
                 time.sleep(_POLL_S)

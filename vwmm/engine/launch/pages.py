@@ -28,7 +28,7 @@ class Page:
 
 
 def outcome_file() -> Path | None:
-    """Where a script leaves its exit code for the `vwmm train` that waits for it; None where nobody does."""
+    """The file for a script's exit code, read by the waiting `vwmm train`; None if none waits."""
     file = os.environ.get(OUTCOME_VARIABLE)
     return None if file is None else Path(file)
 
@@ -51,7 +51,7 @@ def open_page(timeout_s: float) -> mmap.mmap | None:
             stream.write(_HEAD.pack(0, timeout_s).ljust(_SIZE, b" "))
             stream.flush()
             return mmap.mmap(stream.fileno(), _SIZE)
-    except OSError:  # a temporary folder that is full by now: nobody sees this process's place then
+    except OSError:  # the temporary folder is full: the others cannot see this process's position
         return None
 
 

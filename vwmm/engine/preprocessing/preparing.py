@@ -78,7 +78,7 @@ def prepare_images(
         missing = [name for (_, name), result in zip(images, results, strict=True) if result is None]
         return sum(recipes[name].layout.file_bytes for name in missing)
 
-    store.locks.hold_together()  # until the run is known to need its entries, nobody removes them
+    store.locks.hold_together()  # no process may remove entries until the run is known to need them
     # 1. What is there already, as far as can be known without reading the images.
     results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=False))
     if runtime.decide(lambda: room_for(results) + _SPARE_BYTES > _disk(store.folder).free):

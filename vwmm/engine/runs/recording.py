@@ -251,7 +251,7 @@ def check_same_cohort(
     shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
     raise UserError(
         f"run {run.path} is unfinished, and {len(changed)} of its cases have changed since in label, split or image "
-        f"({shown}); to begin anew beside it: run.resume=never, or another run.name"
+        f"({shown}); to start a new run: run.resume=never, or another run.name"
     )
 
 

@@ -1,6 +1,6 @@
 """FSDP2 and DeepSpeed ZeRO.
 
-Both train a divided copy of the model that shares its buffers. What they divide is brought together before it is
+Both train a divided copy of the model that shares its buffers. Divided tensors are gathered before they are
 evaluated or saved, so checkpoints hold the same safetensors as everywhere, and no engine's own files are ever read.
 """
 

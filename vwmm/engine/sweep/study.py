@@ -197,6 +197,6 @@ def check_journal(path: Path) -> None:
             is_good = False
         if not is_good:
             raise UserError(
-                f"{path} line {number}: is damaged: expected a JSON object; put a copy back, or begin anew under "
+                f"{path} line {number}: is damaged: expected a JSON object; restore a copy, or start over under "
                 "another run.name"
             )

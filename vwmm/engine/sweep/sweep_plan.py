@@ -71,7 +71,7 @@ def plan_sweep(
     problems = _optuna_problems()
     if config.run.resume != "auto":
         problems.append(
-            f"run.resume={config.run.resume}: a sweep resumes its existing trials; to begin anew choose "
+            f"run.resume={config.run.resume}: a sweep resumes its existing trials; to start over choose "
             "another run.name"
         )
     folder = Path(config.run.dir) / str(config.run.name)

@@ -118,7 +118,7 @@ class Worker:
         elif differences := differences_from(run, watcher.config):
             raise UserError(
                 [f"{run.path} is finished with another configuration: {text}" for text in differences]
-                + [f"if nobody has changed it, a line of {self.study.path} is missing: put a copy of that file back"]
+                + [f"if it was not edited, a line of {self.study.path} is missing: restore a copy of that file"]
             )
         else:
             code = EXIT_DONE
@@ -128,7 +128,7 @@ class Worker:
         return None
 
     def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
-        """What came of a trial, decided by its values alone, not by how far it got while it was being told to stop."""
+        """The result of a trial, from its values alone, not from how far it got before it stopped."""
         from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
         from vwmm.engine.sweep.study import COMPLETE, PRUNED
 

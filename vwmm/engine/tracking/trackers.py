@@ -1,6 +1,6 @@
 """W&B, TensorBoard, MLflow and trackio behind one interface.
 
-What they are told comes from metrics.jsonl and from predictions_val.csv, during the run and afterwards alike
+Their values come from metrics.jsonl and from predictions_val.csv, during the run and afterwards alike
 (tracking.py). None receives a path, a command line, or a case's or patient's name.
 """
 
@@ -72,7 +72,7 @@ class Tracker(Protocol):
         """Values, in the order of their steps."""
 
     def settle(self) -> None:
-        """It has been told all there was before this start: what it replaces may go."""
+        """It has received everything from before this start: the log that it replaces may be removed."""
 
     def show(self, results: Results) -> None:
         """The result of a run that is done."""

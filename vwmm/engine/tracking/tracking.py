@@ -1,6 +1,6 @@
 """Sends metrics to the trackers that the configuration names.
 
-metrics.jsonl is the truth. When a run starts, or starts again, a tracker is first told what it lacks of it, so that
+metrics.jsonl is the source. When a run starts, or starts again, a tracker first receives the steps it lacks, so that
 none has a gap or a duplicate step, even after a crash; `vwmm sync` does the same for a run that does not start again.
 """
 
@@ -118,7 +118,7 @@ class Trackers:
 
 @contextmanager
 def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator[Trackers]:
-    """Those that the configuration asks for, on the main process, told all that was before.
+    """The configured trackers, on the main process, with all earlier steps sent.
 
     Raises UserError on every process where one cannot be started as asked.
     """

@@ -5,7 +5,7 @@ statistics s, so each process can keep a part of it: its own slots are added, an
 decay (1 - m) is applied. The sum of the parts is what one process would have, but for its rounding. The parts are
 summed before each evaluation; a step costs no communication.
 
-With `train.exact` the slots' own terms m s are brought together after each step instead, and applied in the slots'
+With `train.exact` the slots' own terms m s are gathered after each step instead, and applied in the slots'
 order, which gives the same bits for any number of processes. A layer that one voxel of an image reaches takes no
 statistics from a slot with a single image (models/norm.py).
 """
@@ -124,7 +124,7 @@ class RunningStatistics:
             self.is_whole = True
 
     def gather_parts(self) -> torch.Tensor | None:
-        """(P, n) the parts of all processes, which go on with theirs; None where each has the whole."""
+        """(P, n) the parts of all processes, each of which continues with its own; None if each has the whole."""
         if self.is_whole:
             return None
         gathered: torch.Tensor = self.accelerator.gather(self.flat[None])
@@ -136,7 +136,7 @@ class RunningStatistics:
         self.is_whole = False
 
     def made_whole(self, weights: Mapping[str, torch.Tensor], parts: torch.Tensor) -> dict[str, torch.Tensor]:
-        """A copy of the model's state with the sum of all parts in the place of this process's part."""
+        """A copy of the model's state with the sum of all parts instead of this process's part."""
         whole, state = parts.sum(dim=0).cpu(), dict(weights)
         for (name, size), part in zip(self._sizes.items(), whole.split(list(self._sizes.values())), strict=True):
             assert state[name].numel() == size

@@ -128,7 +128,7 @@ def train_one_epoch(
 
     steps: the epoch's plan (see data/loading/order.py). present: (N, M) bool, which images of each case are used in the
     epoch. augment: gives a batch's images, changed at random. first_step: number of the first update. set_rate: sets
-    and returns a step's learning rate. after_step: told what came of each step; may raise StoppedEarly.
+    and returns a step's learning rate. after_step: receives the result of each step; may raise StoppedEarly.
     """
     mine = [slots_of(len(slots), process=runtime.process, num_processes=runtime.num_processes) for slots in steps]
     wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
