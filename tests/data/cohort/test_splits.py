@@ -250,7 +250,10 @@ def test_test_cases_that_are_asked_for_are_not_passed_over_because_a_table_has_n
     bare, path = cohort_of(a=4, b=4), tmp_path / "s.csv"
     parts, folds = with_column(bare, "split", ["train", "val"] * 4), with_column(bare, "fold", [0, 1] * 4)
     path.write_text("case,split\n" + "".join(f"{case.name},{case.split}\n" for case in parts.cases))
-    tail = "already defines the split, without test cases; set test cases aside there, draw anew without it, or leave"
+    tail = (
+        "already defines the split, without test cases; set test cases aside there, draw a new split without it, or "
+        "leave"
+    )
 
     for found, where in (
         (refusal(parts, test_fraction=0.4), "cohort.csv's column of splits"),
