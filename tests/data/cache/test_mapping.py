@@ -97,7 +97,7 @@ def test_what_another_process_has_mended_is_not_built_again(
     entry = store.entry(image, recipe)
     monkeypatch.setattr("vwmm.data.cache.store.load_input", mock.Mock(side_effect=AssertionError("built again")))
 
-    store.mend(entry, recipe)
+    store.rebuild(entry, recipe)
 
 
 def test_only_so_many_maps_are_open(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

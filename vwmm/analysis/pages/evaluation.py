@@ -103,10 +103,10 @@ def sentence(summary: Mapping[str, Any]) -> str:
     bounds = accuracy["interval"]
     interval = "" if bounds is None else f", 95 % interval {tables.percent_span(Interval(*bounds))}"
     kind = "test case" if summary["is_test"] else "case"
-    whose = "set aside before training" if summary["is_test"] else "that the run has never seen"
+    which = "set aside before training" if summary["is_test"] else "that the run has never seen"
     cases, patients = tables.counted(summary["cases"], kind), tables.counted(summary["patients"], "patient")
     result = (
-        f"On {cases} of {patients}, {whose}, the best checkpoint (epoch {summary['epoch']}) was right in "
+        f"On {cases} of {patients}, {which}, the best checkpoint (epoch {summary['epoch']}) was right in "
         f"{accuracy['right']:,} ({tables.percent(accuracy['value'])}{interval})."
     )
     return f"{result} {compare_with_commonest(summary['confusion'], summary['classes'])}".rstrip()

@@ -226,8 +226,8 @@ def _drawn(value: Any) -> str:
 def _sentence(searching: Searching) -> str:
     best, trials = searching.best, searching.trials
     counts = {state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed")}
-    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none ended"
-    head = f"{tables.counted(len(trials), 'trial')} of {searching.num_planned} planned ({said})."
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none ended"
+    head = f"{tables.counted(len(trials), 'trial')} of {searching.num_planned} planned ({states})."
     if best is None:
         return f"{head} None is complete yet."
     word = "lowest" if searching.is_minimized else "highest"

@@ -248,9 +248,9 @@ def _listed(value: Any) -> str:
 
 def _words(config: Mapping[str, Any], section: str, *phrases: tuple[str, str]) -> str:
     """`model.backbone`, `model.norm`, ... in words; what is unset, none or zero goes unsaid, except a seed or fold."""
-    said = [(key, phrase, setting(config, f"{section}.{key}")) for key, phrase in phrases]
+    parts = [(key, phrase, setting(config, f"{section}.{key}")) for key, phrase in phrases]
     return ", ".join(
-        phrase.format(_listed(value)) for key, phrase, value in said
+        phrase.format(_listed(value)) for key, phrase, value in parts
         if value not in (None, 0, []) or (key in {"seed", "fold"} and value == 0)
     )  # fmt: skip
 
@@ -259,11 +259,11 @@ def _input_words(modality: Any) -> str:
     if not isinstance(modality, Mapping):
         return ""
     size = " \u00d7 ".join(str(number) for number in modality.get("size") or [])
-    said = [f"{modality.get('dims')}D", f"{size} voxels" if modality.get("dims") == 3 else f"{size} pixels"]
+    parts = [f"{modality.get('dims')}D", f"{size} voxels" if modality.get("dims") == 3 else f"{size} pixels"]
     if modality.get("window_hu"):
-        said.append("window {:g} to {:g} HU".format(*modality["window_hu"]))
+        parts.append("window {:g} to {:g} HU".format(*modality["window_hu"]))
     if modality.get("spacing_mm"):
-        said.append(f"spacing {_listed(modality['spacing_mm'])} mm")
+        parts.append(f"spacing {_listed(modality['spacing_mm'])} mm")
     if modality.get("intensity"):
-        said.append(str(modality["intensity"]).replace("_", "-"))
-    return ", ".join(said)
+        parts.append(str(modality["intensity"]).replace("_", "-"))
+    return ", ".join(parts)

@@ -58,7 +58,7 @@ class EntryMaps:
                     raise MemoryError(f"{entry.path} cannot be mapped") from error
                 if self._on_damage is not None:
                     self._on_damage(entry)
-                self._store.mend(entry, recipe)
+                self._store.rebuild(entry, recipe)
         raise OSError(f"{entry.path}: damaged again each time that it is built")
 
     def _map_whole(self, entry: Entry, recipe: Recipe) -> tuple[np.ndarray, Levels]:

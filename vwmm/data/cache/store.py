@@ -128,7 +128,7 @@ class Store:
             # It may have been finished between the first look and the lock.
             return self.find(image, recipe, content) or self._build(image, recipe, content, identity)
 
-    def mend(self, entry: Entry, recipe: Recipe) -> None:
+    def rebuild(self, entry: Entry, recipe: Recipe) -> None:
         """Rebuilds an entry with damaged voxels. Raises ImageError, StoreError, OSError."""
         identity = identify(entry.image)
         if (self.index.get(identity) or content_hash(entry.image)) != entry.content_hash:

@@ -133,7 +133,7 @@ def same_contents(
             own, other = (case.name, name), (first.name, modality)
             pairs.add(frozenset((own, other)))
             kind = "repeated_image" if case.patient == first.patient else "same_image"
-            whose = "" if kind == "repeated_image" else f" of patient {first.patient}"
-            text = f"has the voxels of line {first.line}: case {first.name}{whose}: {modality} {files[other]}"
+            of_patient = "" if kind == "repeated_image" else f" of patient {first.patient}"
+            text = f"has the voxels of line {first.line}: case {first.name}{of_patient}: {modality} {files[other]}"
             findings.append(Finding(kind, text, case.line, case.name, name, files[own]))
     return findings, pairs

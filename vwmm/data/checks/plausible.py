@@ -78,9 +78,9 @@ def plausibility(
                 f"{facts.bright_border:.0%} of the border is as bright as the brightest of it; air is dark in CT and MR"
             )
             findings.append(Finding("inverted", text, case.line, case.name, name, files[name]))
-        said = facts.header.modality
-        if expected[name] and said not in ("", "CT", "MR"):
-            shown = said if said in _KNOWN else "something else"
+        modality = facts.header.modality
+        if expected[name] and modality not in ("", "CT", "MR"):
+            shown = modality if modality in _KNOWN else "something else"
             text = f"its DICOM header has {shown}, the column is for {expected[name]}"
             findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
         elif name not in wrong and modalities[name].window_hu is not None and (reason := facts.hounsfield.problem):

@@ -255,8 +255,8 @@ def _check_fold(split: Split, found: list[int], where: str) -> None:
     """`split.fold` and `split.folds` fit the folds that a table has."""
     if split.fold not in (None, *found) or (split.folds or len(found)) != len(found):
         keys = {"split.fold": split.fold, "split.folds": split.folds}
-        said = " of ".join(f"{key}={value}" for key, value in keys.items() if value is not None)
-        raise UserError(f"{said}: {where} has the folds {', '.join(map(str, found))}")
+        setting = " of ".join(f"{key}={value}" for key, value in keys.items() if value is not None)
+        raise UserError(f"{setting}: {where} has the folds {', '.join(map(str, found))}")
 
 
 def _draw_folds(cases: Sequence[Case], split: Split, sites: Mapping[str, str]) -> dict[str, int]:

@@ -84,17 +84,17 @@ def plan_folds(config: Config) -> list[Fold]:
     if split.folds is None and not fold_numbers(cohort, split):
         split = split.model_copy(update={"folds": DEFAULT_FOLDS})
     numbers = fold_numbers(cohort, split)
-    folds, said = list[Fold](), dict[str, list[int]]()
+    folds, problems_of_folds = list[Fold](), dict[str, list[int]]()
     for number in numbers:
         try:
             folds.append(_plan_fold(config, split.model_copy(update={"fold": number}), number, folder))
         except UserError as error:
             for problem in error.problems:
-                said.setdefault(problem, []).append(number)
-    if said:
+                problems_of_folds.setdefault(problem, []).append(number)
+    if problems_of_folds:
         raise UserError(
             problem if where == numbers else f"fold {', '.join(map(str, where))}: {problem}"
-            for problem, where in said.items()
+            for problem, where in problems_of_folds.items()
         )
     return folds
 
@@ -142,22 +142,22 @@ def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     """The predictions of a finished fold, for each of its validation cases once. Raises UserError where not."""
     from vwmm.analysis.records import read_written_table
 
-    mend = f"remove the folder {run.path}, and the same command trains that fold again"
+    advice = f"remove the folder {run.path}, and the same command trains that fold again"
     try:
         table = read_written_table(run.predictions)
         scores = table[[f"p_{name}" for name in classes]].astype(float)
         rows = list(zip(table["case"], table["patient"], table["label"], strict=True))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{run.predictions}: is damaged ({reason}); {mend}") from error
+        raise UserError(f"{run.predictions}: is damaged ({reason}); {advice}") from error
     expected = sorted(row[:3] for row in _read_split(run) if row[3] == "val")
     if predictions_differ(run):
-        raise UserError(f"{run.predictions}: was changed after the run wrote it; {mend}")
+        raise UserError(f"{run.predictions}: was changed after the run wrote it; {advice}")
     is_whole = bool(table.notna().all(axis=None) and scores.notna().all(axis=None))
     if sorted(rows) != expected or not is_whole or not run.predictions.read_bytes().endswith(b"\n"):
         raise UserError(
             f"{run.predictions}: is damaged: it does not have each of the fold's {len(expected)} validation cases "
-            f"once, with its label and its probabilities; {mend}"
+            f"once, with its label and its probabilities; {advice}"
         )
     return table
 

@@ -162,8 +162,8 @@ def _read_site(site: Path, environment: Mapping[str, str]) -> tuple[Path | None,
     words = ["bash", "-c", 'source "$1" >&2 && env -0', "site", str(site)]
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())
-        return site, variables, [f"{site}: bash cannot read it: {said}"]
+        message = " ".join(done.stderr.split())
+        return site, variables, [f"{site}: bash cannot read it: {message}"]
     variables = dict(word.split("=", 1) for word in done.stdout.split("\0") if "=" in word)
     set_there = re.findall(r"^\s*(?:export\s+)?(VWMM_\w+)=", site.read_text(errors="replace"), re.MULTILINE)
     known = _known_variables()

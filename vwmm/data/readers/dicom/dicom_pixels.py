@@ -138,9 +138,9 @@ def _check_compressed(dataset: Any, header: Header) -> None:
     for number, frame in enumerate(packed, 1):
         found = None if header.syntax == _RLE else frame_size(frame)
         if header.syntax != _RLE and found != (header.rows, header.columns):
-            said = "is no image" if found is None else f"has {found[1]} x {found[0]} voxels"
+            what = "is no image" if found is None else f"has {found[1]} x {found[0]} voxels"
             raise ImageError(
-                f"compressed frame {number} {said}, expected {header.columns} x {header.rows}: the file is damaged"
+                f"compressed frame {number} {what}, expected {header.columns} x {header.rows}: the file is damaged"
             )
         if size > max(_PLAIN_FRAME_BYTES, _MAX_RATIO * len(frame)):
             raise ImageError(f"compressed frame {number} has {len(frame):,} bytes for {size:,}: the file is damaged")
