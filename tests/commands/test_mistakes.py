@@ -112,7 +112,7 @@ def test_a_mistake_in_the_configuration_names_the_key(mistake: str, cohort: Path
 
 def test_a_missing_cohort_and_a_wrong_key_are_said_together(tmp_path: Path) -> None:
     stderr = assert_refused(["data.csv=nowhere.csv", "train.epoch=3"], "train.epochs", tmp_path)
-    assert "2 problems" in stderr
+    assert "2 errors" in stderr
     assert f"data.csv: file not found: {tmp_path}/nowhere.csv" in stderr
 
 
@@ -124,7 +124,7 @@ def test_mistakes_of_several_rows_are_said_together(cohort: Path, tmp_path: Path
 
     table = with_rows(cohort, tmp_path / "cohort.csv", change)
     stderr = assert_refused([f"data.csv={table}", "data.allow_outside_root=true", *TINY], "already stands", tmp_path)
-    assert "3 problems" in stderr
+    assert "3 errors" in stderr
 
 
 def test_under_accelerate_launch_the_message_is_printed_once_by_two_processes(cohort: Path, tmp_path: Path) -> None:
