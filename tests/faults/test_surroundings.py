@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -84,8 +85,12 @@ def test_run_whose_folder_is_made_unwritable_goes_on_once_it_can_be_written(
         process.kill()
         pytest.skip("this test makes a folder immutable, which needs root and a disk that can")
     try:
-        for pid in subprocess.run(["pgrep", "-f", str(cohort)], capture_output=True, text=True).stdout.split():
-            os.kill(int(pid), 18)  # SIGCONT
+        end = time.monotonic() + 90
+        while process.poll() is None and time.monotonic() < end:  # it may stop itself after the first of these
+            for pid in subprocess.run(["pgrep", "-f", str(cohort)], capture_output=True, text=True).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGCONT)
+            time.sleep(0.3)
         text, _ = process.communicate(timeout=90)
     finally:
         subprocess.run(["chattr", "-i", *folders], check=True)
