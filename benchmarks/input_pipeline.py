@@ -26,12 +26,12 @@ from scipy import ndimage
 from benchmarks import _monai_side as monai_side
 from vwmm.config.schema import Augmentation, Cache, Modality
 from vwmm.data.augmentation.augment import augment_batch, draw_cases
-from vwmm.data.cache.building import Job, build
+from vwmm.data.cache.build import Job, build
 from vwmm.data.cache.store import Entry, Store
-from vwmm.data.cohort.manifest import Case
-from vwmm.data.loading.batches import load_batches
+from vwmm.data.cohort.cases import Case
 from vwmm.data.loading.dataset import Batch, CaseDataset
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.loading.loader import load_batches
+from vwmm.data.transforms.preprocess import load_input
 
 MODALITIES = {
     "vw_mri": Modality(dims=3, size=[128, 128, 64], orientation=None),

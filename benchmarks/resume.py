@@ -25,12 +25,12 @@ from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.data.augmentation.augment import augmentation
-from vwmm.data.loading.batches import load_batches
-from vwmm.data.loading.order import plan_epoch, slots_of
+from vwmm.data.loading.loader import load_batches
+from vwmm.data.loading.sampling import plan_epoch, slots_of
 from vwmm.engine.checkpoints.checkpoint import copy_state
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
-from vwmm.engine.training.fit import Fit, Material
-from vwmm.engine.training.loops import _forward, _key
+from vwmm.engine.training.train_loop import _forward, _key
+from vwmm.engine.training.trainer import Fit, Material
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERRIDES = [*training_loop.OVERRIDES, "model.dropout=0.2", "train.micro_batch_size=2", "train.epochs=1000"]

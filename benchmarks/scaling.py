@@ -20,8 +20,8 @@ from pathlib import Path
 
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config
-from vwmm.data.cache.entry_file import Dtype, Layout
-from vwmm.data.loading.order import evaluation_batches, num_steps
+from vwmm.data.cache.entry import Dtype, Layout
+from vwmm.data.loading.sampling import evaluation_batches, num_steps
 from vwmm.system.errors import EXIT_DONE, UserError, run_guarded
 
 BEGIN, END = "<!-- tables: python benchmarks/scaling.py -->", "<!-- end of the tables -->"
@@ -461,8 +461,8 @@ def shared_read_s(size: float, nodes: int, machine: Assumptions) -> float:
 def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool) -> int:
     """stat and open calls for a cohort's images before the processes join.
 
-    Each process looks at every image (data/cohort/manifest.py); `vwmm train` on each node, and the first process, open
-    every header (data/checks/checks.py). clients_cache: whether a node asks for what one of its processes knows
+    Each process looks at every image (data/cohort/cases.py); `vwmm train` on each node, and the first process, open
+    every header (data/checks/preflight.py). clients_cache: whether a node asks for what one of its processes knows
     only once.
     """
     lookers = nodes if clients_cache else gpus + nodes
@@ -473,7 +473,7 @@ def cohort_operations(images: int, gpus: int, nodes: int, *, clients_cache: bool
 def store_requests(gpus: int) -> int:
     """Requests a second at the store of the first node: each process looks at each other one, by a check and a get.
 
-    engine/distributed/watch.py, once a second (`run.hang_timeout_s` / 20, at most a second).
+    engine/distributed/watchdog.py, once a second (`run.hang_timeout_s` / 20, at most a second).
     """
     return 2 * gpus * (gpus - 1)
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from vwmm.config.loading import load_config
-from vwmm.data.cache.entry_file import write_entry
+from vwmm.data.cache.entry import write_entry
 from vwmm.data.cache.store import Entry, Store
-from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.cases import Case
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.data.loading.order import plan_epoch
+from vwmm.data.loading.sampling import plan_epoch
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.strategies.engines import DataParallel
+from vwmm.engine.strategies.data_parallel import DataParallel
 from vwmm.engine.training.batch_norm import RunningStatistics
-from vwmm.engine.training.loops import Learner, train_one_epoch
+from vwmm.engine.training.train_loop import Learner, train_one_epoch
 from vwmm.models.fusion import build_model
 
 OVERRIDES = [

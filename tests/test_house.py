@@ -29,7 +29,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(parts: tuple[str, ...]) -> str:
-    """`data` for vwmm/data/readers/readers.py, `commands` for vwmm/train.py."""
+    """`data` for vwmm/data/readers/read.py, `commands` for vwmm/train.py."""
     return parts[0] if len(parts) > 1 else "commands"
 
 

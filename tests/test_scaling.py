@@ -126,8 +126,8 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
 
     from benchmarks.training_loop import make_dataset
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.training.loops import train_one_epoch
-    from vwmm.engine.training.wrapping import build_learner
+    from vwmm.engine.training.learner import build_learner
+    from vwmm.engine.training.train_loop import train_one_epoch
     from vwmm.models.fusion import build_model
 
     real, sizes = dist.all_reduce, list[int]()
@@ -229,7 +229,7 @@ def test_a_checkpoint_has_as_many_bytes_as_the_formula_says(gpus: int) -> None:
 
 @pytest.mark.parametrize("dtype", scaling.DTYPES)
 def test_a_cached_case_has_as_many_bytes_on_the_disk(dtype: Any, tmp_path: Path) -> None:
-    from vwmm.data.cache.entry_file import write_entry
+    from vwmm.data.cache.entry import write_entry
 
     work, sizes = scaling.default_workload(), []
     for name, modality in work.config.modalities.items():
@@ -277,7 +277,7 @@ class CountingStore:
 
 
 def test_the_watch_asks_as_often_as_the_formula_says() -> None:
-    from vwmm.engine.distributed.watch import Watch
+    from vwmm.engine.distributed.watchdog import Watch
 
     store = CountingStore()
     watches = [Watch(process=number, num_processes=5, store=store) for number in range(5)]

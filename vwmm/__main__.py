@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from vwmm import __version__
 from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_speaker, leave, run_guarded, say
-from vwmm.system.stopping import stop_signals
+from vwmm.system.signals import stop_signals
 
 # command: (module, function, what it does, what it begins with)
 COMMANDS = {

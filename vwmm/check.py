@@ -18,13 +18,13 @@ from pathlib import Path
 from vwmm.config.loading import read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
-from vwmm.data.checks.checks import cohort_problems
-from vwmm.data.cohort.manifest import SPLITS, Cohort
+from vwmm.data.checks.preflight import cohort_problems
+from vwmm.data.cohort.cases import SPLITS, Cohort
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import format_of
+from vwmm.data.readers.read import format_of
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
-from vwmm.system.findings import count_gravities
+from vwmm.system.problems import count_gravities
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -70,9 +70,9 @@ def check(
     num_workers: int, timeout_s: float, is_strict: bool,
 ) -> int:  # fmt: skip
     """Reads, compares, writes and reports; returns the exit code. arguments: of the command line, for the page."""
-    from vwmm.engine.check.check_report import json_of, lines_of, page_of, summary
-    from vwmm.engine.check.checking import check_everything
-    from vwmm.engine.progress import start_log
+    from vwmm.engine.check.cohort_check import check_everything
+    from vwmm.engine.check.output import json_of, lines_of, page_of, summary
+    from vwmm.engine.console import start_log
     from vwmm.engine.runs.provenance import origin_now
 
     start_log(is_speaker=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from vwmm.config.loading import DEMO_CONFIG, read_config
 from vwmm.data.checks.experiment import read_experiment
+from vwmm.engine.console import duration
 from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, pool_folds, unfinished_of
-from vwmm.engine.launch.launching import is_launched, launch, run_in_place
-from vwmm.engine.progress import duration
+from vwmm.engine.launch.launcher import is_launched, launch, run_in_place
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded, say
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vwmm.data.synthetic import phantom
-from vwmm.data.synthetic.demo_cohort import make_showing_progress
+from vwmm.data.synthetic.demo import make_showing_progress
 from vwmm.system.errors import EXIT_DONE, UserError
 
 DEFAULT_OUT = "data/demo"

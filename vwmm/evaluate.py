@@ -20,7 +20,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.data.cohort.manifest import Cohort
+from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.split_file import SplitRow
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
@@ -77,13 +77,13 @@ def evaluate(job: Job) -> None:
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
     import numpy as np
 
-    from vwmm.analysis.records import read_run
-    from vwmm.data.checks.quick_checks import same_images
+    from vwmm.analysis.run_record import read_run
+    from vwmm.data.checks.identical_files import same_images
     from vwmm.data.cohort.cohort_notes import table_notes
-    from vwmm.data.cohort.seen import cases_hash, image_problems, num_test_cases
+    from vwmm.data.cohort.leakage import cases_hash, image_problems, num_test_cases
     from vwmm.data.cohort.split_file import hash_of_split, read_split_file
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
-    from vwmm.engine.evaluation.evaluating import (
+    from vwmm.engine.evaluation.test_set import (
         check_folder,
         check_split,
         count_evaluation,
@@ -100,11 +100,11 @@ def evaluate(job: Job) -> None:
     cohort = find_cases(job, rows, classes)
 
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
+    from vwmm.engine.console import LOG, start_log
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
-    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
     from vwmm.engine.runs.provenance import origin_now
-    from vwmm.engine.training.validating import predict_cases
+    from vwmm.engine.training.validation import predict_cases
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):
@@ -173,9 +173,9 @@ def evaluate(job: Job) -> None:
 
 def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
-    from vwmm.data.checks.checks import check_images
-    from vwmm.data.cohort.manifest import survey_cohort
-    from vwmm.data.cohort.seen import (
+    from vwmm.data.checks.preflight import check_images
+    from vwmm.data.cohort.cases import survey_cohort
+    from vwmm.data.cohort.leakage import (
         label_problems,
         num_gone,
         patient_problems,

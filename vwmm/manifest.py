@@ -23,7 +23,7 @@ from tempfile import TemporaryFile
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import DEFAULT_MODALITIES
 from vwmm.data.drafting.dicom_series import Series, match_series, scan_series
-from vwmm.data.drafting.drafting import (
+from vwmm.data.drafting.draft import (
     Row,
     draft_rows,
     give_numbers,
@@ -33,10 +33,10 @@ from vwmm.data.drafting.drafting import (
 )
 from vwmm.data.drafting.lookups import fill_in, find_lookup, read_lookup
 from vwmm.data.drafting.patterns import Found, compile_pattern, match_tree, parse_named, parse_patterns
-from vwmm.data.drafting.proposing import DESCRIPTION, is_image, propose_patterns, propose_series
+from vwmm.data.drafting.suggest import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.drafting.tree import Tree, walk_tree
 from vwmm.data.readers.absent import HOW_TO_FETCH
-from vwmm.engine.progress import Progress, start_log
+from vwmm.engine.console import Progress, start_log
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say

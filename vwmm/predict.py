@@ -14,8 +14,8 @@ from pathlib import Path
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.data.cohort.manifest import Cohort
-from vwmm.data.cohort.seen import Hashes
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.leakage import Hashes
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
 
@@ -46,9 +46,9 @@ def main(arguments: list[str]) -> int:
 def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
-    from vwmm.data.checks.checks import check_images
+    from vwmm.data.checks.preflight import check_images
+    from vwmm.data.cohort.cases import survey_cohort
     from vwmm.data.cohort.cohort_notes import table_notes
-    from vwmm.data.cohort.manifest import survey_cohort
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
 
     checkpoint = find_checkpoint(run.best)
@@ -65,10 +65,10 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
         raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
 
     # 2. Join the other processes, and transform the images that are not in the cache.
+    from vwmm.engine.console import LOG, start_log
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
-    from vwmm.engine.progress import LOG, start_log
-    from vwmm.engine.training.validating import predict_cases
+    from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+    from vwmm.engine.training.validation import predict_cases
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):
@@ -102,9 +102,9 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
 
 def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int) -> list[str]:
     """What makes the metrics too good; a look at test cases is counted, as those of `vwmm evaluate` are."""
-    from vwmm.data.cohort.seen import cases_hash, num_learned_from, num_test_cases
+    from vwmm.data.cohort.leakage import cases_hash, num_learned_from, num_test_cases
     from vwmm.data.cohort.split_file import read_split_file
-    from vwmm.engine.evaluation.evaluating import count_evaluation
+    from vwmm.engine.evaluation.test_set import count_evaluation
 
     try:
         rows, warnings = read_split_file(run.split, key="RUN"), list[str]()

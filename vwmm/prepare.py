@@ -19,11 +19,11 @@ from pathlib import Path
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config
-from vwmm.data.checks.checks import check_cohort_to_prepare
-from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.checks.preflight import check_cohort_to_prepare
+from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
-from vwmm.system.stopping import STOP
+from vwmm.system.signals import STOP
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -60,10 +60,10 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     cohort = check_cohort_to_prepare(config, open_files=is_speaker())
 
     from vwmm.data.cohort.cohort_notes import table_notes
+    from vwmm.engine.console import LOG, start_log
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.launch.launching import listen
-    from vwmm.engine.preprocessing.preparing import prepare_images
-    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.launch.launcher import listen
+    from vwmm.engine.preprocessing.fill_cache import prepare_images
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):
@@ -79,8 +79,8 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
 
 def prune(config: Config) -> None:
     """Removes what is not needed."""
-    from vwmm.engine.preprocessing.pruning import prune_cache
-    from vwmm.engine.progress import start_log
+    from vwmm.engine.console import start_log
+    from vwmm.engine.preprocessing.prune_cache import prune_cache
 
     start_log(is_speaker=is_speaker())
     if is_speaker():
@@ -94,7 +94,7 @@ def show(config: Config, name: str, out: str | None) -> None:
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"--out {path}: expected the name of a .png file in a folder that exists")
 
-    from vwmm.engine.preprocessing.showing import show_case
+    from vwmm.engine.preprocessing.show_case import show_case
 
     if is_speaker():
         write_whole(path, show_case(config, case))

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
     from vwmm.config.run_digests import altered_notes
-    from vwmm.engine.runs.reporting import rewrite_report
+    from vwmm.engine.runs.finish_run import rewrite_report
 
     path, why = rewrite_report(run)
     for note in altered_notes(run):

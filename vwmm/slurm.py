@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.checks.checks import check_cohort_to_prepare, check_config
 from vwmm.data.checks.experiment import read_experiment
-from vwmm.data.loading.order import slot_problems
+from vwmm.data.checks.preflight import check_cohort_to_prepare, check_config
+from vwmm.data.loading.sampling import slot_problems
 from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
-from vwmm.engine.launch.submission import Request, ask_slurm, has_slurm, read_request
+from vwmm.engine.launch.slurm_job import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vwmm.config.loading import DEMO_CONFIG
-from vwmm.config.space import SPACE, read_space
+from vwmm.config.search_space import SPACE, read_space
 from vwmm.data.checks.experiment import read_experiment
 from vwmm.engine.launch.launch_file import check_launch_file
-from vwmm.engine.launch.launching import is_launched
-from vwmm.engine.sweep.sweep_plan import Sweep, plan_sweep
-from vwmm.engine.sweep.sweeping import run_worker
+from vwmm.engine.launch.launcher import is_launched
+from vwmm.engine.sweep.plan import Sweep, plan_sweep
+from vwmm.engine.sweep.worker import run_worker
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     config = load_config([run.config], line.overrides)
     if not config.tracking.trackers:
         raise UserError(f"{run.path} has no tracker; name one: vwmm sync {line.words[0]} tracking.trackers=[wandb]")
-    from vwmm.engine.runs.syncing import sync
+    from vwmm.engine.runs.sync import sync
 
     print("\n".join(sync(config, run)))
     return EXIT_DONE

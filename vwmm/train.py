@@ -15,17 +15,17 @@ if not __package__:
     # `accelerate launch vwmm/train.py` puts vwmm/ first on the path, where `data` and `config` would be top-level.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vwmm.config.describing import to_yaml
 from vwmm.config.loading import DEMO_CONFIG
+from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.checks.checks import check_config
 from vwmm.data.checks.experiment import read_experiment
-from vwmm.engine.launch.launching import launch, listen
+from vwmm.data.checks.preflight import check_config
+from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
-from vwmm.system.stopping import STOP
+from vwmm.system.signals import STOP
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -62,10 +62,10 @@ def train(config: Config) -> None:
     cohort, assigned = check_config(config, open_files=is_speaker())
 
     # 2. Join the other processes. From here on a signal waits until there is nothing half done.
-    from vwmm.engine.distributed.failing import failing_once
+    from vwmm.engine.console import LOG, start_log
+    from vwmm.engine.distributed.failures import failing_once
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.launch.meeting import note_done, was_done
-    from vwmm.engine.progress import LOG, start_log
+    from vwmm.engine.launch.rendezvous import note_done, was_done
 
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
@@ -80,9 +80,9 @@ def train(config: Config) -> None:
         # 3. Transform each image once, for all processes and all later runs.
         from vwmm.data.cohort.split_origin import record_of_split
         from vwmm.data.cohort.splits import cases_of
-        from vwmm.engine.check.suspicions import note_cohort, warn_of_suspicions
-        from vwmm.engine.preprocessing.preparing import build_dataset, prepare_images
-        from vwmm.engine.training.fit import Fit, Material
+        from vwmm.engine.check.before_training import note_cohort, warn_of_suspicions
+        from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+        from vwmm.engine.training.trainer import Fit, Material
 
         images = prepare_images(runtime, cohort, config.modalities, config.cache)
         warn_of_suspicions(config, cohort, assigned, images)
@@ -95,7 +95,7 @@ def train(config: Config) -> None:
 
         # 4. Open the run folder: what is needed to repeat the run is written before it begins.
         from vwmm.engine.runs.banner import describe_run
-        from vwmm.engine.runs.recording import open_run
+        from vwmm.engine.runs.open_run import open_run
         from vwmm.engine.tracking.tracking import start_trackers
 
         with open_run(runtime, config, cohort, assigned, split, images) as (folder, state, run_watch):
@@ -109,7 +109,7 @@ def train(config: Config) -> None:
                 fit.run_epochs()
 
                 # 6. Log the result, and write the report.
-                from vwmm.engine.runs.reporting import finish_run
+                from vwmm.engine.runs.finish_run import finish_run
 
                 finish_run(runtime, config, material, folder, fit)
         note_done()

@@ -20,7 +20,7 @@ if not __package__:
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.engine.launch.launching import launch, listen
+from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, leave, run_guarded
@@ -71,16 +71,16 @@ def execute(arguments: list[str]) -> int:
 def compute(arguments: list[str]) -> int:
     """Computes and compares; returns the exit code."""
     run, config, first, count = _read(arguments)
-    from vwmm.data.checks.checks import check_config
+    from vwmm.data.checks.preflight import check_config
+    from vwmm.engine.console import start_log
     from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.progress import start_log
 
     cohort, assigned = check_config(config, open_files=False)
     start_log(is_speaker=is_speaker())
     runtime = start_runtime(config.train)
 
-    from vwmm.engine.distributed.failing import failing_once
-    from vwmm.engine.runs.verifying import verify_run
+    from vwmm.engine.distributed.failures import failing_once
+    from vwmm.engine.runs.verify import verify_run
 
     with failing_once(runtime, report_outcome):
         report = verify_run(runtime, config, run, cohort, assigned, first=first, count=count)

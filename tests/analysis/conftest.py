@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from vwmm.analysis.figures.figures import Example
+from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages.origin import Origin
 
 CANARY = "CANARY-7f3a"

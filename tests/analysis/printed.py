@@ -12,15 +12,15 @@ import pandas as pd
 import pypdfium2
 
 from tests.analysis.conftest import ORIGIN
-from vwmm.analysis.pages.check_page import Modality, Page, Thumbnail, render_check
-from vwmm.analysis.pages.document import write_report
-from vwmm.analysis.pages.evaluation import evaluate_table
-from vwmm.analysis.pages.pooling import FoldResult, pool
-from vwmm.analysis.pages.search_page import Searching, Trial, render_search
-from vwmm.analysis.records import RunRecord, read_predictions, read_run
+from vwmm.analysis.pages.check_report import Modality, Page, Thumbnail, render_check
+from vwmm.analysis.pages.cross_validation_report import FoldResult, pool
+from vwmm.analysis.pages.evaluation_report import evaluate_table
+from vwmm.analysis.pages.run_report import write_report
+from vwmm.analysis.pages.sweep_report import Searching, Trial, render_search
+from vwmm.analysis.run_record import RunRecord, read_predictions, read_run
 from vwmm.analysis.statistics.confounding import Association
 from vwmm.config.split_record import PartCount, SplitRecord
-from vwmm.system.findings import Finding
+from vwmm.system.problems import Finding
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",

@@ -22,10 +22,10 @@ from tests.data.making import write_csv
 from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cache.identity import content_hash
-from vwmm.data.checks.near_record import find_near_pairs
-from vwmm.data.cohort.manifest import read_cohort
-from vwmm.data.readers.readers import read_image
+from vwmm.data.cache.content_index import content_hash
+from vwmm.data.checks.near_duplicate_record import find_near_pairs
+from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.readers.read import read_image
 from vwmm.data.synthetic.phantom import make_cohort
 
 NUM_CASES = 60

@@ -59,7 +59,7 @@ def test_two_processes_agree_with_one_to_a_millionth(on_processes: dict[int, Pat
 def test_whole_batches_of_a_process_lacked_a_modality(on_processes: dict[int, Path], incomplete: Path) -> None:
     """Else the test above would say little: held against the plan of the run."""
     from vwmm.config.loading import load_config
-    from vwmm.data.loading.order import draw_present, plan_epoch
+    from vwmm.data.loading.sampling import draw_present, plan_epoch
 
     split = pd.read_csv(on_processes[2] / "split.csv", dtype=str)
     config = load_config([on_processes[2] / "config.yaml"])

@@ -11,8 +11,8 @@ from tests.data.making import numbers, write_nifti
 from vwmm.__main__ import main
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config, Split
-from vwmm.data.checks.checks import check_config
-from vwmm.data.cohort.manifest import read_cohort
+from vwmm.data.checks.preflight import check_config
+from vwmm.data.cohort.cases import read_cohort
 from vwmm.data.cohort.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.system.errors import UserError

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from vwmm.config.describing import to_yaml
 from vwmm.config.loading import load_config, read_config
+from vwmm.config.printing import to_yaml
 from vwmm.config.schema import Augmentation
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.config.describing import to_yaml
-from vwmm.config.explaining import all_keys
 from vwmm.config.loading import find_shipped, load_config, read_config
+from vwmm.config.messages import all_keys
+from vwmm.config.printing import to_yaml
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.system.errors import UserError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from vwmm.config.describing import to_yaml
 from vwmm.config.loading import load_config
+from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import (
     RunFolder,
     choose_run_folder,

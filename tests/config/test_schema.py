@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from vwmm.config.explaining import all_keys
+from vwmm.config.messages import all_keys
 from vwmm.config.schema import DEFAULT_MODALITIES, Config, Modality
 
 

@@ -28,10 +28,10 @@ import numpy as np
 from tests.data.making_dicom import write_slices
 from tests.data.mutating import FORMATS, mutated, mutated_table, valid
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cache.identity import content_hash, identify
-from vwmm.data.checks.checks import check_images
-from vwmm.data.cohort.manifest import survey_cohort
-from vwmm.data.readers.readers import ImageError, check_header, read_image
+from vwmm.data.cache.content_index import content_hash, identify
+from vwmm.data.checks.preflight import check_images
+from vwmm.data.cohort.cases import survey_cohort
+from vwmm.data.readers.read import ImageError, check_header, read_image
 
 MAX_BYTES = 2**31
 MAX_S = 10.0

@@ -11,9 +11,9 @@ import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from vwmm.config.schema import Cache, Modality
-from vwmm.data.cache.entry_file import write_entry
+from vwmm.data.cache.entry import write_entry
 from vwmm.data.cache.store import Entry, Recipe, Store
-from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.cohort.cases import Case, Cohort
 
 SHEARED = np.array([[-0.7, 0.1, 0.3, 10.0], [0.1, 0.8, -0.2, -20.0], [0.2, 0.1, 2.5, 30.0], [0, 0, 0, 1]])
 """A RAS affine with a left-going first axis and no right angles between its axes."""

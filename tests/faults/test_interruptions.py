@@ -31,7 +31,7 @@ from tests.faults.rehearsing import (
     wait_for_silence,
 )
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoints.resuming import snapshot_place
+from vwmm.engine.checkpoints.resume import snapshot_place
 from vwmm.engine.tracking.metrics_file import last_step
 
 SAVING = f"run.save_every_steps={SAVE_EVERY}"

@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import TINY, read_metrics, run_command
 from tests.data.loading.test_dataset import make_dataset
-from vwmm.data.loading.batches import load_batches
+from vwmm.data.loading.loader import load_batches
 
 pytestmark = [
     pytest.mark.gpu,

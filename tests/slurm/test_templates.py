@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults.rehearsing import IS_LONG
-from vwmm.engine.launch.submission import read_request
+from vwmm.engine.launch.slurm_job import read_request
 
 GOLDEN = Path(__file__).with_name("golden")
 SCRIPTS = sorted([*(ROOT / "slurm").glob("*.sh"), ROOT / "slurm" / "job.bash", ROOT / "slurm" / "site.env.example"])

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vwmm.config.explaining import Key, explain, is_rule, key_of, shorten
+from vwmm.config.messages import Key, explain, is_rule, key_of, shorten
 from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.record import MAX_NAME
 from vwmm.config.schema import DEFAULT_MODALITIES, Config

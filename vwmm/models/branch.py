@@ -7,7 +7,7 @@ from torch import nn
 from vwmm.models.norm import spare_single_values
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
-from vwmm.system.lean_import import import_monai
+from vwmm.system.monai_import import import_monai
 
 # Small enough for a few hundred cases and a CPU: a hundredth of a DenseNet121's parameters.
 THIN_DENSENET: dict[str, Any] = {"init_features": 16, "growth_rate": 8, "block_config": (2, 2, 2, 2)}

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from tests.analysis.figures.test_figures import text_of
+from tests.analysis.figures.test_report_figures import text_of
 from vwmm.analysis.figures.calibration import brier_scores, calibration_of, calibration_plot, group_limits
-from vwmm.analysis.figures.svg import to_svg
-from vwmm.analysis.records import RecordedPredictions
+from vwmm.analysis.figures.style import to_svg
+from vwmm.analysis.run_record import RecordedPredictions
 
 
 def predictions_of(labels: np.ndarray, probabilities: np.ndarray) -> RecordedPredictions:

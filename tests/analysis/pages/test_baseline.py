@@ -5,7 +5,7 @@ import pytest
 
 from tests.analysis.conftest import ORIGIN
 from vwmm.analysis.pages.baseline import compare_with_commonest, no_better_note
-from vwmm.analysis.pages.pooling import FoldResult, pool
+from vwmm.analysis.pages.cross_validation_report import FoldResult, pool
 from vwmm.config.split_record import PartCount, SplitRecord
 
 

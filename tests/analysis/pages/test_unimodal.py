@@ -12,10 +12,10 @@ import pytest
 
 from tests.analysis.conftest import ORIGIN
 from tests.analysis.printed import CLASSES, folds_of
-from vwmm.analysis.pages.document import write_report
-from vwmm.analysis.pages.pooling import pool
+from vwmm.analysis.pages.cross_validation_report import pool
+from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.pages.unimodal import UnimodalScore, presence_notes, unimodal_notes
-from vwmm.analysis.records import RecordedPredictions
+from vwmm.analysis.run_record import RecordedPredictions
 
 NAMES = ["no", "yes"]
 

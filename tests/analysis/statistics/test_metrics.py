@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vwmm.analysis.pages.results import overall
-from vwmm.analysis.records import read_predictions
+from vwmm.analysis.run_record import read_predictions
 from vwmm.analysis.statistics.metrics import (
     classification_metrics,
     confusion_matrix,

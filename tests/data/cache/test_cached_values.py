@@ -8,11 +8,11 @@ import pytest
 
 from tests.data.making import make_case, make_store, numbers, write_nifti
 from tests.data.monai_recipe import monai_input
-from tests.data.transforms.test_transforms import FORMATS, PICTURES, RECIPES, WITHOUT_SPACING, modality, write_volume
+from tests.data.transforms.test_preprocess import FORMATS, PICTURES, RECIPES, WITHOUT_SPACING, modality, write_volume
 from vwmm.config.schema import Modality
-from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.data.readers.readers import read_image
+from vwmm.data.loading.loader import load_batches
+from vwmm.data.readers.read import read_image
 
 SPACED: dict[str, dict[str, Any]] = {
     "spacing": {"size": (9, 8, 7), "orientation": "RAS", "spacing_mm": [0.9, 0.8, 1.5]},

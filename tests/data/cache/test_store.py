@@ -18,7 +18,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.cache import store
 from vwmm.data.cache.store import Busy, Entry, Store, StoreError
 from vwmm.data.readers.image import ImageError
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.transforms.preprocess import load_input
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_same_content_under_another_name_is_the_same_entry(cache: Store, ima
 def test_an_image_is_read_once_and_then_known_by_its_state(
     cache: Store, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vwmm.data.cache.identity.RACY_S", -1.0)
+    monkeypatch.setattr("vwmm.data.cache.content_index.RACY_S", -1.0)
     first = make(cache, image)
     monkeypatch.setattr(store, "content_hash", mock.Mock(side_effect=AssertionError("read again")))
 
@@ -156,7 +156,7 @@ def test_a_full_disk_is_the_stores_fault_and_leaves_nothing(
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("vwmm.data.cache.entry_file._write_all", fail)
+    monkeypatch.setattr("vwmm.data.cache.entry._write_all", fail)
     with pytest.raises(StoreError, match="No space left"):
         make(cache, image)
     assert entries_in(cache) == []

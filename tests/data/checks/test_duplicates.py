@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.making import make_case, make_cohort
 from vwmm.data.checks.duplicates import alike_names, alike_sites, apart_problems
-from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.cases import Case
 
 
 def cases_of(*patients: str) -> list[Case]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from vwmm.data.checks.contents import miniature_of
+from vwmm.data.checks.fingerprint import miniature_of
 from vwmm.data.checks.near_duplicates import THRESHOLD, judge, near_pairs, pair_jobs
 from vwmm.data.synthetic.phantom import Options, draw_cases, draw_site
-from vwmm.data.synthetic.phantom_files import DRAW
+from vwmm.data.synthetic.phantom_images import DRAW
 
 RNG = np.random.default_rng
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.data.making import make_case
 from vwmm.config.schema import Modality
 from vwmm.data.checks.same_columns import same_columns
-from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.cases import Case
 
 FLAT = Modality(dims=2, size=[8, 8])
 IMAGE = Path("x.png")

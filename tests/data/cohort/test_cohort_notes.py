@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.making import make_case, make_cohort
+from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.cohort_notes import carried_columns, cohort_notes, small_classes, table_notes
-from vwmm.data.cohort.manifest import Cohort
-from vwmm.system.findings import Finding
+from vwmm.system.problems import Finding
 
 
 def cohort_of(**counts: int) -> Cohort:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cohort.manifest import survey_cohort
+from vwmm.data.cohort.cases import survey_cohort
 
 ONE = {"ct": Modality(dims=2, size=[32, 32])}
 

@@ -8,7 +8,7 @@ import pytest
 from vwmm.config.data_schema import Columns
 from vwmm.config.schema import Data, Modality, Split
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.cohort.manifest import Cohort, read_cohort
+from vwmm.data.cohort.cases import Cohort, read_cohort
 from vwmm.data.cohort.split_origin import record_of_split
 from vwmm.data.cohort.splits import split_cohort
 

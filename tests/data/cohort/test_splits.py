@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.data.making import make_case, make_cohort
 from vwmm.config.schema import Split
-from vwmm.data.cohort.manifest import SPLITS, Case, Cohort
+from vwmm.data.cohort.cases import SPLITS, Case, Cohort
 from vwmm.data.cohort.splits import cases_of, split_cohort, split_hash, split_table
 from vwmm.system.errors import UserError
 

@@ -9,8 +9,8 @@ import torch
 
 from tests.data.making import make_case, make_store, put_array
 from vwmm.config.schema import Modality
-from vwmm.data.loading.batches import load_batches
 from vwmm.data.loading.dataset import Batch, CaseDataset
+from vwmm.data.loading.loader import load_batches
 from vwmm.system.errors import UserError
 
 MODALITIES = {"solid": Modality(dims=3, size=[5, 4, 3]), "flat": Modality(dims=2, size=[4, 3])}

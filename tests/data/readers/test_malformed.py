@@ -21,8 +21,8 @@ from tests.data.making_malformed import SUFFIXES, Entry, write_images
 from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_tables
 from tests.data.mutating import valid
 from vwmm.config.schema import Data, Modality
-from vwmm.data.checks.checks import check_images
-from vwmm.data.cohort.manifest import survey_cohort
+from vwmm.data.checks.preflight import check_images
+from vwmm.data.cohort.cases import survey_cohort
 
 MAX_BYTES = 2**31
 ONE = ["modalities.vw_mri=null", "modalities.ct=null", "modalities.mri.dims=2", "modalities.mri.size=[32,32]"]
@@ -34,7 +34,7 @@ import json, signal, sys
 from vwmm.check import counts
 from vwmm.system.errors import UserError, format_problems
 from vwmm.config.loading import load_config
-from vwmm.data.checks.checks import check_config
+from vwmm.data.checks.preflight import check_config
 told = {}
 for name in sys.argv[2:]:
     signal.alarm(30)
@@ -247,7 +247,7 @@ def test_what_follows_an_image_is_not_read(name: str, tmp_path: Path) -> None:
     path.write_bytes(valid(name))
     with path.open("ab") as stream:
         stream.truncate(2**36)  # zeros without room on the disk
-    script = "import sys, pathlib; from vwmm.data.readers.readers import *; p = pathlib.Path(sys.argv[1])"
+    script = "import sys, pathlib; from vwmm.data.readers.read import *; p = pathlib.Path(sys.argv[1])"
 
     ended = run_limited(["-c", f"{script}; print(check_header(p) == read_image(p).voxels.shape)", str(path)], tmp_path)
 

@@ -12,8 +12,8 @@ import SimpleITK as sitk  # noqa: N813 - its usual name
 from tests.data.making import numbers
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.readers.read import read_image
+from vwmm.data.transforms.preprocess import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

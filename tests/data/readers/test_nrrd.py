@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from tests.data.making import numbers
-from tests.data.readers.test_readers import itk_affine, refusal, refusals
-from vwmm.data.readers.readers import check_header, read_image
+from tests.data.readers.test_read import itk_affine, refusal, refusals
+from vwmm.data.readers.read import check_header, read_image
 
 DIRECTIONS = "space directions: (0,0.5,0) (-0.6,0,0.8) (2.4,0,1.8)\nspace origin: (5,-6,7)"
 GEOMETRY = f"space: left-posterior-superior\n{DIRECTIONS}"

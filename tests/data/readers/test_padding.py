@@ -9,12 +9,12 @@ import pydicom
 import pytest
 
 from tests.data.making_dicom import save, slice_of
-from tests.data.readers.dicom.test_dicom import quietly
-from tests.data.readers.test_readers import refusal
+from tests.data.readers.dicom.test_volume import quietly
+from tests.data.readers.test_read import refusal
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError, as_voxels, with_true_zeros, without_padding
-from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.readers.read import read_image
+from vwmm.data.transforms.preprocess import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

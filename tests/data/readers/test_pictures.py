@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image as Pillow
 
 from tests.data.making import numbers
-from tests.data.readers.test_readers import refusals
-from vwmm.data.readers.readers import check_header, read_image
+from tests.data.readers.test_read import refusals
+from vwmm.data.readers.read import check_header, read_image
 
 pytestmark = pytest.mark.usefixtures("silence")
 

@@ -15,10 +15,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from tests.data.making_dicom import PYDICOM, itk_affine, itk_file, itk_series, real
-from tests.data.readers.test_readers import refusal, refusals
-from vwmm.data.readers.dicom.dicom import read_dicom
+from tests.data.readers.test_read import refusal, refusals
+from vwmm.data.readers.dicom.volume import read_dicom
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import check_header, read_image
+from vwmm.data.readers.read import check_header, read_image
 
 NIBABEL = Path(nibabel.__file__).parent
 MR_SMALL = [

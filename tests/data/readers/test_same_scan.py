@@ -23,11 +23,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 
 from vwmm.config.presets import PRESETS, cut_to_dims, with_preset
 from vwmm.config.schema import Modality
-from vwmm.data.checks.contents import bright_border_of
-from vwmm.data.checks.plausible import INVERTED_SHARE
+from vwmm.data.checks.fingerprint import bright_border_of
+from vwmm.data.checks.plausibility import INVERTED_SHARE
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import read_image
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.readers.read import read_image
+from vwmm.data.transforms.preprocess import load_input
 
 HALF = float(np.sqrt(0.5))
 # Rows along the first vector, columns along the second, in LPS.

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.data.making_dicom import OBLIQUE_AXES, STRAIGHT, slice_of, steps_of
-from tests.data.readers.dicom.test_dicom import quietly, save
-from tests.data.readers.test_readers import refusal, refusals
+from tests.data.readers.dicom.test_volume import quietly, save
+from tests.data.readers.test_read import refusal, refusals
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import check_header, read_image
+from vwmm.data.readers.read import check_header, read_image
 from vwmm.data.readers.uneven_slices import middle_slice, uneven_in_words
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.transforms.preprocess import load_input
 
 pytestmark = pytest.mark.usefixtures("silence")
 

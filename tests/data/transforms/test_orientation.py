@@ -11,10 +11,10 @@ import SimpleITK as sitk  # noqa: N813 - its usual name
 from tests.data.making import numbers
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image
-from vwmm.data.readers.readers import read_image
+from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.foreground import bias_corrected
 from vwmm.data.transforms.orientation import axis_codes, orientation_of
-from vwmm.data.transforms.transforms import load_input
+from vwmm.data.transforms.preprocess import load_input
 
 HALF = float(np.sqrt(0.5))
 

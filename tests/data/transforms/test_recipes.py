@@ -11,11 +11,11 @@ from tests.data.making import OBLIQUE, numbers, write_nifti
 from vwmm.config.presets import PRESETS
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image, ImageError
-from vwmm.data.readers.readers import read_image
+from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.foreground import bias_corrected, otsu_threshold
 from vwmm.data.transforms.geometry import placed
-from vwmm.data.transforms.transforms import Mode, transform
-from vwmm.data.transforms.views import view_of
+from vwmm.data.transforms.preprocess import Mode, transform
+from vwmm.data.transforms.provenance import view_of
 
 SHAPE = (20, 24, 16)
 

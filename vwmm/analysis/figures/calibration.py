@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from vwmm.analysis.figures.svg import INK, PALETTE, QUIET, dress, new_figure, plain
-from vwmm.analysis.records import RecordedPredictions
+from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
+from vwmm.analysis.run_record import RecordedPredictions
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Interval, Limits, excess_limits, share_limits
 
 MAX_GROUPS = 10

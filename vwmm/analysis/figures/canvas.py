@@ -12,7 +12,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from vwmm.analysis.figures.svg import INK, plain
+from vwmm.analysis.figures.style import INK, plain
 
 DPI = 150
 ON_BLACK = "#FFD479"  # letters over a picture, with a black rim

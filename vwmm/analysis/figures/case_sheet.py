@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vwmm.analysis.figures.canvas import ON_BLACK, Box, Canvas, wrapped
-from vwmm.analysis.figures.planes import planes_of
-from vwmm.analysis.figures.svg import QUIET
+from vwmm.analysis.figures.radiological_view import planes_of
+from vwmm.analysis.figures.style import QUIET
 
 WIDTH, MARGIN = 1920, 44  # pixels, as all lengths here
 GAP, WIDE_GAP, ROW_GAP = 10, 34, 46

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vwmm.analysis.figures.svg import INK, LineLook, dress, label_ends, line_look, new_figure, plain
-from vwmm.analysis.records import History
+from vwmm.analysis.figures.style import INK, LineLook, dress, label_ends, line_look, new_figure, plain
+from vwmm.analysis.run_record import History
 
 MAX_POINTS = 500
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}

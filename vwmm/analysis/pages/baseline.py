@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vwmm.analysis.figures.svg import plain
+from vwmm.analysis.figures.style import plain
 
 _MAX_NAME = 60
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from vwmm.analysis.figures.svg import plain, to_svg
+from vwmm.analysis.figures.style import plain, to_svg
 
 MAX_WHOLE = 60
 """Characters; a longer name does not fit on a printed line beside its values, and may be broken."""

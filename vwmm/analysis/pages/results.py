@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vwmm.analysis.figures.calibration import brier_scores
-from vwmm.analysis.records import RecordedPredictions, log_losses
+from vwmm.analysis.run_record import RecordedPredictions, log_losses
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, share_limits

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.analysis.figures.figures import combination_name, combinations
-from vwmm.analysis.figures.svg import plain
-from vwmm.analysis.pages.tables import Share, percent, share
-from vwmm.analysis.records import History, RecordedPredictions
+from vwmm.analysis.figures.report_figures import combination_name, combinations
+from vwmm.analysis.figures.style import plain
+from vwmm.analysis.pages.result_tables import Share, percent, share
+from vwmm.analysis.run_record import History, RecordedPredictions
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, too_few
 from vwmm.analysis.statistics.metrics import macro_auroc
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from vwmm.data.transforms.compiled import compiled
+from vwmm.data.transforms.jit import compiled
 
 # splitmix64 (Steele, Lea and Flood 2014): the noise of a voxel follows from a key and its position alone.
 _GOLDEN, _MIX_1, _MIX_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vwmm.config.schema import Cache, Modality
-from vwmm.data.cache.entry_file import Dtype, EntryError, Layout, is_whole, verify, write_entry
-from vwmm.data.cache.identity import Identity, IdentityIndex, content_hash, identify
+from vwmm.data.cache.content_index import Identity, IdentityIndex, content_hash, identify
+from vwmm.data.cache.entry import Dtype, EntryError, Layout, is_whole, verify, write_entry
 from vwmm.data.cache.locks import KeyLocks
 from vwmm.data.readers.image import ImageError
-from vwmm.data.transforms.transforms import load_input, recipe_key
+from vwmm.data.transforms.preprocess import load_input, recipe_key
 
 # Part of every key: raise it when the file's format changes.
 FORMAT_VERSION = 2

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.spelling import name_key, names_alike
-from vwmm.system.findings import Finding
+from vwmm.system.problems import Finding
 
 Key = tuple[str, str]
 """(case's name, modality)."""

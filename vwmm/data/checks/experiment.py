@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vwmm.config.loading import DEMO_CONFIG, read_config, uses_shipped
 from vwmm.config.schema import Config
-from vwmm.data.checks.checks import cohort_problems
+from vwmm.data.checks.preflight import cohort_problems
 from vwmm.system.errors import UserError
 
 
@@ -19,7 +19,7 @@ def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_dem
         raise UserError(reading.problems + ([] if is_demo else cohort_problems(reading)))
     assert reading.config is not None
     if is_demo and makes_demo:
-        from vwmm.data.synthetic.demo_cohort import make_if_absent
+        from vwmm.data.synthetic.demo import make_if_absent
 
         make_if_absent(reading.config)
     return reading.config

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from vwmm.data.checks.alignment import directions, likeness
+from vwmm.data.checks.registration import directions, likeness
 
 # The correlation, after alignment, from which a pair counts. Of the pairs that resemble each other most in synthetic
 # cohorts of 300 - people of the same sketched anatomy, more alike than real ones - the highest was 0.807. The least

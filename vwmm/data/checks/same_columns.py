@@ -6,7 +6,7 @@ from itertools import combinations
 
 from vwmm.config.schema import Modality
 from vwmm.data.checks.duplicates import Key
-from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.cases import Case
 
 _SHOWN_LINES = 5
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from vwmm.data.cohort.manifest import SPLITS, Cohort
+from vwmm.data.cohort.cases import SPLITS, Cohort
 
 # Results on fewer patients of a class are uncertain: 9 of 9 right has a 95 % interval from 0.70 (Wilson).
 MIN_PATIENTS = 10

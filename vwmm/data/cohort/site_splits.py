@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vwmm.data.cohort.manifest import Case, Cohort
+from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.system.errors import UserError
 
 _NUM_ORDERS = 256

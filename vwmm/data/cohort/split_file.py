@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vwmm.data.cohort.manifest import SPLITS, Cohort
-from vwmm.data.cohort.table import read_table
+from vwmm.data.cohort.cases import SPLITS, Cohort
+from vwmm.data.cohort.csv_table import read_table
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import UserError
 

@@ -7,7 +7,7 @@ from typing import Any
 from vwmm.config.data_schema import Columns
 from vwmm.config.schema import Split
 from vwmm.config.split_record import PartCount, SplitRecord
-from vwmm.data.cohort.manifest import SPLITS, Cohort
+from vwmm.data.cohort.cases import SPLITS, Cohort
 from vwmm.data.cohort.splits import decided_by, fold_numbers
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vwmm.config.schema import Split
-from vwmm.data.cohort.manifest import SPLITS, Case, Cohort
+from vwmm.data.cohort.cases import SPLITS, Case, Cohort
 from vwmm.data.cohort.site_splits import (
     check_named_sites,
     deal_evenly,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vwmm.data.drafting.patterns import Found
 from vwmm.data.drafting.tree import Tree
-from vwmm.data.readers.dicom.dicom_header import open_dicom
-from vwmm.data.readers.dicom.dicom_stream import only_image_errors
+from vwmm.data.readers.dicom.header import open_dicom
+from vwmm.data.readers.dicom.stream import only_image_errors
 from vwmm.data.readers.image import ImageError
 
 _THREADS = 8

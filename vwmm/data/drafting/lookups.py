@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vwmm.data.cohort.table import read_table
-from vwmm.data.drafting.drafting import Row
+from vwmm.data.cohort.csv_table import read_table
+from vwmm.data.drafting.draft import Row
 from vwmm.data.drafting.patterns import compile_pattern
 from vwmm.data.drafting.tree import Tree
 from vwmm.system.errors import UserError

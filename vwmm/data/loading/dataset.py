@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from vwmm.config.schema import Modality
-from vwmm.data.cache.mapping import EntryMaps
+from vwmm.data.cache.memory_maps import EntryMaps
 from vwmm.data.cache.store import Entry, Store
-from vwmm.data.cohort.manifest import Case
+from vwmm.data.cohort.cases import Case
 from vwmm.data.loading.streaming import stream_copy
 from vwmm.data.readers.image import ImageError
 from vwmm.system.errors import RunError, UserError, printable
-from vwmm.system.faults import FAULTS
+from vwmm.system.fault_injection import FAULTS
 
 
 @dataclass(frozen=True)

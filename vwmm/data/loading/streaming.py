@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vwmm.data.transforms.compiled import compiled
+from vwmm.data.transforms.jit import compiled
 
 _LINE = 64  # bytes of a cache line, and of the widest store
 # Smaller images fit into the caches, and are better left there.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import Format, format_of
-from vwmm.system.lean_import import import_monai
+from vwmm.data.readers.read import Format, format_of
+from vwmm.system.monai_import import import_monai
 
 _READERS: dict[Format, tuple[str, ...]] = {
     "nifti": ("nibabel",),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vwmm.data.readers.bounded import check_ratio, check_truncated, read_packed, read_part
 from vwmm.data.readers.image import (
     LPS_TO_RAS,
     NO_DIRECTIONS,
@@ -22,7 +23,6 @@ from vwmm.data.readers.image import (
     check_shape,
     complete_affine,
 )
-from vwmm.data.readers.packed import check_ratio, check_truncated, read_packed, read_part
 from vwmm.data.readers.units import millimetres
 
 SUFFIXES = (".mha", ".mhd")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from vwmm.data.readers.bounded import SLACK, check_ratio
 from vwmm.data.readers.image import Image, ImageError, as_voxels, check_affine, check_dtype, check_shape
 from vwmm.data.readers.nifti_geometry import Geometry, geometry_of
-from vwmm.data.readers.packed import SLACK, check_ratio
 
 # What the libraries raise for compressed data that are not what was written.
 DAMAGED: Any

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vwmm.data.readers.bounded import SLACK, check_ratio, check_truncated, read_packed, read_part
 from vwmm.data.readers.image import (
     NO_DIRECTIONS,
     Image,
@@ -22,7 +23,6 @@ from vwmm.data.readers.image import (
     check_shape,
     complete_affine,
 )
-from vwmm.data.readers.packed import SLACK, check_ratio, check_truncated, read_packed, read_part
 from vwmm.data.readers.units import millimetres
 
 SUFFIXES = (".nrrd", ".nhdr")

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vwmm.data.readers.bounded import check_ratio
 from vwmm.data.readers.image import ImageError, as_voxels, check_dtype, check_shape
-from vwmm.data.readers.packed import check_ratio
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # A picture is unpacked in up to 12 bytes a pixel: 11,585 x 11,585; a mammogram has a quarter of them.

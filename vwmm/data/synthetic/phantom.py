@@ -25,8 +25,8 @@ from uuid import uuid4
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from vwmm.data.synthetic import phantom_files
-from vwmm.data.synthetic.phantom_files import Site
+from vwmm.data.synthetic import phantom_images
+from vwmm.data.synthetic.phantom_images import Site
 from vwmm.system.errors import UserError
 
 RECIPE = 1  # goes up whenever the same options give other bytes
@@ -277,7 +277,7 @@ def _write_images(folder: Path, options: Options, case: SyntheticCase) -> None:
     for modality in case.images:
         rng = _generator(options.seed, case.index, modality)
         finding = case.findings[MODALITIES.index(modality)]
-        canvas = phantom_files.DRAW[modality](rng, site, options.size, case.side, finding)
+        canvas = phantom_images.DRAW[modality](rng, site, options.size, case.side, finding)
         path = folder / case.path(modality)
         if modality == "ct":
             tags = {
@@ -285,9 +285,9 @@ def _write_images(folder: Path, options: Options, case: SyntheticCase) -> None:
                 "PatientSex": case.sex, "Manufacturer": site.scanner,
             }  # fmt: skip
             identity = f"{case.name}|{options.as_json()}"
-            phantom_files.write_dicom(path, canvas, rng, case.side, tags=tags, identity=identity)
+            phantom_images.write_dicom(path, canvas, rng, case.side, tags=tags, identity=identity)
         else:
-            phantom_files.write_nifti(path, canvas, rng, case.side)
+            phantom_images.write_nifti(path, canvas, rng, case.side)
 
 
 def _write_tables(folder: Path, options: Options, cases: list[SyntheticCase]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from vwmm.analysis.statistics.confounding import Association, associations
 from vwmm.analysis.statistics.shortcut import Shortcut, shortcut_score
 from vwmm.data.checks.duplicates import Key
-from vwmm.data.checks.facts import ImageFacts
-from vwmm.data.cohort.manifest import Case
-from vwmm.system.findings import Finding
+from vwmm.data.checks.image_facts import ImageFacts
+from vwmm.data.cohort.cases import Case
+from vwmm.system.problems import Finding
 
 UNKNOWN = "not stated"
 

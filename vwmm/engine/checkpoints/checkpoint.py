@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vwmm.system.errors import UserError
-from vwmm.system.faults import FAULTS
+from vwmm.system.fault_injection import FAULTS
 
 FORMAT = 2
 WEIGHTS, OPTIMIZER, STATISTICS, META = (

@@ -4,7 +4,7 @@ from typing import Any
 
 from vwmm.config.run_digests import altered_files, file_digest, predictions_differ
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.progress import LOG
+from vwmm.engine.console import LOG
 from vwmm.engine.tracking.metrics_file import MetricsFile
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
-from vwmm.engine.progress import amount
+from vwmm.engine.console import amount
 
 # Of float32 values for each parameter, what the optimizer keeps.
 _MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from vwmm.config.run_folder import RunFolder, open_in_place, write_whole
-from vwmm.engine.progress import LOG
+from vwmm.engine.console import LOG
 from vwmm.system.errors import RunError, UserError
 
 

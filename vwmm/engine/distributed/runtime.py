@@ -18,12 +18,12 @@ from accelerate.utils import (
 )
 
 from vwmm.config.schema import Train
-from vwmm.data.loading.order import slot_problems
-from vwmm.engine.distributed.watch import Watch
-from vwmm.engine.launch.engine_choice import EngineChoice, choose_engine, engine_problems, hide_engine
-from vwmm.engine.launch.meeting import INIT_METHOD, register_meeting
+from vwmm.data.loading.sampling import slot_problems
+from vwmm.engine.distributed.watchdog import Watch
+from vwmm.engine.launch.rendezvous import INIT_METHOD, register_meeting
+from vwmm.engine.launch.strategy_choice import EngineChoice, choose_engine, engine_problems, hide_engine
 from vwmm.system.errors import StoppedEarly, UserError
-from vwmm.system.stopping import STOP
+from vwmm.system.signals import STOP
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -16,8 +16,8 @@ from vwmm.config.run_digests import predictions_differ
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, open_in_place, write_whole
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.checks.checks import check_config, check_images
-from vwmm.data.cohort.manifest import survey_cohort
+from vwmm.data.checks.preflight import check_config, check_images
+from vwmm.data.cohort.cases import survey_cohort
 from vwmm.data.cohort.split_origin import record_of_split
 from vwmm.data.cohort.splits import fold_numbers
 from vwmm.system.csv_cells import as_meant, csv_text
@@ -140,7 +140,7 @@ def unfinished_of(folds: Sequence[Fold]) -> list[int]:
 
 def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     """The predictions of a finished fold, for each of its validation cases once. Raises UserError where not."""
-    from vwmm.analysis.records import read_written_table
+    from vwmm.analysis.run_record import read_written_table
 
     advice = f"remove the folder {run.path}, and the same command trains that fold again"
     try:
@@ -184,10 +184,10 @@ def _command(fold: Fold, arguments: Any) -> str:
 def pool_folds(folds: Sequence[Fold]) -> str:
     """Writes the pooled results of finished folds; returns lines for the log. Raises UserError for a damaged run."""
     from vwmm.analysis.pages.baseline import no_better_note
-    from vwmm.analysis.pages.document import near_duplicates_notes
+    from vwmm.analysis.pages.cross_validation_report import FoldResult, describe, pool
     from vwmm.analysis.pages.origin import origin_of
-    from vwmm.analysis.pages.pooling import FoldResult, describe, pool
-    from vwmm.analysis.records import read_run
+    from vwmm.analysis.pages.run_report import near_duplicates_notes
+    from vwmm.analysis.run_record import read_run
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
 
     results, classes = [], None

@@ -18,7 +18,7 @@ def check_launch_file(launch_file: str | None) -> None:
 
 def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[str]:
     """Why a configuration cannot be trained with a launch file and so many processes; before they start."""
-    from vwmm.engine.launch.engine_choice import engine_of_launch_file, engine_problems
+    from vwmm.engine.launch.strategy_choice import engine_of_launch_file, engine_problems
 
     try:
         engine = engine_of_launch_file(_content(launch_file))

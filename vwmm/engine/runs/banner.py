@@ -9,7 +9,7 @@ from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.training.fit import Material
+from vwmm.engine.training.trainer import Material
 
 
 def describe_run(

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from vwmm.config.space import Space
+from vwmm.config.search_space import Space
 from vwmm.system.errors import UserError
 
 _NAME = "sweep"

@@ -10,7 +10,7 @@ from typing import Any
 import xxhash
 
 from vwmm.config.run_folder import open_in_place, write_whole
-from vwmm.engine.progress import LOG
+from vwmm.engine.console import LOG
 
 
 class MetricsFile:

@@ -20,8 +20,8 @@ from typing import Any
 from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
+from vwmm.engine.console import LOG
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.progress import LOG
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
 from vwmm.system.errors import UserError

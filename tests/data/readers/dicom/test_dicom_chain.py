@@ -10,15 +10,15 @@ import pytest
 from tests.data.making import make_store
 from tests.data.making_dicom import OBLIQUE_AXES, itk_affine, itk_file, slice_of
 from tests.data.monai_recipe import monai_input
-from tests.data.readers.dicom.test_dicom import edit, quietly, save, setting, slices
+from tests.data.readers.dicom.test_volume import edit, quietly, save, setting, slices
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cache.identity import content_hash, identify
-from vwmm.data.checks.checks import check_images
-from vwmm.data.cohort.manifest import read_cohort
+from vwmm.data.cache.content_index import content_hash, identify
+from vwmm.data.checks.preflight import check_images
+from vwmm.data.cohort.cases import read_cohort
 from vwmm.data.readers.image import Image, ImageError
-from vwmm.data.readers.readers import read_image
+from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.geometry import placed, upright_spacing
-from vwmm.data.transforms.transforms import Mode, load_input
+from vwmm.data.transforms.preprocess import Mode, load_input
 
 RECIPES: dict[str, dict[str, Any]] = {
     "volume": {"size": (8, 7, 5)},

@@ -26,12 +26,12 @@ from pydicom.uid import (
 
 from tests.conftest import ROOT
 from tests.data.making_dicom import PYDICOM, real, save, slice_of, write_frames, write_slices
-from tests.data.readers.dicom.test_dicom import edit, quietly, setting, slices
-from tests.data.readers.test_readers import refusal, refusals
-from vwmm.data.readers.dicom import dicom_header, dicom_pixels, dicom_stream
-from vwmm.data.readers.dicom.dicom_pixels import frame_size
+from tests.data.readers.dicom.test_volume import edit, quietly, setting, slices
+from tests.data.readers.test_read import refusal, refusals
+from vwmm.data.readers.dicom import header, pixels, stream
+from vwmm.data.readers.dicom.pixels import frame_size
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.readers import check_header, read_image
+from vwmm.data.readers.read import check_header, read_image
 
 pytestmark = pytest.mark.usefixtures("silence")
 
@@ -231,8 +231,8 @@ def test_a_deflated_file_is_unpacked_part_by_part(tmp_path: Path, monkeypatch: p
     content = path.read_bytes()
     plain = zlib.decompress(content[144 + int.from_bytes(content[140:144], "little") :], -15)
     header_bytes = plain.index(b"\xe0\x7f\x10\x00") + 20
-    monkeypatch.setattr(dicom_header, "MAX_HEADER_BYTES", header_bytes)
-    monkeypatch.setattr(dicom_header, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(header, "MAX_HEADER_BYTES", header_bytes)
+    monkeypatch.setattr(header, "CHUNK_BYTES", 100)
 
     np.testing.assert_array_equal(read_image(path).voxels, expected)
 
@@ -252,8 +252,8 @@ def test_sequences_within_sequences_without_end_are_refused(tmp_path: Path) -> N
 def test_what_follows_the_pixels_is_not_read(syntax: str, tmp_path: Path) -> None:
     path = example(tmp_path / "a.dcm", syntax)
     expected = read_image(path).voxels
-    with path.open("ab") as stream:
-        stream.truncate(2**31)  # zeros without room on the disk
+    with path.open("ab") as file:
+        file.truncate(2**31)  # zeros without room on the disk
     begin = time.monotonic()
 
     found = read_image(path).voxels
@@ -263,12 +263,12 @@ def test_what_follows_the_pixels_is_not_read(syntax: str, tmp_path: Path) -> Non
 
 
 def test_zeros_instead_of_a_header_are_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom_stream, "MAX_READS", 10_000)
+    monkeypatch.setattr(stream, "MAX_READS", 10_000)
     path = example(tmp_path / "a.dcm")
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"\x28\x00\x10\x00US")])
-    with path.open("ab") as stream:
-        stream.truncate(2**31)
+    with path.open("ab") as file:
+        file.truncate(2**31)
     begin = time.monotonic()
 
     assert refusals(path) == {"the DICOM header has no end: the file is damaged"}
@@ -283,7 +283,7 @@ def test_a_length_of_gigabytes_reserves_none(tmp_path: Path) -> None:
     path.write_bytes(content[:place] + long + content[place:])
     script = (
         "import resource, sys, pathlib\n"
-        "from vwmm.data.readers.readers import check_header\n"
+        "from vwmm.data.readers.read import check_header\n"
         "import pydicom, numpy, SimpleITK, nibabel\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))\n"
@@ -301,7 +301,7 @@ def test_a_length_of_gigabytes_reserves_none(tmp_path: Path) -> None:
 
 def test_a_decoder_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = example(tmp_path / "a.dcm", JPEGLSLossless)
-    monkeypatch.setattr(dicom_pixels, "DECODERS", {JPEGLSLossless: "absent"})
+    monkeypatch.setattr(pixels, "DECODERS", {JPEGLSLossless: "absent"})
 
     assert refusal(path) == (
         "its pixels are compressed (1.2.840.10008.1.2.4.80); to read them: pip install 'vwmm[dicom]'"

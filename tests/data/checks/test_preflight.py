@@ -1,0 +1,74 @@
+"""What the headers of the images show before any time is spent on them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.making import numbers, write_csv, write_dicom, write_nifti
+from vwmm.config.schema import Data, Modality, Split
+from vwmm.data.checks.preflight import check_cohort, check_images, describe_image
+from vwmm.data.cohort.cases import read_cohort
+from vwmm.system.errors import UserError
+
+MODALITIES = {"vw_mri": Modality(dims=3, size=[8, 8, 8]), "ct": Modality(dims=2, size=[8, 8], slice=3)}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Ten cases, all well."""
+    rows = [["case", "label", "vw_mri", "ct"]]
+    for number in range(10):
+        write_nifti(tmp_path / "mr" / f"{number}.nii.gz", numbers(6, 5, 4, seed=number))
+        write_dicom(tmp_path / "ct" / f"{number}.dcm", numbers(6, 5, seed=number).clip(0))
+        ct = f"ct/{number}.dcm" if number % 3 else ""
+        rows.append([f"c{number}", "ab"[number % 2], f"mr/{number}.nii.gz", ct])
+    return write_csv(tmp_path / "cohort.csv", rows)
+
+
+def test_a_good_cohort_has_no_problems_and_gets_its_split(table: Path) -> None:
+    cohort, assigned = check_cohort(Data(csv=str(table)), Split(), MODALITIES)
+
+    assert len(cohort.cases) == 10
+    assert sorted(assigned.values()) == ["train"] * 8 + ["val"] * 2
+
+
+def test_problems_name_file_line_and_modality_in_the_order_of_the_cases(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "mr" / "7.nii.gz").write_bytes(b"nothing")
+    (tmp_path / "ct" / "2.dcm").write_text("nothing")
+    write_nifti(tmp_path / "mr" / "4.nii.gz", numbers(6, 5, 1))
+    calls: list[tuple[int, int]] = []
+    cohort = read_cohort(Data(csv=str(table)), MODALITIES)
+
+    problems = check_images(cohort, MODALITIES, progress=lambda done, total: calls.append((done, total)))
+
+    assert problems == [
+        "cohort.csv line 4: ct ct/2.dcm: this is not a DICOM image, despite its name",
+        "cohort.csv line 6: vw_mri mr/4.nii.gz: expected a volume (dims: 3), found a single slice of 6 x 5 x 1",
+        "cohort.csv line 9: vw_mri mr/7.nii.gz: this is not a gzip file, despite its name",
+    ]
+    assert calls == [(done, 16) for done in range(1, 17)]
+
+
+def test_rows_and_files_are_reported_together(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "mr" / "7.nii.gz").write_bytes(b"nothing")
+    table.write_text(table.read_text().replace("c5,b", "c5,"))
+
+    with pytest.raises(UserError) as caught:
+        check_cohort(Data(csv=str(table)), Split(), MODALITIES)
+
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == ["cohort.csv line 7", "cohort.csv line 9"]
+
+
+def test_files_need_not_be_opened(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "mr" / "7.nii.gz").write_bytes(b"nothing")
+
+    assert check_cohort(Data(csv=str(table)), Split(), MODALITIES, open_files=False)[0].cases
+
+
+def test_an_image_elsewhere_is_described_by_its_whole_path(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    elsewhere = table.rename(tmp_path / "tables" / "cohort.csv")
+
+    cohort = read_cohort(Data(csv=str(elsewhere), root=str(tmp_path)), MODALITIES)
+
+    assert describe_image(cohort.cases[1], "ct", cohort) == f"cohort.csv line 3: ct {tmp_path}/ct/1.dcm"

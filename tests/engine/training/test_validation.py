@@ -1,0 +1,42 @@
+"""Which checkpoint is the best, and when training stops early."""
+
+import numpy as np
+import pytest
+
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.engine.training.validation import describe_epoch, is_better
+
+
+@pytest.mark.parametrize(
+    ("value", "best", "monitor", "by", "expected"),
+    [
+        (0.4, 0.5, "loss", 0.0, True),
+        (0.5, 0.5, "loss", 0.0, False),
+        (0.4, 0.5, "loss", 0.2, False),
+        (0.6, 0.5, "auroc", 0.0, True),
+        (0.5, None, "auroc", 0.0, True),
+        (None, None, "auroc", 0.0, False),
+        (None, 0.5, "auroc", 0.0, False),
+        (float("nan"), 0.5, "loss", 0.0, False),
+        (float("nan"), None, "loss", 0.0, False),
+    ],
+)
+def test_a_value_is_better_if_it_beats_the_best_by_enough(
+    value: float | None, best: float | None, monitor: str, by: float, expected: bool
+) -> None:
+    assert is_better(value, best, monitor, by=by) is expected
+
+
+def test_line_of_an_epoch_has_at_most_100_columns_and_marks_the_best() -> None:
+    cases = [str(n) for n in range(60)]
+    ones = np.ones(60, dtype=np.int64)
+    predictions = Predictions(
+        cases, cases, ones, np.eye(2, dtype=np.float32)[ones], ones[:, None] > 0, ["a", "b"], ["ct"]
+    )
+    record = {"epoch": 7, "train_loss": 12.34567, "loss": 10.9, "accuracy": 0.98765, "auroc": 0.5, "cases": 60}
+    line = describe_epoch(record, 100, predictions, left="11:02:03", is_best=True)
+    assert line == (
+        "epoch   7/100  loss 12.3457, val 10.9000  accuracy 0.988 [0.94, 1.00]  AUROC 0.500  11:02:03 left  best"
+    )
+    assert len(line) == 103  # the widest that there is; a loss below 10 and an hour below 10 leave 100
+    assert describe_epoch(record | {"auroc": None}, 100, predictions).endswith("AUROC -")

@@ -1,0 +1,123 @@
+"""Checks of the configuration and of every file header before training."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from vwmm.config.loading import ConfigReading
+from vwmm.config.messages import shorten
+from vwmm.config.schema import Config, Data, Modality, Split
+from vwmm.data.checks.duplicates import apart_problems
+from vwmm.data.cohort.cases import Case, Cohort, survey_cohort
+from vwmm.data.cohort.csv_table import MAX_SHOWN
+from vwmm.data.cohort.splits import cases_of, split_cohort
+from vwmm.data.loading.sampling import num_steps
+from vwmm.data.readers.imports import import_readers
+from vwmm.data.readers.read import ImageError, check_header
+from vwmm.data.transforms.preprocess import check_dims
+from vwmm.system.errors import UserError
+
+
+def check_images(
+    cohort: Cohort,
+    modalities: Mapping[str, Modality],
+    *,
+    num_threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Opens the header of every image; returns one problem a line, in the order of the cases."""
+    images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
+    problems: list[str] = []
+    import_readers(path for case, name in images if (path := case.images[name]) is not None)
+    with ThreadPoolExecutor(num_threads) as pool:
+        checks = pool.map(lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images)
+        for number, problem in enumerate(checks, 1):
+            if problem is not None:
+                problems.append(problem)
+            if progress is not None:
+                progress(number, len(images))
+    return problems
+
+
+def describe_image(case: Case, name: str, cohort: Cohort) -> str:
+    """Where an image stands, for a message: file, line, modality and path."""
+    path = case.images[name]
+    assert path is not None
+    folder = cohort.csv_path.parent
+    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"{cohort.csv_path.name} line {case.line}: {name} {shorten(str(shown), MAX_SHOWN)}"
+
+
+def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> str | None:
+    path = case.images[name]
+    assert path is not None
+    try:
+        shape = check_header(path, series=modality.series, needs_even=modality.needs_even_slices)
+        check_dims(shape, modality)
+    except ImageError as error:
+        return f"{describe_image(case, name, cohort)}: {error}"
+    return None
+
+
+def check_cohort(
+    data: Data, split: Split, modalities: Mapping[str, Modality], *, open_files: bool = True
+) -> tuple[Cohort, dict[str, str]]:
+    """The cohort and the part of each case; raises UserError with every problem of rows, files and split.
+
+    open_files: whether to look into each file's header as well.
+    """
+    cohort, problems = survey_cohort(data, modalities)
+    if cohort is not None and open_files:
+        problems = problems + check_images(cohort, modalities)
+    if problems:
+        raise UserError(problems)
+    assert cohort is not None
+    return cohort, split_cohort(cohort, split)
+
+
+def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohort:
+    """The cohort, which needs no labels and no split; raises UserError with every problem of rows and files."""
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False)
+    if cohort is not None and open_files:
+        problems = problems + check_images(cohort, config.modalities)
+    if problems or cohort is None:
+        raise UserError(problems)
+    return cohort
+
+
+def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
+    """`check_cohort` of a configuration, no patient in two parts under two spellings, and keys that fit the cohort."""
+    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
+    if problems := apart_problems(cohort, assigned) + recipe_problems(config, cohort, assigned):
+        raise UserError(problems)
+    return cohort, assigned
+
+
+def recipe_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+    """Errors in the keys that must fit the cohort."""
+    train, num_classes, training = config.train, len(cohort.classes), cases_of(cohort, assigned, "train")
+    problems = [
+        f"modalities.{name}: no case that is trained on has this image; leave it out by modalities.{name}=null"
+        for name in config.modalities
+        if not any(case.images[name] for case in training)
+    ]
+    if isinstance(train.class_weights, list) and len(train.class_weights) != num_classes:
+        found = len(train.class_weights)
+        problems.append(f"train.class_weights has {found} numbers, but there are {num_classes} classes")
+    total = train.epochs * num_steps(len(training), train.batch_size, train.micro_batch_size)
+    if train.warmup_steps >= total:
+        problems.append(
+            f"train.warmup_steps: {train.warmup_steps} is not below the {total} steps of the whole training"
+        )
+    return problems
+
+
+def cohort_problems(reading: ConfigReading) -> list[str]:
+    """Errors in the cohort of an invalid configuration, as far as they can be found."""
+    about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in reading.wrong_keys)
+    if reading.config is None or about_data or reading.config.data.csv is None:
+        return []
+    try:
+        check_config(reading.config)
+    except UserError as error:
+        return error.problems
+    return []

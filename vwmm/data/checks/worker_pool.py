@@ -1,0 +1,166 @@
+"""Runs a function in worker processes and survives their crashes.
+
+A process pool ends as a whole when a process of it is killed, or crashes in a decoder, and waits forever for one that
+hangs; here the job is named that the process had in hand, a new process takes its place, and all other jobs are done.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from vwmm.system.signals import SIGNALS
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """A process died over this job, or had to be ended."""
+
+    reason: str
+    """In words."""
+    is_late: bool = False
+    """Whether it had used up its time."""
+
+
+@dataclass
+class _Worker(Generic[Job]):
+    """A process, and the job that it has in hand."""
+
+    process: Any
+    pipe: Connection
+    number: int | None = None
+    since_s: float = 0.0
+    """When it got the job, by the monotonic clock."""
+
+
+def for_each(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    preload: Sequence[str] = (),
+    timeout_s: float | None = None,
+) -> Iterator[tuple[int, Result | Died]]:
+    """(number of the job, its result) in the order in which they are done; a job that kills its process is `Died`.
+
+    function: of a module, so that it can be named to another process; what it raises is raised here. preload: modules
+    that are imported once for all processes. timeout_s: a process that has one job for longer is killed. However this
+    ends, no process is left.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *preload])
+    todo = deque(range(len(jobs)))
+    workers: list[_Worker[Job]] = []
+
+    def give(worker: _Worker[Job]) -> None:
+        worker.number = todo.popleft() if todo else None
+        if worker.number is not None:
+            worker.since_s = time.monotonic()
+            worker.pipe.send(jobs[worker.number])
+
+    def replace(worker: _Worker[Job]) -> None:
+        worker.pipe.close()
+        worker.process.join()
+        workers[workers.index(worker)] = new = _start(context, function)
+        _give_to_living(new, give)
+
+    try:
+        for _ in range(max(1, min(num_workers, len(jobs)))):
+            workers.append(_start(context, function))
+        for worker in workers:
+            _give_to_living(worker, give)
+        while any(worker.number is not None for worker in workers):
+            busy = {worker.pipe: worker for worker in workers if worker.number is not None}
+            ready = wait(list(busy), timeout=None if timeout_s is None else _remaining_s(busy.values(), timeout_s))
+            for pipe in ready:
+                worker = busy.pop(pipe)  # type: ignore[call-overload]
+                number = worker.number
+                assert number is not None
+                try:
+                    result, error = worker.pipe.recv()
+                except (EOFError, OSError):
+                    replace(worker)
+                    yield number, Died(_in_words(worker.process.exitcode))
+                    continue
+                if error is not None:
+                    raise error
+                _give_to_living(worker, give)
+                yield number, result
+            for worker in busy.values():
+                if timeout_s is not None and not _remaining_s([worker], timeout_s) and not worker.pipe.poll():
+                    number = worker.number
+                    assert number is not None
+                    worker.process.kill()
+                    replace(worker)
+                    yield number, Died(f"reading it did not end within {timeout_s:g} s", is_late=True)
+    finally:
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+
+
+def _remaining_s(workers: Iterable[_Worker[Any]], timeout_s: float) -> float:
+    """Until the first of them has used up its time."""
+    return max(0.0, min(worker.since_s for worker in workers) + timeout_s - time.monotonic())
+
+
+def _give_to_living(worker: _Worker[Job], give: Callable[[_Worker[Job]], None]) -> None:
+    """A process that is gone already is noticed when its answer is read."""
+    try:
+        give(worker)
+    except OSError:
+        return
+
+
+def _start(context: Any, function: Callable[..., Any]) -> "_Worker[Any]":
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, function), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _work(pipe: Connection, function: Callable[..., Any]) -> None:
+    """The loop of a worker, until there are no more jobs."""
+    for number in SIGNALS:  # a terminal sends them to all processes; the parent ends its workers
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        answer: tuple[Any, Exception | None]
+        try:
+            answer = function(job), None
+        except Exception as error:
+            answer = None, error
+        pipe.send(answer)
+
+
+def _watch_parent() -> None:
+    """Ends this process when its parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _in_words(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"the process that read it ended with code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-code, f"signal {-code}")
+    hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+    return f"the process that read it was ended by {name}{hint}"

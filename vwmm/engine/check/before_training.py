@@ -1,0 +1,77 @@
+"""Warnings about the cohort at the start of training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vwmm.config.schema import Config, voxels_left
+from vwmm.data.checks.duplicates import alike_sites, similar_in_words
+from vwmm.data.checks.identical_files import content_leaks, telling_facts
+from vwmm.data.checks.near_duplicate_record import across_parts, describe, find_near_pairs
+from vwmm.data.checks.same_columns import same_columns
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.cohort_notes import cohort_notes
+from vwmm.engine.console import LOG
+from vwmm.engine.preprocessing.fill_cache import Images
+from vwmm.system.errors import UserError
+
+_MAX_LINES = 5
+# With 2.8 images on average incomplete patients did harm, with 5.6 good (docs/missing_images.md).
+_FEW_IMAGES = 4
+
+
+def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> str | None:
+    """A note where batch norm sees few images with one voxel each in its last layers; None: nowhere."""
+    train, few = config.train, []
+    cases = [case for case in cohort.cases if assigned[case.name] == "train"]
+    for name, modality in config.modalities.items():
+        share = sum(case.images[name] is not None for case in cases) / len(cases)
+        seen = train.micro_batch_size * share * (1 - config.model.modality_dropout)
+        is_one_voxel = all(voxels_left(length, config.model.backbone) == 1 for length in modality.size)
+        if config.model.norm == "batch" and is_one_voxel and seen < min(_FEW_IMAGES, train.micro_batch_size):
+            few.append(f"{seen:.1f} {name}")
+    if not few:
+        return None
+    return (
+        f"micro-batches are small for images of one voxel in the last layers: batch norm sees on average "
+        f"{', '.join(few)} images at a time; try a larger train.micro_batch_size (docs/missing_images.md)"
+    )
+
+
+def note_cohort(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> None:
+    """Logs what is worth knowing of the cohort although nothing is wrong with it."""
+    for note in cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights):
+        LOG.info("note: %s", note)
+
+
+def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, str], images: Images) -> None:
+    """Logs what is suspicious; raises UserError where the same file is in two parts of the split.
+
+    All processes find the same.
+    """
+    leaks, copies = content_leaks(cohort, assigned, images.hashes(cohort))
+    if leaks:
+        raise UserError(leaks)
+    if (note := few_images(config, cohort, assigned)) is not None:
+        LOG.info("note: %s", note)
+    for warning in telling_facts(cohort, list(config.modalities), config.data.columns.site):
+        LOG.info("warning: %s", warning)
+    _tell_of_same_columns(config, cohort, images)
+    near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
+    in_order = dict.fromkeys([*across_parts(near, assigned), *near])
+    sites = [f"{cohort.csv_path.name} line {one.line}: {one.found}" for one in alike_sites(cohort.cases)]
+    for found in (similar_in_words(cohort), sites, copies, describe(in_order, cohort, assigned)):
+        _warn(found)
+
+
+def _tell_of_same_columns(config: Config, cohort: Cohort, images: Images) -> None:
+    contents = {(case, name): content for case, own in images.hashes(cohort).items() for name, content in own.items()}
+    for one in same_columns(cohort.cases, config.modalities, contents):
+        LOG.info("%s: %s: %s", "warning" if one.is_warning else "note", cohort.csv_path.name, one.text)
+
+
+def _warn(found: Sequence[str]) -> None:
+    """The first ones, and how many there are."""
+    for text in found[:_MAX_LINES]:
+        LOG.info("warning: %s", text)
+    if len(found) > _MAX_LINES:
+        LOG.info("warning: ... and %d more; `vwmm check` lists all", len(found) - _MAX_LINES)

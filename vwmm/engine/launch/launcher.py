@@ -1,0 +1,263 @@
+"""Starts `accelerate launch`, forwards signals, returns the true exit code.
+
+`accelerate launch` turns every failure of a script into exit code 1. The script therefore leaves its own code in a file
+that this process names in the environment.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vwmm.engine.launch.huge_pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
+from vwmm.engine.launch.launch_file import cpu_variable, launch_options
+from vwmm.engine.launch.orphans import hold_liveness, is_orphan
+from vwmm.engine.launch.outcome import Outcome, outcome_in_temporary_folder, report_outcome
+from vwmm.engine.launch.rendezvous import launcher_has_store, own_keys
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
+from vwmm.system.signals import STOP, ask_when_parent_dies, stop_signals
+
+_WORKER = "worker-"
+_POLL_S = 0.1
+# What is left of a failed run this long after its first word is ended.
+_GRACE_S = 30.0
+
+
+def launch(
+    script: Path,
+    arguments: Sequence[str],
+    launch_file: str | None,
+    *,
+    num_processes: int | None = None,
+    turn: int = 0,
+    watch: Callable[[], bool] | None = None,
+) -> int:
+    """Runs a script under `accelerate launch` and returns the script's own exit code.
+
+    num_processes: how many, instead of the launch file's number. turn: of several launches one after another, which;
+    on several machines each has a port of its own, since some may still be leaving the one before. watch: asked again
+    and again while it runs; once it returns True, the script is asked to stop, as by a signal.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *launch_options(launch_file),
+        *([] if num_processes is None else ["--num_processes", str(num_processes)]),
+        *_machine_options(os.environ, turn),
+        str(script),
+        *arguments,
+    ]
+    with outcome_in_temporary_folder() as outcome:
+        environment = {
+            # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+            **os.environ,
+            **cpu_variable(launch_file),
+            OUTCOME_VARIABLE: str(outcome.file),
+        }
+        with collected_signals() as signals, hold_liveness(outcome.file):
+            # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=functools.partial(_before_launcher, os.getpid()),
+            )
+            _wait_through_signals(process, outcome, signals, watch)
+            _wait_for_workers(outcome.folder)
+        code = outcome.final_code()
+        if code is None:
+            if signals.count(signal.SIGINT) > 1:
+                reason = "interrupted twice: stopped at once"
+            else:
+                reason = "the process was killed from outside (out of memory?)"
+            if not any(outcome.folder.glob(f"{_WORKER}*")):
+                return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has reported why
+            outcome.note_failure(reason)
+            say(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
+            return process.returncode if process.returncode > 0 else EXIT_FAILED
+        return code
+
+
+def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
+    """Runs a script in the place of this process, which a launcher started, and returns its exit code.
+
+    The script is one of as many processes, with this one's rank, and gets this one's signals. turn: which of several
+    scripts one after another; none begins before all of the one before have ended.
+    """
+    with _meeting_point(turn) as variables, collected_signals() as signals:
+        process = subprocess.Popen([sys.executable, str(script), *arguments], env={**os.environ, **variables})
+        passed_on = 0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_POLL_S)
+                return code if code >= 0 else EXIT_FAILED
+            for number in signals[passed_on:]:
+                _send(process.pid, number)
+            passed_on = len(signals)
+
+
+@contextlib.contextmanager
+def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
+    """Variables that tell the script's processes where they find each other; waits at the end until all have ended.
+
+    The launcher's own store still holds what the processes of the turn before left there.
+    """
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes == 1:
+        yield {}
+        return
+    from torch.distributed import PrefixStore, TCPStore
+
+    address, rank = os.environ["MASTER_ADDR"], int(os.environ["RANK"])
+    launchers = TCPStore(
+        address,
+        int(os.environ["MASTER_PORT"]),
+        is_master=rank == 0 and not launcher_has_store(),
+        wait_for_workers=False,
+    )
+    shared = PrefixStore(f"vwmm-turn-{turn}", own_keys(launchers, rank, num_processes))
+    if rank == 0:
+        own = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        shared.set("port", str(own.port))
+    try:
+        yield {"MASTER_PORT": shared.get("port").decode(), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    finally:
+        with contextlib.suppress(RuntimeError):  # the launcher has died: there is no parent to report to
+            shared.add("ended", 1)
+            while shared.add("ended", 0) < num_processes:
+                time.sleep(_POLL_S)
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process, as one of several perhaps."""
+    # The second is set by `accelerate launch` for a single process; others of its variables people set themselves.
+    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def listen() -> None:
+    """Called by the script as early as possible: from now on it takes signals, which `launch` passes on to it."""
+    parent = os.getppid() if is_launched() else 0
+    STOP.install(lambda: os._exit(report_outcome(EXIT_STOPPED)), parent=parent, is_orphan=lambda: is_orphan(parent))
+    if (file := outcome_file()) is not None:
+        with contextlib.suppress(OSError):
+            (file.parent / f"{_WORKER}{os.getpid()}").touch()
+
+
+def _before_launcher(parent: int) -> None:
+    """In the launcher, before it is one: it ends when its parent dies, and leaves signals to the script."""
+    ask_when_parent_dies(signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(EXIT_FAILED)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]:
+    """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
+    if "VWMM_NUM_MACHINES" not in environment:
+        return []
+    names = {"num_processes": "VWMM_NUM_PROCESSES"}
+    if environment["VWMM_NUM_MACHINES"] != "1":
+        names |= {
+            "num_machines": "VWMM_NUM_MACHINES",
+            "machine_rank": "VWMM_MACHINE_RANK",
+            "main_process_ip": "VWMM_MAIN_ADDRESS",
+            "main_process_port": "VWMM_MAIN_PORT",
+        }
+    missing = [name for name in names.values() if name not in environment]
+    if missing:
+        raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
+    values = {option: environment[name] for option, name in names.items()}
+    if "main_process_port" in values:
+        values["main_process_port"] = str(int(values["main_process_port"]) + turn)
+    return [word for option, value in values.items() for word in (f"--{option}", value)]
+
+
+_COLLECTIONS: list[list[int]] = []
+
+
+@contextlib.contextmanager
+def collected_signals() -> Iterator[list[int]]:
+    """The signals that this process has got since; one block may stand within another, and both have them."""
+    signals: list[int] = []
+    _COLLECTIONS.append(signals)
+    before = {number: signal.signal(number, _collect) for number in stop_signals()}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _COLLECTIONS.pop()
+
+
+def _collect(number: int, _: object) -> None:
+    for signals in _COLLECTIONS:
+        signals.append(number)
+
+
+def _wait_through_signals(
+    process: subprocess.Popen[bytes], outcome: Outcome, signals: list[int], watch: Callable[[], bool] | None
+) -> None:
+    """Waits; signals are passed on to the script's processes, also to those that are still starting.
+
+    A second Ctrl-C ends everything at once. Processes that are left when one has failed are ended after a while.
+    """
+    passed_on: dict[Path, int] = {}
+    failed_at: float | None = None
+    signs: dict[int, tuple[int, float]] = {}
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            return
+        if watch is not None and watch():
+            signals.append(signal.SIGUSR1)
+            watch = None
+        outcome.follow()
+        for worker in outcome.folder.glob(f"{_WORKER}*"):
+            for number in signals[passed_on.get(worker, 0) :]:
+                _send(int(worker.name.removeprefix(_WORKER)), number)
+            passed_on[worker] = len(signals)
+        _end_silent(outcome, signs)
+        if outcome.code() not in (None, EXIT_DONE):
+            failed_at = failed_at or time.monotonic()
+        if signals.count(signal.SIGINT) > 1 or (failed_at and time.monotonic() - failed_at > _GRACE_S):
+            _end_group(process)
+
+
+def _end_silent(outcome: Outcome, signs: dict[int, tuple[int, float]]) -> None:
+    """A process that was stopped, and has no neighbours to notice it, is named and ended. `signs`: seen so far."""
+    now = time.monotonic()  # which stands still while the machine sleeps
+    for pid, page in read_pages(outcome.folder).items():
+        count, seen_at = signs.get(pid, (-1, now))
+        signs[pid] = (page.count, now if page.count != count else seen_at)
+        if 0 < page.timeout_s < now - signs[pid][1] and is_alive(pid):
+            reason = f"process {pid} hangs: no sign of life, stopped in {page.place}, for {page.timeout_s:.0f} s"
+            say(f"vwmm: {reason} (run.hang_timeout_s); it is ended")
+            outcome.note_failure(reason)
+            _send(pid, signal.SIGKILL)
+
+
+def _wait_for_workers(folder: Path) -> None:
+    """A launcher that was killed leaves processes behind, which save and end by themselves."""
+    end = time.monotonic() + _GRACE_S
+    while any(is_alive(int(worker.name.removeprefix(_WORKER))) for worker in folder.glob(f"{_WORKER}*")):
+        if time.monotonic() > end:
+            return
+        time.sleep(_POLL_S)
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,130 @@
+"""The final summary and the report of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vwmm.analysis.figures.report_figures import Example
+from vwmm.analysis.pages.baseline import no_better_note
+from vwmm.analysis.pages.run_report import write_report
+from vwmm.analysis.run_record import read_written_table
+from vwmm.analysis.statistics.intervals import accuracy_interval
+from vwmm.config.loading import load_config
+from vwmm.config.run_digests import altered_files
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config, Split
+from vwmm.data.cache.store import Store
+from vwmm.data.checks.preflight import check_cohort
+from vwmm.data.cohort.splits import cases_of
+from vwmm.data.loading.dataset import CaseDataset
+from vwmm.data.readers.read import ImageError
+from vwmm.engine.checkpoints.checkpoint import read_meta
+from vwmm.engine.console import LOG
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.tracking.results import results_to_track
+from vwmm.engine.training.trainer import Fit, Material
+from vwmm.system.errors import UserError
+
+NUM_EXAMPLES = 6
+
+
+def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
+    """Logs the result, writes report.html and the final status, and sends the result to the trackers."""
+    runtime.watch.at("report")
+    fit.restore_predictions()
+    if runtime.is_main:
+        best = read_meta(run.best)["validation"]
+        examples = choose_examples(run, material.val)
+        progress = fit.progress
+        place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]} | fit.results_entry()
+        write_report(run.path, examples=examples, status={"state": "done", **place})
+        run.write_status("done", **place)
+        LOG.info("%s", describe_result(run, best))
+        if fit.trackers:
+            fit.trackers.show(results_to_track(run, examples[: config.tracking.images]))
+    fit.close()
+    runtime.wait()
+
+
+def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
+    """The last lines of a run."""
+    table = read_written_table(run.predictions)
+    is_right = (table.label == table.predicted).to_numpy()
+    right = int(is_right.sum())
+    bounds = accuracy_interval(is_right, table.patient.to_numpy())
+    interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    auroc = "" if best["auroc"] is None else f", AUROC {best['auroc']:.3f}"
+    note = no_better_note(table.label.tolist(), right)
+    return "\n".join(
+        [
+            *([note] if note else []),
+            f"result   accuracy {best['accuracy']:.3f} ({right} of {best['cases']} validation cases{interval}){auroc}, "
+            f"loss {best['loss']:.4f}, best epoch {best['epoch']}",
+            f"run      {run.path}",
+            f"report   {run.report}",
+        ]
+    )
+
+
+def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
+    """report.html of a run that has ended, and why it has no examples, if it has none."""
+    examples, why = find_examples(run)
+    return write_report(run.path, examples=examples), why
+
+
+def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
+    """The examples of a run that has ended, from the cohort's images; none, and why, where these are not there."""
+    config = load_config([run.config])
+    store, why, examples = Store(config.cache), None, list[Example]()
+    if run.predictions.name in altered_files(run):
+        return [], f"{run.predictions} was changed after the run wrote it"
+    try:
+        cohort, assigned = check_cohort(config.data, Split(file=str(run.split)), config.modalities, open_files=False)
+        cases = cases_of(cohort, assigned, "val")
+        recipes = {name: store.recipe(modality) for name, modality in config.modalities.items()}
+        entries = {
+            (case.name, name): store.entry(path, recipes[name])
+            for case in cases
+            for name, path in case.images.items()
+            if path is not None
+        }
+        labels = [cohort.class_of(case) for case in cases]
+        examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
+    except UnicodeDecodeError:
+        why = f"{run.predictions} is not UTF-8 text"
+    except (UserError, ImageError, OSError, ValueError) as error:
+        why = str(error).splitlines()[0].removeprefix("split.file: ")
+    return examples, why
+
+
+def choose_examples(run: RunFolder, dataset: CaseDataset) -> list[Example]:
+    """Validation cases for the report: those the best checkpoint got most confidently wrong, then some it got right."""
+    table = read_written_table(run.predictions)
+    positions = {case.name: index for index, case in enumerate(dataset.cases)}
+    confidence = [float(table[f"p_{row.predicted}"][row.Index]) for row in table.itertuples()]
+    table = table.assign(confidence=confidence, is_right=table.label == table.predicted)
+    wrong = table[~table.is_right].sort_values(["confidence", "case"], ascending=[False, True])
+    right = table[table.is_right].drop_duplicates("label")
+    chosen = pd.concat([wrong.head(NUM_EXAMPLES // 2), right]).head(NUM_EXAMPLES)
+    return [
+        Example(
+            title=f"Example {number}",
+            images={name: _slice(dataset.image(positions[row.case], name)) for name in dataset.modalities},
+            label=row.label,
+            predicted=row.predicted,
+            probability=row.confidence,
+        )
+        for number, row in enumerate(chosen.itertuples(), 1)
+    ]
+
+
+def _slice(image: np.ndarray | None) -> np.ndarray | None:
+    """(rows, columns) in 0..1 for a figure: the middle slice of a volume, the front of the patient upwards."""
+    if image is None:
+        return None
+    plane = image[0] if image.ndim == 3 else image[0, :, :, image.shape[3] // 2]
+    low, high = float(plane.min()), float(plane.max())
+    scaled = (plane - low) / (high - low) if high > low else np.zeros_like(plane)
+    return np.ascontiguousarray(np.flipud(scaled.T))

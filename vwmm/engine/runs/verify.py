@@ -1,0 +1,156 @@
+"""Recomputes steps and compares them bit for bit."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.splits import cases_of
+from vwmm.engine.checkpoints.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+from vwmm.engine.runs.open_run import check_same_cohort, versions
+from vwmm.engine.tracking.metrics_file import read_records
+from vwmm.engine.training.step_log import StepRecorder
+from vwmm.engine.training.train_loop import StepResult
+from vwmm.engine.training.trainer import Fit, Material
+from vwmm.system.errors import UserError
+
+
+@dataclass
+class Report:
+    """What came of a comparison."""
+
+    lines: list[str] = field(default_factory=list)
+    """For people."""
+    num_differences: int = 0
+    """How many values were other ones."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every bit was the same."""
+        return self.num_differences == 0
+
+    def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Notes which of the values that there are now were other ones before."""
+        for key, value in now.items():
+            if before.get(key) != value:
+                self.lines.append(f"{what}: {key} was {before.get(key)}, is {value}")
+                self.num_differences += 1
+
+
+def verify_run(
+    runtime: Runtime,
+    config: Config,
+    run: RunFolder,
+    cohort: Cohort,
+    assigned: Mapping[str, str],
+    *,
+    first: int | None,
+    count: int,
+) -> Report:
+    """Computes `count` steps after step `first` again. Raises UserError where that cannot be done."""
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    runtime.decide(lambda: check_same_cohort(run, cohort, assigned, images.hashes(cohort)))
+    training, validation = (
+        build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
+        for part in ("train", "val")
+    )
+    fit = Fit(runtime, config, Material(training, validation, cohort.classes), run)
+    report, recorded = Report(), {key: record for key, record, _ in read_records(run.metrics)}
+    last = max((number for event, number in recorded if event == "train"), default=0)
+    weights_at = _compare_checkpoints(fit, run, recorded, report)
+    start, folder = runtime.decide(lambda: _choose_start(run, weights_at, first, last))
+    if folder is not None:
+        fit.load(folder)
+    end = min(start + count, last)
+    _compare_environment(runtime, run, report, is_exact=config.train.exact)
+
+    def after_step(_: StepRecorder, result: StepResult) -> None:
+        fit.progress.step = result.step
+        report.compare(f"step {result.step}", recorded.get(("train", result.step), {}), result.values())
+
+    are_steps_same, before_steps = True, report.num_differences
+    while fit.progress.step < end and are_steps_same:
+        epoch = fit.progress.step // fit.steps_per_epoch + 1
+        stops = [step for step in (*weights_at, end, epoch * fit.steps_per_epoch) if fit.progress.step < step <= end]
+        fit.train_part(epoch, after_step, until=min(stops))
+        step, now = fit.progress.step, fit.digest()
+        if step in weights_at:
+            before = _digest_of(fit, weights_at[step])
+            report.compare(f"step {step}, {weights_at[step].name}", {"weights": before}, {"weights": now})
+        if step == epoch * fit.steps_per_epoch and ("validation", epoch) in recorded:
+            values = {**fit.validate().metrics(), "weights": now}
+            report.compare(f"validation after epoch {epoch}", recorded["validation", epoch], values)
+        are_steps_same = report.num_differences == before_steps
+    where = "the start" if folder is None else f"checkpoint {folder.name}"
+    verdict = "the same bits" if report.is_same else "NOT the same bits"
+    report.lines.append(f"steps {start + 1} to {fit.progress.step}, from {where}: {verdict}")
+    return report
+
+
+def _compare_checkpoints(
+    fit: Fit, run: RunFolder, recorded: Mapping[tuple[str, int], Mapping[str, Any]], report: Report
+) -> dict[int, Path]:
+    """Those to go on from, by their step. Each has to be intact, and the best one to have the weights of its epoch."""
+    found = {}
+    for path in (run.best, run.last, *older_checkpoints(run.last)):
+        if not path.exists():
+            continue
+        try:
+            progress = read_meta(path)["progress"]
+        except UserError as error:
+            report.lines.append(str(error))
+            report.num_differences += 1
+            continue
+        if path == run.best:
+            before = recorded.get(("validation", int(progress["epoch"])), {})
+            report.compare(f"best, of epoch {progress['epoch']}", before, {"weights": _digest_of(fit, path)})
+        else:
+            found[int(progress["step"])] = path
+    return found
+
+
+def _choose_start(run: RunFolder, steps: Mapping[int, Path], first: int | None, last: int) -> tuple[int, Path | None]:
+    """The step after which it begins, and the checkpoint of that step; none for step 0."""
+    if last == 0:
+        raise UserError(f"{run.metrics}: no step is recorded, so there is nothing to compare with")
+    known = sorted({0, *steps})
+    if first is None:
+        first = max(step for step in known if step < last)
+    if first not in known or first >= last:
+        fitting = ", ".join(str(step) for step in known if step < last)
+        raise UserError(
+            f"argument --from: there is no checkpoint of step {first} with steps after it; there are {fitting}"
+        )
+    return first, steps.get(first)
+
+
+def _digest_of(fit: Fit, folder: Path) -> str:
+    """The hash of the weights in a checkpoint, in the model's order."""
+    tensors = load_file(folder / WEIGHTS)
+    names = [name for name, _ in fit.model.named_parameters()]
+    return digest(torch.nn.Parameter(tensors[name], requires_grad=False) for name in names)
+
+
+def _compare_environment(runtime: Runtime, run: RunFolder, report: Report, *, is_exact: bool) -> None:
+    """Reports differences of this machine, which may explain different bits."""
+    try:
+        before = json.loads(run.environment.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    now = {**runtime.describe(), "versions": versions()}
+    for key in ("num_processes", "devices", "mixed_precision", "threads_per_process", "versions"):
+        if before.get(key) != now[key]:
+            report.lines.append(f"note: {key} was {before.get(key)}, is {now[key]}")
+    numbers = {start.get("num_processes") for start in before.get("earlier_starts", [])} - {now["num_processes"]}
+    if numbers and not is_exact:
+        others = ", ".join(map(str, sorted(filter(None, numbers))))
+        report.lines.append(f"note: some starts of this run had {others} processes: their steps have other bits")

@@ -1,0 +1,82 @@
+"""Wraps model and optimizer in the chosen strategy."""
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+
+from vwmm.config.schema import Modality, Train
+from vwmm.data.loading.dataset import CaseDataset
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.optim import build_optimizer, sum_gradients
+from vwmm.engine.strategies.data_parallel import DataParallel
+from vwmm.engine.strategies.sharded import build_sharded
+from vwmm.engine.training.batch_norm import RunningStatistics
+from vwmm.engine.training.train_loop import Learner
+from vwmm.models.fusion import FusionModel
+from vwmm.models.losses import class_weights, pattern_weights
+from vwmm.models.norm import single_valued_layers
+
+
+def build_learner(
+    runtime: Runtime,
+    model: FusionModel,
+    train: Train,
+    modalities: Mapping[str, Modality],
+    dataset: CaseDataset,
+    num_classes: int,
+) -> Learner:
+    """The model with all that a step needs; dataset: the training cases, for the weights of classes and patterns."""
+    sizes = {name: modality.size for name, modality in modalities.items()}
+    branches: dict[str, torch.nn.Module] = dict(model.branches.items())
+    single = {
+        key: single_valued_layers(branch, size)
+        for (key, branch), size in zip(branches.items(), sizes.values(), strict=True)
+    }
+    model.to(runtime.device)
+    prepared = None if runtime.engine.is_sharded else _data_parallel(runtime, model, train, sizes)
+    # After the model has been moved to its device: the layers' buffers become parts of one tensor.
+    statistics = RunningStatistics(branches, runtime.accelerator, exact=train.exact, single_valued=single)
+    return Learner(
+        engine=prepared or build_sharded(runtime, model, train),
+        statistics=statistics,
+        weights=class_weights(train.class_weights, dataset.labels, num_classes),
+        case_weights=pattern_weights(train.pattern_weights, dataset.present()),
+        label_smoothing=train.label_smoothing,
+        seed=train.seed,
+        exact=train.exact,
+    )
+
+
+def _data_parallel(runtime: Runtime, model: FusionModel, train: Train, sizes: Mapping[str, list[int]]) -> DataParallel:
+    """In Accelerate's hands; `sizes`: of each modality's images. An exact sum of gradients is ours to make."""
+    optimizer = build_optimizer(model.parameters(), train)
+    if train.exact:
+        prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
+        optimizer = runtime.accelerator.prepare_optimizer(optimizer)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # torch's advice to Accelerate
+            prepared, optimizer = runtime.accelerator.prepare(model, optimizer)
+        sum_gradients(prepared)
+        if runtime.num_processes > 2:
+            _settle_buckets(runtime, prepared, model, sizes)
+    return DataParallel(runtime, model, prepared, optimizer, max_grad_norm=train.max_grad_norm, exact=train.exact)
+
+
+def _settle_buckets(
+    runtime: Runtime, prepared: torch.nn.Module, model: FusionModel, sizes: Mapping[str, list[int]]
+) -> None:
+    """Lets data-parallel training arrange its buckets on images of zeros, independent of the first batch.
+
+    It arranges them after its first backward pass, and where an element lies in its bucket decides in which order more
+    than two processes' values of it are added: a resumed run would have other bits than an uninterrupted one.
+    """
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    images = {name: torch.zeros(2, 1, *size, device=runtime.device) for name, size in sizes.items()}
+    present = torch.ones(2, len(images), dtype=torch.bool, device=runtime.device)
+    runtime.accelerator.backward(prepared.train()(images, present).sum())
+    for parameter in model.parameters():
+        parameter.grad = None
+    for name, buffer in model.named_buffers():
+        buffer.copy_(before[name])

@@ -1,0 +1,76 @@
+"""Validation predictions, model selection, the line of an epoch."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from vwmm.analysis.statistics.intervals import accuracy_interval
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.data.loading.dataset import CaseDataset
+from vwmm.engine.console import Progress
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.training.train_loop import predict_all
+
+
+def predict_cases(
+    runtime: Runtime,
+    model: torch.nn.Module,
+    dataset: CaseDataset,
+    classes: tuple[str, ...],
+    *,
+    batch_size: int,
+    each_alone: bool = False,
+    title: str = "validation",
+) -> Predictions:
+    """The predictions table of a dataset, the same on every process. each_alone: by each modality alone as well."""
+    share = -(-len(dataset) // runtime.num_processes)
+    with Progress(title, share, "case", is_speaker=runtime.is_main) as bar:
+        logits = predict_all(
+            runtime, model, dataset, len(classes), batch_size=batch_size, each_alone=each_alone, each=bar.to
+        )
+    modalities = list(dataset.modalities)
+    return Predictions(
+        cases=[case.name for case in dataset.cases],
+        patients=[case.patient for case in dataset.cases],
+        labels=np.array(dataset.labels, dtype=np.int64),
+        logits=logits[:, 0] if each_alone else logits,
+        present=dataset.present(),
+        classes=classes,
+        modalities=modalities,
+        alone={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if each_alone else {},
+        extra=[case.extra for case in dataset.cases],
+    )
+
+
+def is_better(value: float | None, best: float | None, monitor: str, *, by: float = 0.0) -> bool:
+    """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
+    if value is None or not math.isfinite(value):
+        return False
+    if best is None:
+        return True
+    return (best - value if monitor == "loss" else value - best) > by
+
+
+def describe_epoch(
+    record: dict[str, Any], epochs: int, predictions: Predictions, *, left: str = "", is_best: bool = False
+) -> str:
+    """One line for people, of at most 100 columns; the interval is over patients.
+
+    left: the time that the run still takes. is_best: whether this epoch's checkpoint is the best so far.
+    """
+    correct = predictions.probabilities().argmax(axis=1) == predictions.labels
+    interval = accuracy_interval(correct, np.array(predictions.patients))
+    auroc = "-" if record["auroc"] is None else f"{record['auroc']:.3f}"
+    bounds = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    number = f"{record['epoch']:>{len(str(epochs))}}"
+    texts = [
+        f"epoch {number}/{epochs}",
+        f"loss {record['train_loss']:.4f}, val {record['loss']:.4f}",
+        f"accuracy {record['accuracy']:.3f}{bounds}",
+        f"AUROC {auroc}",
+        *([f"{left} left"] if left else []),
+        *(["best"] if is_best else []),
+    ]
+    return "  ".join(texts)
