@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vwmm.system.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -29,6 +31,11 @@ TINY = [
     "train.batch_size=8",
     "train.lr=0.002",
 ]
+
+
+def texts(problems: Iterable[Problem]) -> list[str]:
+    """The problems as the lines that are printed."""
+    return [problem.text for problem in problems]
 
 
 # Those with the longest tests come first: the last workers then do not wait for one file.

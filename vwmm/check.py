@@ -24,7 +24,7 @@ from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.read import format_of
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
-from vwmm.system.problems import count_gravities
+from vwmm.system.problems import count_severities
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -88,7 +88,7 @@ def check(
     print(
         "\n".join([*lines_of(checked.findings), "", *remarks, f"report   {out / REPORT}", f"result   {out / RESULT}"])
     )
-    found = count_gravities(checked.findings)
+    found = count_severities(checked.findings)
     if found["error"]:
         return EXIT_INVALID
     return EXIT_FAILED if is_strict and found["warning"] else EXIT_DONE

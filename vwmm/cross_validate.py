@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vwmm.config.loading import DEMO_CONFIG, read_config
-from vwmm.data.checks.experiment import read_experiment
+from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.console import duration
 from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, pool_folds, unfinished_of
 from vwmm.engine.launch.launcher import is_launched, launch, run_in_place
@@ -89,7 +89,7 @@ def _fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
     """`split.fold`, where a file or an argument sets it."""
     reading = read_config(files, [*line.overrides, "split.folds=null"])
     if "split.fold" in reading.wrong_keys:
-        raise UserError([problem for problem in reading.problems if "split.fold:" in problem] or reading.problems)
+        raise UserError([one for one in reading.problems if one.key == "split.fold"] or reading.problems)
     return None if reading.config is None else reading.config.split.fold
 
 

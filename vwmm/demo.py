@@ -16,6 +16,7 @@ from typing import NoReturn
 from vwmm.data.synthetic import phantom
 from vwmm.data.synthetic.demo import make_showing_progress
 from vwmm.system.errors import EXIT_DONE, UserError
+from vwmm.system.problems import Problem
 
 DEFAULT_OUT = "data/demo"
 
@@ -75,7 +76,8 @@ def _parser() -> _Parser:
 
 def _checked(given: argparse.Namespace, unknown: list[str]) -> tuple[Path, phantom.Options]:
     """The folder and the options; UserError with every problem of the command line and the folder."""
-    problems = _unknown_problems(unknown, known=[f"--{name}" for name in vars(given)])
+    problems: list[str | Problem] = []
+    problems += _unknown_problems(unknown, known=[f"--{name}" for name in vars(given)])
     values = {"size": given.size}
     for name, read, expected in (
         ("cases", int, "a whole number"),

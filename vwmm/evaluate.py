@@ -24,6 +24,7 @@ from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.split_file import SplitRow
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
+from vwmm.system.problems import Problem
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
@@ -118,11 +119,12 @@ def evaluate(job: Job) -> None:
     copies = same_images(cohort, hashes)
     problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
     if not job.is_test:
-        problems += [f"{copy}: count nobody twice; find out who it shows (`vwmm check`)" for copy in copies]
+        hint = "count nobody twice; find out who it shows (`vwmm check`)"
+        problems += [replace(copy, found=f"{copy.found}: {hint}") for copy in copies]
     if problems:
         raise UserError(problems)
     for copy in copies:
-        LOG.info("warning: %s", copy)
+        LOG.info("warning: %s", copy.text)
     identity = cases_hash(cohort.cases, hashes)
     runtime.decide(lambda: check_folder(job.run, job.out, identity))
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
@@ -200,13 +202,14 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
             say(f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more")
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
     elif not cohort.cases:
-        problems = [*problems, f"{cohort.csv_path.name}: no cases: the header is not followed by any row"]
+        found = "no cases: the header is not followed by any row"
+        problems = [*problems, Problem(found, "table", where=cohort.csv_path.name)]
     hint = "" if job.is_test else "; if they only share their names with the run's: --new-patients"
     if not job.are_new and not job.is_test:
         problems = problems + label_problems(cohort, tested, hint=hint)
     problems = problems + unlabelled_problems(cohort, cohort.cases)
     if not job.are_new and (seen := patient_problems(cohort, rows)):
-        problems = [*problems, *(f"{problem}{hint if n == 0 else ''}" for n, problem in enumerate(seen))]
+        problems = [*problems, replace(seen[0], found=seen[0].found + hint), *seen[1:]]
     if is_speaker():
         problems = problems + check_images(cohort, config.modalities)
     if problems:

@@ -39,7 +39,8 @@ from vwmm.data.readers.absent import HOW_TO_FETCH
 from vwmm.engine.console import Progress, start_log
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.csv_cells import csv_text
-from vwmm.system.errors import EXIT_DONE, UserError, leave, printable, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.system.problems import Problem, printable
 
 OPTIONS = {
     "DIR": "the folder with the images",
@@ -110,7 +111,8 @@ def main(arguments: list[str]) -> int:
 
 def make_draft(tree: Tree, line: CommandLine) -> Draft:
     """The table of a command line. Raises UserError with everything that stands against it."""
-    named, problems = parse_named("--series", line.lists.get("--series", []))
+    named, strange = parse_named("--series", line.lists.get("--series", []))
+    problems: list[str | Problem] = [*strange]
     try:
         patterns = parse_patterns(line.lists.get("--pattern", []))
     except UserError as error:

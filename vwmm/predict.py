@@ -109,7 +109,7 @@ def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int
     try:
         rows, warnings = read_split_file(run.split, key="RUN"), list[str]()
     except UserError as error:
-        return [f"whether the run was trained on these cases is not known: {error.problems[0]}"]
+        return [f"whether the run was trained on these cases is not known: {error.problems[0].text}"]
     labelled = {case.name: hashes[case.name] for case in cohort.cases if case.label is not None}
     if learned := num_learned_from(labelled, rows):
         warnings.append(f"{learned} of the labelled cases have images that the run was trained or validated on")

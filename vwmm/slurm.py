@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.checks.experiment import read_experiment
-from vwmm.data.checks.preflight import check_cohort_to_prepare, check_config
+from vwmm.data.checks.preflight import check_cohort_to_prepare, check_config, read_experiment
 from vwmm.data.loading.sampling import slot_problems
 from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
@@ -26,6 +25,7 @@ from vwmm.engine.launch.slurm_job import Request, ask_slurm, has_slurm, read_req
 from vwmm.sweep import OWN_OPTIONS, check_sweep
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.system.problems import Problem
 
 OPTIONS = {
     "TEMPLATE": "train, cross_validate, prepare or sweep: slurm/TEMPLATE.sh",
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     template, *_ = line.words
-    problems, lines, request = list[str](), list[str](), None
+    problems, lines, request = list[Problem](), list[str](), None
     try:
         request = read_request(template, options, os.environ)
     except UserError as error:
@@ -167,11 +167,9 @@ def _share(config: Config, request: Request | None) -> list[str]:
     if request is None:
         return []
     problems = slot_problems(train.batch_size, train.micro_batch_size, request.num_processes)
-    problems += launch_file_problems(
-        request.launch_file, train, request.num_processes, has_gpu=request.gpus_per_node > 0
-    )
-    if problems:
-        raise UserError(problems)
+    of_file = launch_file_problems(request.launch_file, train, request.num_processes, has_gpu=request.gpus_per_node > 0)
+    if problems or of_file:
+        raise UserError([*problems, *of_file])
     return [f"each step  {train.batch_size} cases, in micro-batches of {train.micro_batch_size}"]
 
 

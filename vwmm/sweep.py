@@ -17,13 +17,14 @@ from pathlib import Path
 
 from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.search_space import SPACE, read_space
-from vwmm.data.checks.experiment import read_experiment
+from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.launch.launch_file import check_launch_file
 from vwmm.engine.launch.launcher import is_launched
 from vwmm.engine.sweep.plan import Sweep, plan_sweep
 from vwmm.engine.sweep.worker import run_worker
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.system.problems import Problem
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 def check_sweep(line: CommandLine) -> Sweep:
     """The sweep of a command line. Raises UserError with every problem of options, space, configuration and cohort."""
-    problems, space, config = list[str](), None, None
+    problems, space, config = list[str | Problem](), None, None
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
     num_trials = _count(line.options.get("--trials", "40"), "--trials", problems)
     startup = _count(line.options.get("--startup", "10"), "--startup", problems)
@@ -86,7 +87,7 @@ def _refuse_launchers() -> None:
         )
 
 
-def _count(text: str, option: str, problems: list[str]) -> int:
+def _count(text: str, option: str, problems: list[str | Problem]) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     problems.append(f"argument {option} {text}: expected a whole number from 1")

@@ -19,8 +19,7 @@ from vwmm.config.loading import DEMO_CONFIG
 from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
-from vwmm.data.checks.experiment import read_experiment
-from vwmm.data.checks.preflight import check_config
+from vwmm.data.checks.preflight import check_config, read_experiment
 from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line

@@ -20,7 +20,7 @@ from vwmm.analysis.pages.sweep_report import Searching, Trial, render_search
 from vwmm.analysis.run_record import RunRecord, read_predictions, read_run
 from vwmm.analysis.statistics.confounding import Association
 from vwmm.config.split_record import PartCount, SplitRecord
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -111,13 +111,13 @@ def text_of_pdf(pdf: Path) -> str:
 def check_page() -> str:
     """36 warnings, 24 of one kind, and contact sheets of cases with long names."""
     findings = [
-        Finding("near_duplicate", f"{'very ' * n}almost the same as ct of case {NAMES[n]}: {WORDS}", 2 * n + 2,
+        Problem(f"{'very ' * n}almost the same as ct of case {NAMES[n]}: {WORDS}", "near_duplicate", 2 * n + 2,
                 NAMES[n + 1], "ct", f"images/ct/{NAMES[n + 1]}.nii.gz")
         for n in range(24)
     ]  # fmt: skip
-    findings += [Finding("alike_names", f"patients {n} and 00{n} are written almost alike", n + 2, NAMES[n])
+    findings += [Problem(f"patients {n} and 00{n} are written almost alike", "similar_patient_names", n + 2, NAMES[n])
                  for n in range(12)]  # fmt: skip
-    findings += [Finding("shortcut", "acquisition parameters alone predict the label")]
+    findings += [Problem("acquisition parameters alone predict the label", "shortcut")]
     picture = np.arange(24 * 24, dtype=np.uint8).reshape(24, 24)
     modalities = [
         Modality(name, len(NAMES), 0, len(NAMES), {"128 x 128 x 64": 20, "96 x 96 x 64": 10},

@@ -218,7 +218,7 @@ def test_each_fault_of_an_image_is_named_with_its_place(planted: Any, tmp_path: 
     ]
     assert "line 8: case case_0007 of patient patient_0007" in result["findings"][-2]["found"]
     assert "1 of 59 images are pictures or arrays" in result["findings"][-1]["found"]
-    assert all(one["found"] and one["todo"] for one in result["findings"])
+    assert all(one["found"] and one["action"] for one in result["findings"])
 
 
 def test_nothing_depends_on_the_number_of_workers(planted: Any, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_cohort_about_which_little_can_be_said_says_so(
     assert named.startswith("The cohort has no column 'site': nothing was tested by site.")
     assert few.startswith("12 patients are too few for the tables")
     assert f"note: {few}" in capsys.readouterr().out
-    assert [one["line"] for one in of_kind(result, "alike_names")] == [3]
+    assert [one["line"] for one in of_kind(result, "similar_patient_names")] == [3]
 
 
 def test_a_report_never_lands_among_images_or_on_another_file(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from vwmm import demo
 from vwmm.data.synthetic import phantom
 from vwmm.system.errors import UserError
@@ -14,7 +15,7 @@ def problems_of(*arguments: str) -> list[str]:
     """The problems that the command reports."""
     with pytest.raises(UserError) as caught:
         demo.main(list(arguments))
-    return caught.value.problems
+    return texts(caught.value.problems)
 
 
 def test_the_command_makes_the_cohort_and_says_what_to_type_next(

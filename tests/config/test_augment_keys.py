@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.conftest import texts
 from vwmm.config.loading import load_config, read_config
 from vwmm.config.printing import to_yaml
 from vwmm.config.schema import Augmentation
@@ -32,9 +33,9 @@ def test_the_resolved_configuration_reads_back_and_can_be_changed_by_all(tmp_pat
 
 
 def test_mistakes_name_the_argument() -> None:
-    problems = read_config([], ["augment.all.noise_sdt=1", "augment.pet.gamma=1", "augment.ct.scale=2"]).problems
+    problems = texts(read_config([], ["augment.all.noise_sdt=1", "augment.pet.gamma=1", "augment.ct.scale=2"]).problems)
     text = "\n".join(problems)
     assert "argument augment.all.noise_sdt=1: augment.vw_mri.noise_sdt: no such key; did you mean" in text
     assert "argument augment.ct.scale=2: augment.ct.scale: expected a number less than 1, found 2" in text
-    alone = read_config([], ["augment.pet.gamma=1"]).problems
+    alone = texts(read_config([], ["augment.pet.gamma=1"]).problems)
     assert alone == ["argument augment.pet.gamma=1: augment.pet: no such modality; known are all, vw_mri, mri, ct"]

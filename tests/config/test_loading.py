@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.messages import all_keys
 from vwmm.config.printing import to_yaml
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.system.errors import UserError
+from vwmm.system.problems import printable
 
 
 def problems_of(*overrides: str, files: list[Path] | None = None) -> list[str]:
     """What is wrong, without raising."""
-    return read_config(files or [], overrides).problems
+    return texts(read_config(files or [], overrides).problems)
 
 
 def write(path: Path, text: str) -> Path:
@@ -307,7 +309,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError) as caught:
         load_config([file])
-    assert len(caught.value.problems) == 3
+    assert len(texts(caught.value.problems)) == 3
 
 
 def test_a_rule_says_nothing_about_the_default_in_the_place_of_a_wrong_value() -> None:
@@ -415,9 +417,9 @@ def test_a_file_without_permission_is_explained(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", [".", "absent.yaml", "x" * 5000, "~nobody_of_this_name/a.yaml", "a\0b"])
 def test_a_file_that_is_not_there_is_named(name: str) -> None:
-    (problem,) = read_config([name]).problems
+    (problem,) = texts(read_config([name]).problems)
 
-    assert problem.startswith(f"--config {name}: file not found")
+    assert problem.startswith(f"--config {printable(name)}: file not found")
 
 
 def test_every_key_is_listed_with_its_section() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, texts
 from vwmm.config.loading import load_config
 from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import (
@@ -90,13 +90,13 @@ def test_an_unfinished_run_of_another_configuration_is_refused_with_the_differen
 
     where = f"run {tmp_path / 'demo'} is unfinished and has another configuration: "
     of_augment = where + "augment.mri: was {"
-    assert any(problem.startswith(of_augment) for problem in caught.value.problems)
-    assert [problem for problem in caught.value.problems[1:] if not problem.startswith(of_augment)] == [
+    assert any(problem.startswith(of_augment) for problem in texts(caught.value.problems))
+    assert [problem for problem in texts(caught.value.problems)[1:] if not problem.startswith(of_augment)] == [
         where + 'modalities.ct.slice: was "middle", is 3',
         where + "train.lr: was 0.0001, is 0.5",
         "to start a new run: run.resume=never, or another run.name; to resume it: undo the differences",
     ]
-    assert caught.value.problems[0].startswith(where + 'modalities.mri: was {"dims": 2')
+    assert texts(caught.value.problems)[0].startswith(where + 'modalities.mri: was {"dims": 2')
 
 
 def test_another_order_of_the_modalities_is_another_configuration(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_norms_of_one_voxel_are_refused() -> None:
 def test_all_the_problems_of_a_record_are_said_together() -> None:
     message = refusal(modalities={"ct": {"dims": 2, "size": [1, 2, 3], "spacing_mm": [1, 1, 1], "window_hu": [2, 1]}})
 
-    assert [line.split()[0] for line in message.removeprefix("Value error, ").splitlines()] == [
+    assert [line.split(":")[0] for line in message.removeprefix("Value error, ").splitlines()] == [
         "size",
         "spacing_mm",
         "window_hu",

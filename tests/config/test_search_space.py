@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, texts
 from vwmm.config.loading import load_config
 from vwmm.config.search_space import Searched, Space, read_space
 from vwmm.system.errors import UserError
@@ -106,8 +106,8 @@ def test_a_mistake_is_said_with_its_place(line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path, f"metric: loss\nparameters:\n  {line}\n  model.norm: {{choices: [batch]}}\n")
 
-    assert [problem for problem in caught.value.problems if WRONG[line] in problem], caught.value.problems
-    for problem in caught.value.problems:
+    assert [problem for problem in texts(caught.value.problems) if WRONG[line] in problem], texts(caught.value.problems)
+    for problem in texts(caught.value.problems):
         assert problem.startswith(f"{tmp_path}/space.yaml line 3: ")
 
 
@@ -119,8 +119,8 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
         read(tmp_path, "metrik: loss\nparameters:\n" + "".join(f"  {line}\n" for line in lines))
 
     for line in lines:
-        assert any(WRONG[line] in problem for problem in caught.value.problems), line
-    assert any("metrik: no such key; did you mean metric?" in problem for problem in caught.value.problems)
+        assert any(WRONG[line] in problem for problem in texts(caught.value.problems)), line
+    assert any("metrik: no such key; did you mean metric?" in problem for problem in texts(caught.value.problems))
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_values_that_are_impossible_together_are_found(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path, text)
 
-    assert len(caught.value.problems) == 1
-    assert "train.batch_size=12 with train.micro_batch_size=8: " in caught.value.problems[0]
+    assert len(texts(caught.value.problems)) == 1
+    assert "train.batch_size=12 with train.micro_batch_size=8: " in texts(caught.value.problems)[0]
 
 
 def test_mistakes_of_the_configuration_are_not_those_of_the_space(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import texts
 from tests.data.making_dicom import write_slices
 from tests.data.mutating import FORMATS, mutated, mutated_table, valid
 from vwmm.config.schema import Data, Modality
@@ -226,8 +227,8 @@ def _refusals_of_table(path: Path) -> list[str]:
     cohort, problems = survey_cohort(Data(csv=str(path)), TWO)
     if cohort is not None:
         problems = problems + check_images(cohort, TWO, num_threads=1)
-    assert all(problem.startswith("cohort.csv") for problem in problems), problems
-    return problems
+    assert all(text.startswith("cohort.csv") for text in texts(problems)), problems
+    return texts(problems)
 
 
 def main() -> int:

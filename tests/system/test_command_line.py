@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import UserError
 
@@ -11,7 +12,7 @@ from vwmm.system.errors import UserError
 def problems_of(*arguments: str, **known: list[str]) -> list[str]:
     with pytest.raises(UserError) as caught:
         parse_command_line(arguments, **known)
-    return caught.value.problems
+    return texts(caught.value.problems)
 
 
 def test_files_assignments_options_and_words_are_told_apart() -> None:

@@ -5,46 +5,65 @@ import sys
 
 import pytest
 
+from tests.conftest import texts
 from vwmm.system.errors import RunError, UserError, format_problems, is_speaker, run_guarded
+from vwmm.system.problems import Problem
 
 
 def test_one_problem_is_singular_and_more_are_plural() -> None:
-    assert format_problems(["a"]) == "vwmm: 1 error to fix before this can run:\n  - a"
-    assert format_problems(["a", "b"]).splitlines()[0] == "vwmm: 2 errors to fix before this can run:"
+    assert format_problems([Problem("a")]) == "vwmm: 1 error to fix before this can run:\n  - a"
+    assert format_problems([Problem("a"), Problem("b")]).splitlines()[0] == "vwmm: 2 errors to fix before this can run:"
 
 
 def test_a_problem_is_one_line_whatever_stands_in_it() -> None:
-    assert format_problems(["a\nb \x1b[2J \u202e ä"]).splitlines()[1:] == [r"  - a\nb \x1b[2J \u202e ä"]
+    assert format_problems([Problem("a\nb \x1b[2J \u202e ä")]).splitlines()[1:] == [r"  - a\nb \x1b[2J \u202e ä"]
 
 
 def test_a_long_list_is_cut_and_says_how_to_see_the_rest() -> None:
-    problems = [f"problem of kind {chr(97 + number)}" for number in range(25)]
+    problems = [Problem(f"problem of kind {chr(97 + number)}") for number in range(25)]
 
     lines = format_problems(problems).splitlines()
 
     assert lines[0].startswith("vwmm: 25 errors")
     assert lines[20] == "  - problem of kind t"
     assert lines[21:] == ["  ... and 5 more; `vwmm check` with the same arguments lists all"]
-    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
+    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {text}" for text in texts(problems)]
     assert "more" not in format_problems(problems[:20])
 
 
 def test_same_problem_in_very_many_lines_is_shown_for_the_first_with_the_lines_of_the_others() -> None:
     numbers = [2, 3, 4, 5, 9, 11, *range(20, 40)]
-    missing = [f"a.csv line {n}: ct file not found: ct/{n}.nii (relative to /data)" for n in numbers]
-    empty = [f"a.csv line {n}: case c{n}: the label is empty; fill it in" for n in (3, 4)]
+    missing = [Problem(f"ct file not found: ct/{n}.nii (relative to /data)", line=n, where="a.csv") for n in numbers]
+    empty = [Problem(f"case c{n}: the label is empty; fill it in", line=n, where="a.csv") for n in (3, 4)]
     assert format_problems([missing[0], empty[0], *missing[1:], empty[1]]).splitlines() == [
         "vwmm: 28 errors to fix before this can run:",
-        *(f"  - {problem}" for problem in missing[:5]),
+        *(f"  - {text}" for text in texts(missing[:5])),
         "    and 21 more like these: lines 11, 20-39",
-        f"  - {empty[0]}",
-        f"  - {empty[1]}",
+        f"  - {empty[0].text}",
+        f"  - {empty[1].text}",
     ]
 
 
 def test_problems_without_a_line_are_all_shown() -> None:
-    problems = [f"split.file: case c{n} is not in split.csv" for n in range(30)]
-    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {problem}" for problem in problems]
+    problems = [Problem(f"case c{n} is not in split.csv", key="split.file") for n in range(30)]
+    assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {text}" for text in texts(problems)]
+
+
+def test_problems_of_one_template_are_one_kind_whatever_their_values_are() -> None:
+    template = "column 'site' has a line break: {text!r}"
+    problems = [
+        Problem(template.format(text=chr(97 + n) * 3), line=n + 2, where="a.csv", template=template) for n in range(25)
+    ]
+
+    assert len(format_problems(problems).splitlines()) == 1 + 5 + 1
+    assert format_problems(problems).splitlines()[-1] == "    and 20 more like these: lines 7-26"
+
+
+def test_problems_of_two_files_or_two_modalities_are_not_one_kind() -> None:
+    for other in ({"where": "b.csv"}, {"where": "a.csv", "modality": "ct"}):
+        problems = [Problem("is empty", line=n, where="a.csv") for n in range(2, 15)]
+        problems += [Problem("is empty", line=n, **other) for n in range(2, 15)]
+        assert len(format_problems(problems, limit=None).splitlines()) == 1 + 26
 
 
 def test_only_a_command_whose_mistakes_another_one_lists_cuts_the_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,8 +76,10 @@ def test_only_a_command_whose_mistakes_another_one_lists_cuts_the_list(capsys: p
 
 
 def test_a_user_error_keeps_its_problems() -> None:
-    assert UserError("one").problems == ["one"]
-    assert str(UserError(problem for problem in ("one", "two"))) == "one\ntwo"
+    record = Problem("expected a number", line=3, where="my.yaml", key="train.lr")
+    assert UserError("one").problems == [Problem("one")]
+    assert UserError(record).problems == [record]
+    assert str(UserError(problem for problem in ("one", record))) == "one\nmy.yaml line 3: train.lr: expected a number"
     with pytest.raises(AssertionError):
         UserError([])
 

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vwmm.config.presets import PresetName
 from vwmm.config.record import Fraction, Location, PositiveInt, Range, Record, Size, without
+from vwmm.system.problems import Problem
 
 
 class Columns(Record):
@@ -43,9 +44,8 @@ class Data(Record):
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> "Data":
-        if self.labels and len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels has a class twice")
-        return self
+        is_twice = bool(self.labels) and len(set(self.labels or ())) < len(self.labels or ())
+        return without([Problem("labels has a class twice", key="labels")] if is_twice else [], self)
 
 
 class Split(Record):
@@ -75,32 +75,46 @@ class Split(Record):
     @model_validator(mode="after")
     def _sites_go_together(self) -> "Split":
         problems = [
-            f"{key} names sites that are held out: it needs by_site=hold_out"
+            Problem(f"{key} names sites that are held out: it needs by_site=hold_out", key=key)
             for key, sites in (("val_sites", self.val_sites), ("test_sites", self.test_sites))
             if sites is not None and self.by_site != "hold_out"
         ]
         if both := sorted(set(self.val_sites or ()) & set(self.test_sites or ())):
-            problems.append(f"val_sites and test_sites both have {', '.join(both)}")
+            problems.append(Problem(f"val_sites and test_sites both have {', '.join(both)}", key="val_sites"))
         if self.test_sites is not None and self.test_fraction:
-            problems.append("test_sites defines the test part, so test_fraction must be 0")
+            problems.append(Problem("test_sites defines the test part, so test_fraction must be 0", key="test_sites"))
         if self.val_sites is not None and (self.folds is not None or self.fold is not None):
-            problems.append("val_sites and folds exclude each other: a fold defines the sites to validate on")
+            problems.append(
+                Problem(
+                    "val_sites and folds exclude each other: a fold defines the sites to validate on", key="val_sites"
+                )
+            )
         if self.by_site is not None and self.file is not None:
-            problems.append(f"by_site={self.by_site} draws a split, but file has one: leave out one of them")
+            problems.append(
+                Problem(f"by_site={self.by_site} draws a split, but file has one: leave out one of them", key="by_site")
+            )
         return without(problems, self)
 
     @model_validator(mode="after")
     def _fractions_leave_something(self) -> "Split":
-        problems = []
+        problems = list[Problem]()
         if self.val_fraction + self.test_fraction >= 1:
-            problems.append("test_fraction and val_fraction together must leave cases to train on (below 1)")
-        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
-            problems.append(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}")
-        if self.folds is not None and self.fold is None:
             problems.append(
+                Problem(
+                    "test_fraction and val_fraction together must leave cases to train on (below 1)",
+                    key="test_fraction",
+                )
+            )
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            problems.append(
+                Problem(f"fold counts from 0: with folds={self.folds} it is 0 to {self.folds - 1}", key="fold")
+            )
+        if self.folds is not None and self.fold is None:
+            found = (
                 f"folds={self.folds} needs fold, the one to validate on: 0 to {self.folds - 1} (`vwmm cross_validate` "
                 "takes each in turn)"
             )
+            problems.append(Problem(found, key="folds"))
         return without(problems, self)
 
 
@@ -171,23 +185,36 @@ class Modality(Record):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Modality":
-        problems = []
+        problems = list[Problem]()
         if len(self.size) != self.dims:
-            problems.append(f"size has {len(self.size)} numbers, but dims is {self.dims}")
+            problems.append(Problem(f"size has {len(self.size)} numbers, but dims is {self.dims}", key="size"))
         if self.spacing_mm is not None and len(self.spacing_mm) != self.dims:
-            problems.append(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}")
+            problems.append(
+                Problem(f"spacing_mm has {len(self.spacing_mm)} numbers, but dims is {self.dims}", key="spacing_mm")
+            )
         if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
-            problems.append("window_hu needs its lower bound first, and two different ones")
+            problems.append(Problem("window_hu needs its lower bound first, and two different ones", key="window_hu"))
         if self.clip_percentiles is not None:
             low, high = self.clip_percentiles
             if not 0 <= low < high <= 100:
-                problems.append("clip_percentiles needs two different numbers from 0 to 100, the lower one first")
+                problems.append(
+                    Problem(
+                        "clip_percentiles needs two different numbers from 0 to 100, the lower one first",
+                        key="clip_percentiles",
+                    )
+                )
             if self.window_hu is not None:
-                problems.append("window_hu and clip_percentiles both clip: choose one, null for the other")
+                problems.append(
+                    Problem("window_hu and clip_percentiles both clip: choose one, null for the other", key="window_hu")
+                )
         if self.bias_correction and self.window_hu is not None:
-            problems.append("bias_correction is for MRI, window_hu for CT: leave one of them out")
+            problems.append(
+                Problem("bias_correction is for MRI, window_hu for CT: leave one of them out", key="bias_correction")
+            )
         if self.dims == 3 and self.slice != "middle":
-            problems.append(f"slice={self.slice} chooses a slice, but dims is 3: the volume is used")
+            problems.append(
+                Problem(f"slice={self.slice} chooses a slice, but dims is 3: the volume is used", key="slice")
+            )
         return without(problems, self)
 
 

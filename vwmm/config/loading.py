@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vwmm.config.messages import Key, explain, is_rule, key_of, shorten
+from vwmm.config.messages import Key, Origins, Place, explain, is_rule, key_of, shorten
 from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.record import MAX_NAME
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
 from vwmm.config.strict_yaml import Parsed, describe_yaml_error, parse_yaml
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Where configs/ and launch/ are: the checkout, or what an installation puts beside Python.
@@ -39,8 +40,8 @@ class ConfigReading:
 
     config: Config | None
     """The configuration; with problems, what remains of it without the wrong keys, or None."""
-    problems: list[str] = field(default_factory=list)
-    """The errors, one line each."""
+    problems: list[Problem] = field(default_factory=list)
+    """The errors."""
     wrong_keys: list[str] = field(default_factory=list)
     """The dotted keys that the problems are about."""
 
@@ -58,7 +59,7 @@ def read_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
     """Like `load_config`, but returns the problems, with as much of the configuration as makes sense without them."""
     reading = ConfigReading(None)
     merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    origins: dict[str, Place] = {}
     for file in files:
         _merge_file(file, merged, origins, reading)
     named_in_files = isinstance(merged.get("modalities"), dict)
@@ -81,14 +82,15 @@ def find_shipped(path: str | Path) -> Path | None:
     return None
 
 
-def not_found(option: str, file: str | Path) -> str:
-    """The message about a file that is neither here nor among vwmm's own, with the one that was meant, perhaps."""
+def not_found(option: str, file: str | Path) -> Problem:
+    """The problem of a file that is neither here nor among vwmm's own, with the one that was meant, perhaps."""
     shipped = {path.name: f"{path.parent.name}/{path.name}" for folder in SHIPPED_FOLDERS
                for kind in ("configs", "launch") for path in sorted((folder / kind).glob("*.yaml"))}  # fmt: skip
     here = {path.name: str(path) for path in sorted(Path().glob("*.y*ml"))}
     close = difflib.get_close_matches(os.path.basename(str(file)), list(shipped | here), n=1, cutoff=0.7)
     hint = f"; did you mean {option} {(shipped | here)[close[0]]}?" if close else ""
-    return f"{option} {file}: file not found (looked in {Path.cwd()} and among vwmm's own){hint}"
+    found = f"file not found (looked in {Path.cwd()} and among vwmm's own){hint}"
+    return Problem(found, where=f"{option} {file}")
 
 
 def uses_shipped(files: Sequence[str | Path], shipped: str) -> bool:
@@ -97,15 +99,15 @@ def uses_shipped(files: Sequence[str | Path], shipped: str) -> bool:
     return any(file.resolve() == folder / shipped for file in found if file is not None for folder in SHIPPED_FOLDERS)
 
 
-def _merge_file(file: str | Path, merged: dict[str, Any], origins: dict[str, str], reading: ConfigReading) -> None:
+def _merge_file(file: str | Path, merged: dict[str, Any], origins: dict[str, Place], reading: ConfigReading) -> None:
     parsed, problems = parse_file(file, "--config", "sections such as `train:`")
     reading.problems += problems
     if parsed is not None and parsed.value is not None:
-        origins.update({key: f"{file} line {line}" for key, line in parsed.lines.items()})
+        origins.update({key: Place(str(file), line) for key, line in parsed.lines.items()})
         _merge_layer(merged, parsed.value)
 
 
-def parse_file(file: str | Path, option: str, expected: str) -> tuple[Parsed | None, list[str]]:
+def parse_file(file: str | Path, option: str, expected: str) -> tuple[Parsed | None, list[Problem]]:
     """The mapping that a YAML file holds, or nothing, and what is wrong with it; option: what named the file."""
     try:
         found = find_shipped(file)
@@ -116,37 +118,44 @@ def parse_file(file: str | Path, option: str, expected: str) -> tuple[Parsed | N
         parsed = parse_yaml(found.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, RecursionError) as error:
         line, text = describe_yaml_error(error)
-        return None, [f"{file}{f' line {line}' if line else ''}: not valid YAML: {text}"]
+        return None, [Place(str(file), line).problem(f"not valid YAML: {text}")]
     except UnicodeDecodeError:
-        return None, [f"{file}: cannot be read: this is not UTF-8 text"]
+        return None, [Place(str(file)).problem("cannot be read: this is not UTF-8 text")]
     except (ValueError, OSError) as error:
-        return None, [f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"]
+        return None, [Place(str(file)).problem(f"cannot be read: {getattr(error, 'strerror', None) or error}")]
     if parsed.value is not None and not isinstance(parsed.value, dict):
-        return None, [f"{file}: expected {expected}, found {shorten(parsed.value)}"]
-    repeated = parsed.repeated.items()
-    return parsed, [f"{file} line {last}: {key}: already given in line {first}" for key, (first, last) in repeated]
+        return None, [Place(str(file)).problem(f"expected {expected}, found {shorten(parsed.value)}")]
+    return parsed, [
+        Place(str(file), last).problem(f"already given in line {first}", key)
+        for key, (first, last) in parsed.repeated.items()
+    ]
 
 
-def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, str], reading: ConfigReading) -> None:
+def _merge_argument(argument: str, merged: dict[str, Any], origins: dict[str, Place], reading: ConfigReading) -> None:
     key, equals, text = argument.partition("=")
     parts = key.split(".")
-    shown = f"argument {shorten(argument, 100)}"
+    place = argument_place(argument)
     if not equals or not all(parts):
-        reading.problems.append(f"{shown}: expected KEY=VALUE with a dotted key, such as train.epochs=5")
+        reading.problems.append(place.problem("expected KEY=VALUE with a dotted key, such as train.epochs=5"))
         return
     try:
         parsed = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         _, why = describe_yaml_error(error)
-        reading.problems.append(f"{shown}: the value is not valid YAML: {why}; quotes may help")
+        reading.problems.append(place.problem(f"the value is not valid YAML: {why}; quotes may help"))
         return
-    reading.problems += [f"{shown}: {inner}: given twice" for inner in parsed.repeated]
+    reading.problems += [place.problem("given twice", inner) for inner in parsed.repeated]
     change: dict[str, Any] = {parts[-1]: parsed.value}
     for part in reversed(parts[:-1]):
         change = {part: change}
     _merge_layer(merged, change)
     for depth in range(1, len(parts) + 1):
-        origins[".".join(parts[:depth])] = shown
+        origins[".".join(parts[:depth])] = place
+
+
+def argument_place(argument: str) -> Place:
+    """The place of what a KEY=VALUE argument sets."""
+    return Place(f"argument {shorten(argument, 100)}")
 
 
 def _merge_layer(merged: dict[str, Any], layer: Mapping[Any, Any]) -> None:
@@ -200,7 +209,7 @@ def _add_default_modalities(merged: dict[str, Any], *, named_in_files: bool) -> 
     merged["modalities"] = complete
 
 
-def _validate(merged: dict[str, Any], origins: Mapping[str, str], reading: ConfigReading) -> Config | None:
+def _validate(merged: dict[str, Any], origins: Origins, reading: ConfigReading) -> Config | None:
     """Validates; notes what is wrong and tries again without it, so that what it hid is found as well."""
     wrong: list[Key] = []
     while True:

@@ -3,14 +3,37 @@
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
 from vwmm.config.schema import DEFAULT_MODALITIES, Config
-from vwmm.system.errors import printable
+from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem, printable
 
 Key = tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """Where a key was given."""
+
+    where: str
+    """The file, or the argument."""
+    line: int | None = None
+    """Line of the file."""
+
+    @property
+    def text(self) -> str:
+        """`my.yaml line 3`."""
+        return f"{self.where} line {self.line}" if self.line else self.where
+
+    def problem(self, found: str, key: str = "") -> Problem:
+        """A problem of a key that was given here."""
+        return Problem(found, "configuration", self.line, where=self.where, key=key)
+
+
+Origins = Mapping[str, Place]
+"""Where each dotted key was given; under "" the place of those that stand nowhere."""
 
 
 def key_of(location: tuple[int | str, ...], root: Any = Config) -> Key:
@@ -30,34 +53,37 @@ def key_of(location: tuple[int | str, ...], root: Any = Config) -> Key:
 
 def is_rule(detail: Any) -> bool:
     """Whether an error is about how the keys of a section go together, not about one value."""
-    return detail["type"] == "value_error" and isinstance(detail["input"], dict)
+    return isinstance(detail.get("ctx", {}).get("error"), UserError)
 
 
-def explain(key: Key, details: list[Any], origins: Mapping[str, str], root: Any = Config) -> list[str]:
-    """The problems of one key, one line each; `origins` has the file and line, or the argument, of each key."""
+def explain(key: Key, details: list[Any], origins: Origins, root: Any = Config) -> list[Problem]:
+    """The problems of one key."""
     detail = details[0]
     if is_rule(detail):
-        # Each line of a rule begins with the key that it is about: "size has 3 numbers, but ...".
-        return [_explain_rule(key, line, origins) for line in _message(detail).splitlines()]
-    dotted, where = ".".join(key), origin_of(key, origins)
+        keys = [(*key, *problem.key.split(".")) for problem in detail["ctx"]["error"].problems]
+        return [
+            origin_of(own, origins).problem(problem.found, ".".join(own))
+            for own, problem in zip(keys, detail["ctx"]["error"].problems, strict=True)
+        ]
+    dotted, place = ".".join(key), origin_of(key, origins)
     if detail["type"] == "extra_forbidden":
-        return [f"{where}: {dotted}: no such key{nearest_key(key, root)}"]
+        return [place.problem(f"no such key{nearest_key(key, root)}", dotted)]
     if detail["type"] == "missing":
-        return [f"{where}: {dotted}: this key is required{nearest_key(key[:-1], root)}"]
+        return [place.problem(f"this key is required{nearest_key(key[:-1], root)}", dotted)]
     if "[key]" in detail["loc"]:
-        return [f"{where}: {dotted}: {_message(detail) if detail['type'] == 'value_error' else _NAME}"]
+        return [place.problem(_message(detail) if detail["type"] == "value_error" else _NAME, dotted)]
     first, *others = dict.fromkeys(_expectation(detail) for detail in details)
     expected = " or ".join([first, *(other.removeprefix("expected ") for other in others)])
-    return [f"{where}: {dotted}: {expected}, found {shorten(detail['input'])}"]
+    return [place.problem(f"{expected}, found {shorten(detail['input'])}", dotted)]
 
 
-def origin_of(key: Key, origins: Mapping[str, str]) -> str:
+def origin_of(key: Key, origins: Origins) -> Place:
     """The file and line, or the argument, that gave a key or the section around it."""
     if key[:1] == ("augment",) and ".".join(key) not in origins and len(key) > 1:
         of_all = ("augment", "all", *key[2:])
         key = of_all if ".".join(of_all) in origins else key
     depth = next((n for n in range(len(key), 0, -1) if ".".join(key[:n]) in origins), 0)
-    return origins[".".join(key[:depth])] if depth else "configuration"
+    return origins[".".join(key[:depth])] if depth else origins.get("", Place("configuration"))
 
 
 def nearest_key(key: Key, root: Any = Config) -> str:
@@ -127,11 +153,6 @@ def _expectation(detail: Any) -> str:
     for pattern, words in _IN_WORDS:
         message = re.sub(pattern, words, message)
     return message
-
-
-def _explain_rule(section: Key, message: str, origins: Mapping[str, str]) -> str:
-    key = (*section, *re.split(r"[\s=:]", message, maxsplit=1)[0].split("."))
-    return f"{origin_of(key, origins)}: {'.'.join(key)}: {message.removeprefix('.'.join(key) + ': ')}"
 
 
 def _below(node: Any, part: str) -> Any:

@@ -4,6 +4,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -41,8 +44,8 @@ class Record(BaseModel):
 Rec = TypeVar("Rec", bound=Record)
 
 
-def without(problems: list[str], record: Rec) -> Rec:
-    """The record, if its keys go together. Each problem begins with the key that it is about."""
+def without(problems: list[Problem], record: Rec) -> Rec:
+    """The record, if its keys go together; the key of each problem is seen from the record."""
     if problems:
-        raise ValueError("\n".join(problems))
+        raise UserError(problems)  # pydantic keeps it as the cause of its own error
     return record

@@ -14,6 +14,7 @@ import yaml
 
 from vwmm.config.schema import Config
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 SWEEP_JOURNAL = "sweep.journal"
 
@@ -184,14 +185,14 @@ def choose_run_folder(config: Config) -> RunFolder:
         return unfinished
     if differences := differences_from(unfinished, config):
         raise UserError(
-            [f"run {unfinished.path} is unfinished and has another configuration: {text}" for text in differences]
+            [one.within(f"run {unfinished.path} is unfinished and has another configuration") for one in differences]
             + ["to start a new run: run.resume=never, or another run.name; to resume it: undo the differences"]
         )
     return unfinished
 
 
-def differences_from(run: RunFolder, config: Config) -> list[str]:
-    """`key: was X, is Y` for every key that can change a result and differs between a run's configuration and this."""
+def differences_from(run: RunFolder, config: Config) -> list[Problem]:
+    """`was X, is Y` for every key that can change a result and differs between a run's configuration and this."""
     return compare_configs(read_saved_config(run.config), config.model_dump(mode="json"))
 
 
@@ -204,9 +205,8 @@ def finished_before(run: RunFolder, config: Config) -> str | None:
     if before.state() != "done" or not before.config.exists():
         return None
     changed = differences_from(before, config)
-    more = next((text for text in changed if text.startswith("train.epochs: ")), None)
-    if more is not None and len(changed) == 1:
-        what = f"asked for another number of epochs ({more.removeprefix('train.epochs: ')})"
+    if [one.key for one in changed] == ["train.epochs"]:
+        what = f"asked for another number of epochs ({changed[0].found})"
         return f"{before.path} is finished, and is not continued where it is {what}: {run.name} trains from the start"
     return f"{before.path} is finished and stays as it is: {run.name} is a run of its own, from the start"
 
@@ -237,11 +237,12 @@ def read_saved_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def compare_configs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`key: was X, is Y` for every key that can change a result."""
-    differences = []
+def compare_configs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Problem]:
+    """`was X, is Y` for every key that can change a result."""
+    differences = list[Problem]()
     if prefix == "modalities." and set(before) == set(now) and list(before) != list(now):
-        differences.append(f"modalities: their order was {', '.join(before)}, is {', '.join(now)}")
+        found = f"their order was {', '.join(before)}, is {', '.join(now)}"
+        differences.append(Problem(found, "configuration", key="modalities"))
     for key in dict.fromkeys([*before, *now]):
         dotted = f"{prefix}{key}"
         old, new = before.get(key), now.get(key)
@@ -250,7 +251,8 @@ def compare_configs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: s
         if isinstance(old, dict) and isinstance(new, dict):
             differences += compare_configs(old, new, f"{dotted}.")
         elif old != new:
-            differences.append(f"{dotted}: was {json.dumps(old)}, is {json.dumps(new)}")
+            found = f"was {json.dumps(old)}, is {json.dumps(new)}"
+            differences.append(Problem(found, "configuration", key=dotted))
     return differences
 
 

@@ -21,6 +21,7 @@ from vwmm.config.record import (
     Record,
     without,
 )
+from vwmm.system.problems import Problem
 
 __all__ = [
     "DEFAULT_MODALITIES", "Augmentation", "Cache", "Columns", "Config", "Data", "EarlyStopping", "Modality",
@@ -153,9 +154,8 @@ class Train(Record):
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> "Train":
         if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size ({self.batch_size}) must be a multiple of micro_batch_size ({self.micro_batch_size})"
-            )
+            found = f"batch_size ({self.batch_size}) must be a multiple of micro_batch_size ({self.micro_batch_size})"
+            return without([Problem(found, key="batch_size")], self)
         return self
 
 
@@ -235,28 +235,31 @@ class Config(Record):
     def _only_modalities_are_augmented(self) -> "Config":
         known = ", ".join(["all", *self.modalities])
         unknown = [name for name in self.augment if name not in self.modalities]
-        return without([f"augment.{name}: no such modality; known are {known}" for name in unknown], self)
+        return without(
+            [Problem(f"no such modality; known are {known}", key=f"augment.{name}") for name in unknown], self
+        )
 
     @model_validator(mode="after")
     def _images_are_large_enough(self) -> "Config":
         backbone, norm = self.model.backbone, self.model.norm
-        problems = []
+        problems = list[Problem]()
         for name, modality in self.modalities.items():
             left = [voxels_left(length, backbone) for length in modality.size]
             if min(left) < 1:
-                problems.append(
-                    f"modalities.{name}.size: {backbone} needs at least 29 voxels on each axis, found {modality.size}"
-                )
+                found = f"{backbone} needs at least 29 voxels on each axis, found {modality.size}"
+                problems.append(Problem(found, key=f"modalities.{name}.size"))
             elif max(left) == 1 and norm == "instance":
-                problems.append(
-                    f"modalities.{name}.size: instance norm cannot normalise the one voxel that is left of "
-                    f"{modality.size} in {backbone}; a larger size, or another model.norm"
+                found = (
+                    f"instance norm cannot normalise the one voxel that is left of {modality.size} in {backbone}; a "
+                    "larger size, or another model.norm"
                 )
+                problems.append(Problem(found, key=f"modalities.{name}.size"))
             elif max(left) == 1 and norm == "batch" and self.train.micro_batch_size == 1:
-                problems.append(
-                    "train.micro_batch_size: batch norm needs 2 or more, because one voxel is left of "
-                    f"modalities.{name}.size={modality.size} in {backbone}, found 1"
+                found = (
+                    f"batch norm needs 2 or more, because one voxel is left of modalities.{name}.size={modality.size} "
+                    f"in {backbone}, found 1"
                 )
+                problems.append(Problem(found, key="train.micro_batch_size"))
         return without(problems, self)
 
 

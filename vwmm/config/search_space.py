@@ -10,17 +10,18 @@ parameters:
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vwmm.config.loading import parse_file, read_config
-from vwmm.config.messages import Key, explain, key_of, shorten
+from vwmm.config.loading import argument_place, parse_file, read_config
+from vwmm.config.messages import Key, Origins, Place, explain, key_of, shorten
 from vwmm.config.run_folder import FREE_KEYS
 from vwmm.config.schema import Config
 from vwmm.config.search_space_file import Parameter, SpaceFile
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 SPACE = "configs/spaces/default.yaml"
 SEARCHABLE = ("model", "augment", "train")
@@ -100,33 +101,33 @@ def read_space(file: str, files: Sequence[str], overrides: Sequence[str]) -> Spa
     content = None if parsed is None else parsed.value or {}
     if parsed is None or content is None:
         raise UserError(problems)
-    origins = {key: f"{file} line {line}" for key, line in parsed.lines.items()}
+    origins = {"": Place(file), **{key: Place(file, line) for key, line in parsed.lines.items()}}
     given = content.get("parameters")
     given = given if isinstance(given, dict) else {}
     for key in [key for key in given if "." not in str(key)]:
-        where = origins.get(f"parameters.{key}", file)
-        problems.append(f"{where}: parameters.{key}: expected a dotted key of the configuration, such as train.lr")
+        place = origins.get(f"parameters.{key}", origins[""])
+        found = "expected a dotted key of the configuration, such as train.lr"
+        problems.append(place.problem(found, f"parameters.{key}"))
         content = {**content, "parameters": {k: v for k, v in given.items() if "." in str(k)}}
-    space = _validate(content, {"": file, **origins}, problems)
+    space = _validate(content, origins, problems)
     base = read_config(files, overrides)
     searched = list[Searched]()
     for key, parameter in space.parameters.items() if space is not None else ():
-        where = origins.get(f"parameters.{key}", file)
-        checking = _Checking(files, overrides, base.problems, f"{where}: ")
+        checking = _Checking(files, overrides, base.problems, origins.get(f"parameters.{key}", origins[""]))
         if (one := checking.check(key, parameter)) is not None and not checking.problems:
             searched.append(one)
         problems += checking.problems
     if problems or space is None:
         raise UserError(problems)
     metric = space.metric or (base.config.train.monitor if base.config is not None else "loss")
-    found = Space(metric, tuple(searched))
-    combinations, problems = _combine(found, file, files, overrides, base.problems)
+    unchecked = Space(metric, tuple(searched))
+    combinations, problems = _combine(unchecked, file, files, overrides, base.problems)
     if problems:
         raise UserError(problems)
     return Space(metric, tuple(searched), tuple(combinations))
 
 
-def _validate(content: Mapping[str, Any], origins: Mapping[str, str], problems: list[str]) -> SpaceFile | None:
+def _validate(content: Mapping[str, Any], origins: Origins, problems: list[Problem]) -> SpaceFile | None:
     """The records of a file without what is wrong in it, which is noted."""
     try:
         return SpaceFile.model_validate(content)
@@ -134,10 +135,8 @@ def _validate(content: Mapping[str, Any], origins: Mapping[str, str], problems: 
         grouped: dict[Key, list[Any]] = {}
         for detail in error.errors(include_url=False):
             grouped.setdefault(key_of(detail["loc"], SpaceFile), []).append(detail)
-    named = {key: where for key, where in origins.items() if key}
     for key, details in grouped.items():
-        found = explain(key, details, named, SpaceFile)
-        problems += [text.replace("configuration: ", f"{origins['']}: ", 1) for text in found]
+        problems += explain(key, details, origins, SpaceFile)
     wrong = {key[1] for key in grouped if len(key) > 1 and key[0] == "parameters"}
     parameters = content.get("parameters")
     rest = {k: v for k, v in parameters.items() if str(k) not in wrong} if isinstance(parameters, dict) else {}
@@ -153,11 +152,11 @@ class _Checking:
 
     files: Sequence[str]
     overrides: Sequence[str]
-    known: Sequence[str]
+    known: Sequence[Problem]
     """What is wrong with the configuration without it."""
-    where: str
-    """The beginning of each problem."""
-    problems: list[str] = field(default_factory=list)
+    place: Place
+    """Where the space names it."""
+    problems: list[Problem] = field(default_factory=list)
     """What is wrong."""
 
     def check(self, key: str, parameter: Parameter) -> Searched | None:
@@ -168,7 +167,7 @@ class _Checking:
         elif any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
             refused = "does not change the result, so there is nothing to search for"
         if refused is not None:
-            self.problems.append(f"{self.where}{key}: {refused}")
+            self.problems.append(self.place.problem(refused, key))
             return None
         if parameter.choices is not None:
             return self._check_choices(key, parameter.choices)
@@ -180,12 +179,12 @@ class _Checking:
         found = list[str]()
         for choice in choices:
             if isinstance(choice, dict):
-                self.problems.append(f"{self.where}{key}: expected values or lists as choices, found a section")
+                self.problems.append(self.place.problem("expected values or lists as choices, found a section", key))
                 continue
             config = self._try(key, json.dumps(choice))
             value = json.dumps(_value_at(config, key) if config is not None else choice, default=str)
             if value in found:
-                self.problems.append(f"{self.where}{key}: the choice {shorten(choice)} is given twice")
+                self.problems.append(self.place.problem(f"the choice {shorten(choice)} is given twice", key))
             found.append(value)
         return Searched(key, "choice", choices=tuple(found))
 
@@ -197,10 +196,8 @@ class _Checking:
         kinds = {type(value) for value in values}
         if kinds == {int}:
             if parameter.step is not None and not parameter.step.is_integer():
-                self.problems.append(
-                    f"{self.where}{key}: step: expected a whole number, because the key takes no others, found "
-                    f"{parameter.step:g}"
-                )
+                found = f"expected a whole number, because the key takes no others, found {parameter.step:g}"
+                self.problems.append(self.place.problem(f"step: {found}", key))
                 return None
             one = Searched(key, "int", int(low), int(high), parameter.log, parameter.step)
             for value in one.tried()[1:-1]:
@@ -208,37 +205,39 @@ class _Checking:
             return one
         if kinds == {float}:
             return Searched(key, "float", low, high, parameter.log, parameter.step)
-        self.problems.append(f"{self.where}{key}: takes no range of numbers; use choices")
+        self.problems.append(self.place.problem("takes no range of numbers; use choices", key))
         return None
 
     def _try(self, key: str, value: str) -> Config | None:
         """The configuration with this value; None, and what is wrong noted, if the value is impossible."""
         found = _problems_of([f"{key}={value}"], self.files, self.overrides, self.known)
-        new = [f"{self.where}{text}" for text in found[1]]
-        self.problems += [text for text in new if text not in self.problems]
+        new = [
+            one.within(self.place.text) if one.where else replace(one, where=self.place.where, line=self.place.line)
+            for one in found[1]
+        ]
+        self.problems += [one for one in new if one not in self.problems]
         return None if new else found[0]
 
 
 def _problems_of(
-    words: Sequence[str], files: Sequence[str], overrides: Sequence[str], known: Sequence[str]
-) -> tuple[Config | None, list[str]]:
+    words: Sequence[str], files: Sequence[str], overrides: Sequence[str], known: Sequence[Problem]
+) -> tuple[Config | None, list[Problem]]:
     """The configuration with KEY=VALUE words, and what they make wrong with it."""
     reading = read_config(files, [*overrides, *words])
     problems = [problem for problem in reading.problems if problem not in known]
-    for word in words:
-        problems = [problem.removeprefix(f"argument {shorten(word, 100)}: ") for problem in problems]
-    return reading.config, problems
+    given = [argument_place(word).where for word in words]
+    return reading.config, [replace(one, where="") if one.where in given else one for one in problems]
 
 
 def _combine(
-    space: Space, file: str, files: Sequence[str], overrides: Sequence[str], known: Sequence[str]
-) -> tuple[list[tuple[str, Config]], list[str]]:
+    space: Space, file: str, files: Sequence[str], overrides: Sequence[str], known: Sequence[Problem]
+) -> tuple[list[tuple[str, Config]], list[Problem]]:
     """The configurations of several values at once, and what is wrong with the first few that are impossible."""
-    good, problems = list[tuple[str, Config]](), list[str]()
+    good, problems = list[tuple[str, Config]](), list[Problem]()
     for words in itertools.islice(_combinations(space), MAX_COMBINATIONS):
         config, found = _problems_of(words, files, overrides, known)
         if found and len(problems) < 3:
-            problems.append(f"{file}: {' with '.join(words)}: {found[0]}")
+            problems.append(found[0].within(f"{file}: {' with '.join(words)}"))
         elif config is not None and not found:
             good.append((" ".join(words), config))
     return good, problems

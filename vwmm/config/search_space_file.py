@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vwmm.config.record import Record, without
+from vwmm.system.problems import Problem
 
 
 class Parameter(Record):
@@ -34,15 +35,17 @@ class Parameter(Record):
         if self.choices is not None:
             beside = [name for name in ("low", "high", "step") if getattr(self, name) is not None]
             beside += ["log"] if self.log else []
-            return without([f"{name}: choices stand alone" for name in beside], self)
+            return without([Problem("choices stand alone", key=name) for name in beside], self)
         absent = [name for name in ("low", "high") if getattr(self, name) is None]
-        problems = [f"{name}: this key is required, or choices" for name in absent]
+        problems = [Problem("this key is required, or choices", key=name) for name in absent]
         if self.low is not None and self.high is not None and self.low >= self.high:
-            problems.append(f"low: expected a number less than high ({self.high:g}), found {self.low:g}")
+            found = f"expected a number less than high ({self.high:g}), found {self.low:g}"
+            problems.append(Problem(found, key="low"))
         if self.log and self.low is not None and self.low <= 0:
-            problems.append(f"low: expected a number greater than 0 with log: true, found {self.low:g}")
+            found = f"expected a number greater than 0 with log: true, found {self.low:g}"
+            problems.append(Problem(found, key="low"))
         if self.log and self.step is not None:
-            problems.append("step: does not go with log: true")
+            problems.append(Problem("does not go with log: true", key="step"))
         return without(problems, self)
 
 

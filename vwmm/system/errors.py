@@ -6,10 +6,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from vwmm.system.problems import Problem
 from vwmm.system.streams import machine_problem, output_problem, prepare_streams
 
 EXIT_DONE = 0
@@ -21,7 +23,7 @@ MAX_PROBLEMS_SHOWN = 20
 # So many lines with the same problem are shown one by one; of more only the first.
 MAX_ALIKE, NUM_SHOWN_OF_ALIKE = 20, 5
 MAX_RANGES = 30
-_LINE = re.compile(r" line (\d+): ")
+# Names and numbers in a problem without a template, which problems of the same kind differ in.
 _NAMES = re.compile(r"(?<=case )\S+|(?<=patient )\S+|'[^']*'|\S*[\d/.]\S*")
 # `vwmm check` lists the errors of these commands as well, so they need not show all of a long list.
 CHECKED = ("train", "cross_validate", "sweep", "prepare", "slurm")
@@ -34,10 +36,11 @@ class UserError(ValueError):
     Commands print it without a traceback and exit with code 2.
     """
 
-    def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+    def __init__(self, problems: str | Problem | Iterable[str | Problem]) -> None:
+        found = [problems] if isinstance(problems, str | Problem) else problems
+        self.problems = [Problem(one) if isinstance(one, str) else one for one in found]
         assert self.problems, "a UserError needs at least one problem"
-        super().__init__("\n".join(self.problems))
+        super().__init__("\n".join(one.text for one in self.problems))
 
 
 class RunError(RuntimeError):
@@ -56,39 +59,41 @@ class Told(Exception):  # noqa: N818 - it is an error's echo
         self.code = code
 
 
-def format_problems(problems: Sequence[str], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
+def format_problems(problems: Sequence[Problem], *, limit: int | None = MAX_PROBLEMS_SHOWN) -> str:
     """The problems as the lines that a person reads on stderr.
 
     limit: the largest number of kinds of problems shown; None shows all. Of very many lines with the same problem the
     first ones are shown, and the others' numbers.
     """
     count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
-    kinds = _alike(problems)
-    shown = kinds if limit is None else kinds[:limit]
+    groups = _alike(problems)
+    shown = groups if limit is None else groups[:limit]
     lines = [f"vwmm: {count} to fix before this can run:"]
-    for kind in shown:
-        first, others = (kind, []) if len(kind) == 1 else (kind[:NUM_SHOWN_OF_ALIKE], kind[NUM_SHOWN_OF_ALIKE:])
-        lines += [f"  - {printable(problem)}" for problem in first]
+    for group in shown:
+        first, others = (group, []) if len(group) == 1 else (group[:NUM_SHOWN_OF_ALIKE], group[NUM_SHOWN_OF_ALIKE:])
+        lines += [f"  - {problem.text}" for problem in first]
         if others:
             lines.append(f"    and {len(others)} more like these: {_line_numbers(others)}")
-    if left := sum(len(kind) for kind in kinds[len(shown) :]):
+    if left := sum(len(group) for group in groups[len(shown) :]):
         lines.append(f"  ... and {left} more; `vwmm check` with the same arguments lists all")
     return "\n".join(lines)
 
 
-def _alike(problems: Sequence[str]) -> list[list[str]]:
-    """Problems that differ in line, name and number only, together, where there are many; in order of their first."""
-    kinds: dict[str, list[str]] = {}
-    for problem in problems:
-        kinds.setdefault(_NAMES.sub("#", problem) if _LINE.search(problem) else problem, []).append(problem)
-    together = {problem: kind for kind in kinds.values() if len(kind) > MAX_ALIKE for problem in kind}
-    alone = ([problem] for problem in problems)
-    return [together.get(one[0], one) for one in alone if together.get(one[0], one)[0] == one[0]]
+def _alike(problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Problems that differ in line, names and numbers only, together, where there are many; in order of their first."""
+    groups = defaultdict[Hashable, list[int]](list)
+    for number, one in enumerate(problems):
+        template = one.template or _NAMES.sub("#", one.found)
+        groups[(one.where, one.modality, one.key, template) if one.where and one.line else number].append(number)
+    shown = list[list[int]]()
+    for group in groups.values():
+        shown += [group] if len(group) > MAX_ALIKE else [[number] for number in group]
+    return [[problems[number] for number in group] for group in sorted(shown)]
 
 
-def _line_numbers(problems: Sequence[str]) -> str:
+def _line_numbers(problems: Sequence[Problem]) -> str:
     """`lines 3, 5-40`; those at the end are left out of a long list."""
-    numbers = sorted({int(found.group(1)) for problem in problems if (found := _LINE.search(problem))})
+    numbers = sorted({one.line for one in problems if one.line})
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:
@@ -97,11 +102,6 @@ def _line_numbers(problems: Sequence[str]) -> str:
             ranges.append([number, number])
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return f"lines {', '.join(texts[:MAX_RANGES])}{', ...' if len(texts) > MAX_RANGES else ''}"
-
-
-def printable(text: str) -> str:
-    """A text in one line that a terminal can show: control characters, as names of files may have, are written out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def say(text: str) -> None:

@@ -1,25 +1,24 @@
-"""Findings of `vwmm check`: one record each, with severity and advice."""
+"""One record for each thing that is wrong or worth knowing, from where it is found to where it is printed."""
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from vwmm.system.errors import printable
-
-Gravity = Literal["error", "warning", "note"]
-GRAVITIES: tuple[Gravity, ...] = ("error", "warning", "note")
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Kind(NamedTuple):
-    """What all findings of one kind have in common."""
+    """What all problems of one kind have in common."""
 
-    gravity: Gravity
+    severity: Severity
     title: str
-    todo: str
+    action: str
 
 
 KINDS = {
+    "input": Kind("error", "An input that cannot be used", "correct it"),
     "configuration": Kind("error", "A key that does not fit the cohort", "change the key"),
     "table": Kind("error", "A row that cannot be used", "fix the row"),
     "unreadable": Kind("error", "An image that cannot be read", "export the image again, or empty the cell"),
@@ -40,13 +39,17 @@ KINDS = {
     "same_image": Kind(
         "error", "The same image under two patients", "find out who it shows; remove or join the others"
     ),
-    "names_apart": Kind(
+    "similar_names_apart": Kind(
         "error",
         "Patients with almost the same name in different parts",
         "write the name alike if it is one person; else give one of them another name",
     ),
-    "alike_names": Kind("warning", "Patients with almost the same name", "write the name alike if it is one person"),
-    "alike_sites": Kind("warning", "Sites with almost the same name", "write the name one way if it is one site"),
+    "similar_patient_names": Kind(
+        "warning", "Patients with almost the same name", "write the name alike if it is one person"
+    ),
+    "similar_site_names": Kind(
+        "warning", "Sites with almost the same name", "write the name one way if it is one site"
+    ),
     "near_duplicate": Kind("warning", "Almost the same image under two patients", "look at both; is it one person?"),
     "repeated_image": Kind("warning", "The same image in two cases of a patient", "put each visit's own image there"),
     "inverted": Kind(
@@ -74,60 +77,83 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was found, and where."""
+class Problem:
+    """One thing that is wrong or worth knowing: what, where, and of which kind, which gives severity and action."""
 
-    kind: str
-    """One of `KINDS`."""
     found: str
     """In words; never a value from a DICOM header that names a person."""
+    kind: str = "input"
+    """One of `KINDS`."""
     line: int | None = None
-    """Line of the CSV; None: of the whole cohort."""
+    """Line of the file; None: of the whole file or cohort."""
     case: str = ""
     """The case's name."""
     modality: str = ""
     """The modality's name."""
     file: str = ""
-    """The file as the CSV has it, or nearly so; control characters are written out."""
+    """The image as the CSV has it, or nearly so; control characters are written out."""
+    where: str = ""
+    """The file that `line` counts in, or the argument: `cohort.csv`, `argument train.lr=x`."""
+    key: str = ""
+    """The dotted key of the configuration, or the option."""
+    template: str = ""
+    """`found` before its values were filled in; equal for problems that differ in these only."""
 
     def __post_init__(self) -> None:
         for name in ("found", "file"):
             object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
-    def gravity(self) -> Gravity:
+    def severity(self) -> Severity:
         """Whether it is an error, a warning or a note."""
-        return KINDS[self.kind].gravity
+        return KINDS[self.kind].severity
 
     @property
-    def todo(self) -> str:
+    def action(self) -> str:
         """What to do about it."""
-        return KINDS[self.kind].todo
+        return KINDS[self.kind].action
 
     @property
     def place(self) -> str:
-        """`line 12: case c7: ct ct/7.dcm`, as far as it is known."""
+        """`line 12: case c7: ct ct/7.dcm`, as far as it is known: where it is within the cohort."""
         image = f"{self.modality} {self.file}".strip()
         parts = (f"line {self.line}" if self.line else "", f"case {self.case}" if self.case else "", image)
         return printable(": ".join(part for part in parts if part))
 
+    @property
+    def text(self) -> str:
+        """`cohort.csv line 12: train.lr: what was found`: the line that is printed of an error in the input."""
+        line = f"line {self.line}" if self.line and self.where else ""
+        parts = (f"{self.where} {line}".strip(), self.key, self.found)
+        return printable(": ".join(part for part in parts if part))
+
+    def within(self, place: str) -> "Problem":
+        """The same problem, with a place before its own: `split.file: split.csv line 3: ...`."""
+        return replace(self, where=f"{place}: {self.where}" if self.where else place)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"gravity": self.gravity, **asdict(self), "todo": self.todo}
+        fields = {name: getattr(self, name) for name in ("kind", "found", "line", "case", "modality", "file")}
+        return {"severity": self.severity, **fields, "action": self.action}
 
 
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """By gravity and kind, then by line, case and modality; each once."""
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """By severity and kind, then by line, case and modality; each once."""
     kinds = list(KINDS)
     return sorted(
-        dict.fromkeys(findings),
+        dict.fromkeys(problems),
         key=lambda one: (
-            GRAVITIES.index(one.gravity), kinds.index(one.kind), one.line or 0, one.case, one.modality, one.found,
+            SEVERITIES.index(one.severity), kinds.index(one.kind), one.line or 0, one.case, one.modality, one.found,
         ),
     )  # fmt: skip
 
 
-def count_gravities(findings: Iterable[Finding]) -> dict[Gravity, int]:
+def count_severities(problems: Iterable[Problem]) -> dict[Severity, int]:
     """How many errors, warnings and notes."""
-    counts = Counter(one.gravity for one in findings)
-    return {gravity: counts[gravity] for gravity in GRAVITIES}
+    counts = Counter(one.severity for one in problems)
+    return {severity: counts[severity] for severity in SEVERITIES}
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal can show: control characters, as names of files may have, are written out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.conftest import texts
 from tests.data.making import make_case, make_cohort
-from vwmm.data.checks.duplicates import alike_names, alike_sites, apart_problems
+from vwmm.data.checks.duplicates import apart_problems, similar_patient_names, similar_site_names
 from vwmm.data.cohort.cases import Case
 
 
@@ -24,30 +25,36 @@ def cases_of(*patients: str) -> list[Case]:
     ],
 )  # fmt: skip
 def test_names_that_a_person_reads_as_one_are_said_once(first: str, second: str) -> None:
-    (finding,) = alike_names(cases_of(first, "other", second, first, second))
+    (finding,) = similar_patient_names(cases_of(first, "other", second, first, second))
 
-    assert (finding.kind, finding.line, finding.case) == ("alike_names", 4, "c4")
+    assert (finding.kind, finding.line, finding.case) == ("similar_patient_names", 4, "c4")
     assert f"is written almost like {first} (line 2: c2)" in finding.found
 
 
 def test_other_names_are_other_people() -> None:
-    assert alike_names(cases_of("1-11", "11-1", "111", "p10", "p1", "Muller", "Müller", "p1", "p100")) == []
-    assert alike_names(cases_of(*(f"p{number}" for number in range(120)))) == []
-    assert alike_names(cases_of(*(f"1.{number:02d}" for number in range(12)), "1.1")) == []
+    assert similar_patient_names(cases_of("1-11", "11-1", "111", "p10", "p1", "Muller", "Müller", "p1", "p100")) == []
+    assert similar_patient_names(cases_of(*(f"p{number}" for number in range(120)))) == []
+    assert similar_patient_names(cases_of(*(f"1.{number:02d}" for number in range(12)), "1.1")) == []
 
 
 def test_names_of_hexadecimal_digits_are_no_powers_of_ten_and_their_zeros_count_where_they_are_of_one_length() -> None:
-    assert alike_names(cases_of(*(f"00e{number}" for number in range(8)), "12e3", "12000", "00a1", "0a01")) == []
+    assert (
+        similar_patient_names(cases_of(*(f"00e{number}" for number in range(8)), "12e3", "12000", "00a1", "0a01")) == []
+    )
 
 
 def test_one_patient_in_two_spellings_in_two_parts_is_an_error_and_in_one_part_a_warning() -> None:
     cases = cases_of("7", "8", "007", "08", "7.0")
     parts = dict(zip((case.name for case in cases), ("train", "val", "val", "val", "train"), strict=True))
 
-    found = [(one.kind, one.gravity, one.line) for one in alike_names(cases, parts)]
+    found = [(one.kind, one.severity, one.line) for one in similar_patient_names(cases, parts)]
 
-    assert found == [("names_apart", "error", 4), ("alike_names", "warning", 5), ("alike_names", "warning", 6)]
-    assert alike_names(cases, parts)[0].found == (
+    assert found == [
+        ("similar_names_apart", "error", 4),
+        ("similar_patient_names", "warning", 5),
+        ("similar_patient_names", "warning", 6),
+    ]
+    assert similar_patient_names(cases, parts)[0].found == (
         "patient 007 is written almost like 7 (line 2: c2), and they are in different parts (train, val)"
     )
 
@@ -55,19 +62,19 @@ def test_one_patient_in_two_spellings_in_two_parts_is_an_error_and_in_one_part_a
 def test_a_name_with_leading_zeros_in_another_part_is_an_error() -> None:
     cases = [make_case("a", patient="P7", line=2), make_case("b", patient="P007", line=3)]
 
-    (finding,) = alike_names(cases, {"a": "train", "b": "val"})
+    (finding,) = similar_patient_names(cases, {"a": "train", "b": "val"})
 
-    assert (finding.kind, finding.gravity) == ("names_apart", "error")
+    assert (finding.kind, finding.severity) == ("similar_names_apart", "error")
     assert len(apart_problems(make_cohort(cases), {"a": "train", "b": "val"})) == 1
 
 
 def test_the_tables_own_parts_and_folds_count() -> None:
     first, second = cases_of("7", "007")
 
-    by_part = alike_names([replace(first, split="train"), replace(second, split="val")])
-    by_fold = alike_names([replace(first, fold=0), replace(second, fold=1)])
+    by_part = similar_patient_names([replace(first, split="train"), replace(second, split="val")])
+    by_fold = similar_patient_names([replace(first, fold=0), replace(second, fold=1)])
 
-    assert [one.kind for one in by_part + by_fold] == ["names_apart"] * 2
+    assert [one.kind for one in by_part + by_fold] == ["similar_names_apart"] * 2
     assert by_fold[0].found.endswith("and they are in different folds (0, 1)")
 
 
@@ -75,7 +82,7 @@ def test_training_is_told_of_spellings_in_two_parts_in_the_same_words_for_each_f
     cases = [make_case("a", patient="7", line=2), make_case("b", patient="007", line=3)]
 
     for parts in ({"a": "train", "b": "val"}, {"a": "val", "b": "train"}):
-        assert apart_problems(make_cohort(cases), parts) == [
+        assert texts(apart_problems(make_cohort(cases), parts)) == [
             "cohort.csv line 3: patient 007 is written almost like 7 (line 2), and they are in different parts of the "
             "split (train, val): write it one way, or, if these are two people, give one of them another name"
         ]
@@ -86,8 +93,8 @@ def test_one_site_in_two_spellings_is_told_once_with_both_counts() -> None:
     sites = ["Leeds", "leeds", "Lyon", "", "Leeds", "Lyon"]
     cases = [replace(case, site=site) for case, site in zip(cases_of(*"abcdef"), sites, strict=True)]
 
-    (finding,) = alike_sites(cases)
+    (finding,) = similar_site_names(cases)
 
-    assert (finding.kind, finding.line) == ("alike_sites", 3)
+    assert (finding.kind, finding.line) == ("similar_site_names", 3)
     assert finding.found == "site 'leeds' (1 case) is written almost like 'Leeds' (2 cases, line 2)"
-    assert alike_sites(cases_of("a", "b")) == []
+    assert similar_site_names(cases_of("a", "b")) == []

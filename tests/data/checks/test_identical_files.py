@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.conftest import texts
 from tests.data.making import make_case, make_cohort
 from vwmm.data.checks.identical_files import content_leaks, telling_facts
 from vwmm.data.cohort.cases import Case, Cohort
@@ -36,11 +37,11 @@ def test_a_file_in_two_parts_of_the_split_is_a_leak_and_one_in_the_same_part_is_
     leaks, others = content_leaks(three(), assigned, hashes)
 
     assert others == []
-    assert [leak.split(", but")[0] for leak in leaks] == [
+    assert [leak.split(", but")[0] for leak in texts(leaks)] == [
         "cohort.csv line 4: mri of case c2 is the same file as cohort.csv line 2: mri of case c0",
         "cohort.csv line 4: ct of case c2 is the same file as cohort.csv line 3: mri of case c1",
     ]
-    assert leaks[0].endswith("one is in 'val' and one in 'train': find out who it shows (`vwmm check`)")
+    assert leaks[0].text.endswith("one is in 'val' and one in 'train': find out who it shows (`vwmm check`)")
     leaks, others = content_leaks(three(), dict.fromkeys(assigned, "train"), hashes)
     assert (len(leaks), len(others)) == (0, 2)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
 from vwmm.config.schema import Data, Modality, Split
-from vwmm.data.checks.preflight import check_cohort, check_images, describe_image
+from vwmm.data.checks.preflight import check_cohort, check_images, image_problem
 from vwmm.data.cohort.cases import read_cohort
 from vwmm.system.errors import UserError
 
@@ -41,7 +42,7 @@ def test_problems_name_file_line_and_modality_in_the_order_of_the_cases(table: P
 
     problems = check_images(cohort, MODALITIES, progress=lambda done, total: calls.append((done, total)))
 
-    assert problems == [
+    assert texts(problems) == [
         "cohort.csv line 4: ct ct/2.dcm: this is not a DICOM image, despite its name",
         "cohort.csv line 6: vw_mri mr/4.nii.gz: expected a volume (dims: 3), found a single slice of 6 x 5 x 1",
         "cohort.csv line 9: vw_mri mr/7.nii.gz: this is not a gzip file, despite its name",
@@ -56,7 +57,7 @@ def test_rows_and_files_are_reported_together(table: Path, tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         check_cohort(Data(csv=str(table)), Split(), MODALITIES)
 
-    assert [problem.split(": ")[0] for problem in caught.value.problems] == ["cohort.csv line 7", "cohort.csv line 9"]
+    assert [(one.where, one.line) for one in caught.value.problems] == [("cohort.csv", 7), ("cohort.csv", 9)]
 
 
 def test_files_need_not_be_opened(table: Path, tmp_path: Path) -> None:
@@ -71,4 +72,4 @@ def test_an_image_elsewhere_is_described_by_its_whole_path(table: Path, tmp_path
 
     cohort = read_cohort(Data(csv=str(elsewhere), root=str(tmp_path)), MODALITIES)
 
-    assert describe_image(cohort.cases[1], "ct", cohort) == f"cohort.csv line 3: ct {tmp_path}/ct/1.dcm"
+    assert image_problem(cohort.cases[1], "ct", cohort, "why").text == f"cohort.csv line 3: ct {tmp_path}/ct/1.dcm: why"

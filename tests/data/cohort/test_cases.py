@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import texts
 from tests.data.making import write_csv
 from vwmm.config.schema import Columns, Data, Modality
 from vwmm.data.cohort.cases import Cohort, read_cohort, sorted_classes, survey_cohort
@@ -45,7 +46,7 @@ def written(folder: Path, lines: list[str] | str | bytes, **data: object) -> Dat
 def problems_of(
     folder: Path, lines: list[str] | str | bytes, modalities: dict[str, Modality] = TWO, **data: object
 ) -> list[str]:
-    return survey_cohort(written(folder, lines, **data), modalities)[1]
+    return texts(survey_cohort(written(folder, lines, **data), modalities)[1])
 
 
 def changed(line: int, old: str, new: str) -> list[str]:
@@ -106,7 +107,7 @@ def test_quoted_commas_and_line_breaks_keep_the_line_numbers_right(root: Path) -
 
     cohort, problems = survey_cohort(written(root, lines), TWO)
 
-    assert problems == [f"cohort.csv line 9: mri file not found: nowhere.png (relative to {root})"]
+    assert texts(problems) == [f"cohort.csv line 9: mri file not found: nowhere.png (relative to {root})"]
     assert cohort is not None
     assert [case.line for case in cohort.cases] == [2, 7, 8, 9]
     assert cohort.cases[0].extra == {"note": 'one\ntwo, "three"'}
@@ -181,7 +182,7 @@ def test_a_label_outside_a_models_classes_is_refused(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_cohort(written(root, GOOD), TWO, need_labels=False, classes=("a", "c"))
 
-    assert caught.value.problems == [
+    assert texts(caught.value.problems) == [
         "cohort.csv line 4: case c3: label 'b' is none of a, c",
         "cohort.csv line 5: case c4: label 'b' is none of a, c",
     ]
@@ -349,7 +350,7 @@ def test_names_labels_and_sites_with_control_characters_are_refused(column: str,
     rows[2][place] = rows[2][place][:1] + character + rows[2][place][1:] + "x"
     write_csv(root / "cohort.csv", rows)
 
-    problems = survey_cohort(Data(csv=str(root / "cohort.csv")), TWO)[1]
+    problems = texts(survey_cohort(Data(csv=str(root / "cohort.csv")), TWO)[1])
 
     assert problems[0].startswith(f"cohort.csv line 3: column '{column}' has a line break or a control character: ")
     assert all(problem.isprintable() for problem in problems)
@@ -468,7 +469,7 @@ def test_all_the_mistakes_of_a_file_are_said_at_once(root: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(root, lines)
 
-    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+    assert [problem.split(": ")[0] for problem in texts(caught.value.problems)] == [
         "cohort.csv line 8",
         "cohort.csv line 7",
         "cohort.csv line 7",
@@ -498,7 +499,7 @@ def test_any_text_is_read_or_refused_in_words(text: str, tmp_path_factory: pytes
     (root / "1.png").write_bytes(b"x")
     cohort, problems = survey_cohort(written(root, text.encode("utf-8", "surrogatepass")), TWO)
 
-    assert all(problem.startswith("cohort.csv") and "\n" not in problem for problem in problems)
+    assert all(one.startswith("cohort.csv") and "\n" not in one for one in texts(problems))
     assert problems or (cohort is not None and len(cohort.classes) >= 2)
 
 

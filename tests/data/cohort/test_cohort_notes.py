@@ -8,7 +8,7 @@ import pytest
 from tests.data.making import make_case, make_cohort
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.cohort_notes import carried_columns, cohort_notes, small_classes, table_notes
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 
 def cohort_of(**counts: int) -> Cohort:
@@ -64,7 +64,7 @@ def test_columns_that_are_carried_and_not_learned_from_are_named_once() -> None:
 
 def test_notes_of_the_table_come_first_with_their_line() -> None:
     cohort = replace(
-        make_cohort([make_case("a", images={"ct": Path("x")})]), notes=(Finding("table_note", "words", 3),)
+        make_cohort([make_case("a", images={"ct": Path("x")})]), notes=(Problem("words", "table_note", 3),)
     )
 
     assert table_notes(cohort) == ["cohort.csv line 3: words"]

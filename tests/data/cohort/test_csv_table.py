@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from vwmm.data.cohort.csv_table import Table, read_table
 from vwmm.system.errors import UserError
 
@@ -24,7 +25,7 @@ def rows_of(table: Table) -> list[list[str]]:
 def refusal_of(folder: Path, text: str) -> list[str]:
     with pytest.raises(UserError) as caught:
         read(folder, text)
-    return caught.value.problems
+    return texts(caught.value.problems)
 
 
 @pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;", "\ufeffsep=;", "sep = ; "])
@@ -63,7 +64,7 @@ def test_a_header_behind_a_hash_is_a_header(tmp_path: Path) -> None:
 def test_a_row_behind_a_hash_is_not_taken_for_a_case(tmp_path: Path) -> None:
     table = read(tmp_path, "\n".join([*LINES, "#c3,a,3.png", "# the end"]))
 
-    assert table.problems == [
+    assert texts(table.problems) == [
         "cohort.csv line 4: begins with '#', as comments do: remove the line, or the '#'",
         "cohort.csv line 5: begins with '#', as comments do: remove the line, or the '#'",
     ]
@@ -113,7 +114,7 @@ def test_a_first_column_without_a_name_that_holds_names_is_refused(tmp_path: Pat
 def test_rows_that_all_have_a_cell_too_many_are_told_once(tmp_path: Path) -> None:
     table = read(tmp_path, "\n".join([LINES[0], *(f"{n},{line}" for n, line in enumerate(LINES[1:], 1))]))
 
-    assert table.problems == [
+    assert texts(table.problems) == [
         "cohort.csv line 2: each of the 2 rows has 4 cells, but the header has 3 columns: is the name of a column "
         "missing, such as that of row numbers?"
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import texts
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cohort.cases import survey_cohort
 
@@ -18,7 +19,7 @@ def problems_of(folder: Path, labels: Sequence[str], *, named: Sequence[str] | N
     rows = [f'p{number},"{label}",1.png' for number, label in enumerate(labels)]
     (folder / "cohort.csv").write_text("\n".join(["patient,label,ct", *rows, ""]), encoding="utf-8")
     data = Data.model_validate({"csv": str(folder / "cohort.csv"), "labels": named})
-    return survey_cohort(data, ONE)[1]
+    return texts(survey_cohort(data, ONE)[1])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from tests.conftest import texts
 from tests.data.making import make_case, make_cohort
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.leakage import (
@@ -46,7 +47,7 @@ def test_nothing_is_said_of_what_was_set_aside() -> None:
 
 
 def test_a_patient_who_was_seen_is_named_with_both_lines() -> None:
-    assert patient_problems(cohort_of(("w1", "p1", "a"), ("w2", "p9", "a"), ("w3", "p2", "a")), ROWS) == [
+    assert texts(patient_problems(cohort_of(("w1", "p1", "a"), ("w2", "p9", "a"), ("w3", "p2", "a")), ROWS)) == [
         "cohort.csv line 2: case w1: patient p1 was trained on (case v1, split.csv line 2)",
         "cohort.csv line 4: case w3: patient p2 was validated on, which chose the checkpoint (case v2, split.csv "
         "line 3)",
@@ -54,7 +55,7 @@ def test_a_patient_who_was_seen_is_named_with_both_lines() -> None:
 
 
 def test_a_patient_who_was_seen_in_another_spelling_is_named_with_both() -> None:
-    (problem,) = patient_problems(cohort_of(("w1", "P 1", "a"), ("w2", "p9", "a")), ROWS)
+    (problem,) = texts(patient_problems(cohort_of(("w1", "P 1", "a"), ("w2", "p9", "a")), ROWS))
 
     assert problem == (
         "cohort.csv line 2: case w1: patient P 1 is written almost like p1, who was trained on (case v1, split.csv "
@@ -63,7 +64,7 @@ def test_a_patient_who_was_seen_in_another_spelling_is_named_with_both() -> None
 
 
 def test_a_patient_who_was_seen_with_other_leading_zeros_is_named() -> None:
-    (problem,) = patient_problems(cohort_of(("w1", "p007", "a"), ("w2", "p01", "a")), ROWS)
+    (problem,) = texts(patient_problems(cohort_of(("w1", "p007", "a"), ("w2", "p01", "a")), ROWS))
 
     assert "patient p01 is written almost like p1, who was trained on" in problem
 
@@ -71,7 +72,7 @@ def test_a_patient_who_was_seen_with_other_leading_zeros_is_named() -> None:
 def test_an_image_that_was_seen_is_found_under_any_name_and_modality() -> None:
     cohort = cohort_of(("w1", "q1", "a"), ("w2", "q2", "a"))
 
-    assert image_problems(cohort, {"w1": {"ct": "eee"}, "w2": {"ct": "bbb"}}, ROWS, is_own=False) == [
+    assert texts(image_problems(cohort, {"w1": {"ct": "eee"}, "w2": {"ct": "bbb"}}, ROWS, is_own=False)) == [
         "cohort.csv line 3: case w2: its ct is, to the byte, an image of case v1, which was trained on (split.csv "
         "line 2)"
     ]
@@ -81,27 +82,27 @@ def test_an_image_that_is_not_the_one_set_aside_is_found() -> None:
     cohort = cohort_of(("v3", "p3", "b"))
 
     for hashes, names in (({"ct": "new"}, "ct"), ({}, "ct"), ({"ct": "ddd", "mri": "more"}, "mri")):
-        (problem,) = image_problems(cohort, {"v3": hashes}, ROWS, is_own=True)
+        (problem,) = texts(image_problems(cohort, {"v3": hashes}, ROWS, is_own=True))
         assert problem.startswith(f"cohort.csv line 2: case v3: {names}: not the test image of the run")
 
 
 def test_a_test_case_that_is_gone_or_of_somebody_else_is_found() -> None:
-    assert set_aside_problems(cohort_of(("v1", "p1", "a")), ROWS, has_parts=False) == [
+    assert texts(set_aside_problems(cohort_of(("v1", "p1", "a")), ROWS, has_parts=False)) == [
         "split.csv line 4: the test case v3 is not in cohort.csv"
     ]
-    assert set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS, has_parts=False) == [
+    assert texts(set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS, has_parts=False)) == [
         "cohort.csv line 2: case v3 is of patient p4, but was of p3 as a test case"
     ]
 
 
 def test_whom_the_run_has_learned_from_must_be_the_same_people_too() -> None:
-    assert set_aside_problems(cohort_of(("v1", "p3", "a"), ("v3", "p3", "b")), ROWS, has_parts=False) == [
+    assert texts(set_aside_problems(cohort_of(("v1", "p3", "a"), ("v3", "p3", "b")), ROWS, has_parts=False)) == [
         "cohort.csv line 2: case v1 is of patient p3, but was of p1 when it was trained on"
     ]
     cohort = cohort_of(("v1", "p1", "a"), ("v3", "p3", "b"))
     moved = replace(cohort, cases=tuple(replace(case, split="test") for case in cohort.cases))
     assert set_aside_problems(moved, ROWS, has_parts=False) == []
-    assert set_aside_problems(moved, ROWS, has_parts=True) == [
+    assert texts(set_aside_problems(moved, ROWS, has_parts=True)) == [
         "cohort.csv line 2: case v1 is in 'test', but was in 'train' in the run"
     ]
     assert num_gone(cohort, ROWS) == 1
@@ -110,11 +111,11 @@ def test_whom_the_run_has_learned_from_must_be_the_same_people_too() -> None:
 def test_a_label_that_is_missing_or_another_is_found() -> None:
     cohort = cohort_of(("v1", "p1", "b"), ("v2", "p2", None), ("v3", "p3", "a"))
 
-    assert label_problems(cohort, ROWS, hint="; do this") == [
+    assert texts(label_problems(cohort, ROWS, hint="; do this")) == [
         "cohort.csv line 2: case v1 has label 'b', but had 'a' in the run; do this",
         "cohort.csv line 4: case v3 has label 'a', but had 'b' in the run",
     ]
-    assert unlabelled_problems(cohort, cohort.cases) == [
+    assert texts(unlabelled_problems(cohort, cohort.cases)) == [
         "cohort.csv line 3: case v2 has no label, without which nothing can be evaluated"
     ]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import texts
 from tests.data.making import make_case, make_cohort
 from vwmm.config.schema import Split
 from vwmm.data.cohort.cases import SPLITS, Case, Cohort
@@ -53,7 +54,7 @@ def with_column(cohort: Cohort, column: str, values: list[str] | list[int]) -> C
 def refusal(cohort: Cohort, **split: object) -> list[str]:
     with pytest.raises(UserError) as caught:
         split_cohort(cohort, Split.model_validate(split))
-    return caught.value.problems
+    return texts(caught.value.problems)
 
 
 def test_a_fifth_is_validated_on_in_the_cohorts_proportions() -> None:
@@ -163,7 +164,7 @@ def test_any_cohort_is_divided_or_refused_in_words(
     try:
         assigned = split_cohort(cohort, split)
     except UserError as error:
-        problems = error.problems
+        problems = texts(error.problems)
     else:
         problems = []
         assert set(assigned) == {case.name for case in cohort.cases}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, texts
 from tests.data.fuzzing import KINDS, fuzz
 from tests.data.making_malformed import SUFFIXES, Entry, write_images
 from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_tables
@@ -216,7 +216,7 @@ def test_what_may_not_be_read_is_named(unprivileged: Path) -> None:
 
     def problems() -> list[str]:
         cohort, found = survey_cohort(data, modalities)
-        return found + ([] if cohort is None else check_images(cohort, modalities))
+        return texts(found + ([] if cohort is None else check_images(cohort, modalities)))
 
     assert without_rights(problems) == [
         "plain.csv line 4: mri: shut/1.png: Permission denied",

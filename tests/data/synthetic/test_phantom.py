@@ -16,6 +16,7 @@ import pytest
 from nibabel.affines import obliquity as obliquity_of
 from scipy.ndimage import distance_transform_edt
 
+from tests.conftest import texts
 from vwmm.data.synthetic import phantom
 from vwmm.system.errors import UserError
 
@@ -337,7 +338,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 def test_impossible_options_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         phantom.make_cohort(tmp_path / "no", cases=9, missing=float("nan"), sites=0, size="huge", seed=-1)  # type: ignore[arg-type]
-    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+    assert [problem.split(":")[0] for problem in texts(caught.value.problems)] == [
         "--cases",
         "--missing",
         "--sites",

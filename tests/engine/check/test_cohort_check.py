@@ -10,6 +10,7 @@ from vwmm.data.checks.image_facts import ImageFacts
 from vwmm.data.cohort.cases import Case
 from vwmm.engine.check.acquisition import spacing_text, survey_acquisition
 from vwmm.engine.check.cohort_check import image_names, table_findings
+from vwmm.system.problems import Problem
 
 IMAGE = Path("/data/mri/1.nii")
 
@@ -30,9 +31,9 @@ def test_problems_of_a_table_keep_their_line_and_a_leak_is_said_once() -> None:
         [case_of(0, "a", patient="p", split="train"), case_of(1, "b", patient="p", split="val"), case_of(2, "b")]
     )
     problems = [
-        "cohort.csv line 3: patient p is in split val, but in split train in line 2: all cases belong together",
-        "cohort.csv line 4: case c02: no image at all",
-        "every case has the same label",
+        Problem("patient p is in split val, but in split train in line 2", "two_splits", 3, where="cohort.csv"),
+        Problem("case c02: no image at all", "table", 4, "c02", where="cohort.csv"),
+        Problem("every case has the same label", "table"),
     ]
 
     findings = table_findings(problems, cohort)

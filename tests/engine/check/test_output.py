@@ -1,12 +1,12 @@
 """What `vwmm check` says in the terminal."""
 
 from vwmm.engine.check.output import lines_of
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 
 def test_a_terminal_shows_the_first_of_each_kind_and_how_many_there_are() -> None:
-    many = [Finding("unreadable", "damaged", number, f"c{number}") for number in range(2, 30)]
-    others = [Finding("same_image", "has the voxels of line 2", number, f"c{number}") for number in (40, 41)]
+    many = [Problem("damaged", "unreadable", number, f"c{number}") for number in range(2, 30)]
+    others = [Problem("has the voxels of line 2", "same_image", number, f"c{number}") for number in (40, 41)]
 
     lines = lines_of([*many, *others])
 
@@ -18,7 +18,7 @@ def test_a_terminal_shows_the_first_of_each_kind_and_how_many_there_are() -> Non
 
 def test_each_kind_is_shown_however_many_there_are() -> None:
     kinds = ("table", "unreadable", "empty", "constant", "not_finite", "dimension", "swapped", "shortcut")
-    lines = lines_of([Finding(kind, "found", number, "c") for kind in kinds for number in range(1, 9)])
+    lines = lines_of([Problem("found", kind, number, "c") for kind in kinds for number in range(1, 9)])
 
     assert sum(line.startswith(("error: ", "warning: ")) for line in lines) == len(kinds)
     assert sum(line.startswith("  - ") for line in lines) <= 20 + len(kinds)

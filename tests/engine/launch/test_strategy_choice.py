@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, texts
 from vwmm.config.schema import Train
 from vwmm.engine.launch.strategy_choice import (
     EngineChoice,
@@ -125,7 +125,7 @@ def test_what_a_launch_file_may_not_say_is_known_before_it_is_launched() -> None
     section = {"zero_stage": 4, "gradient_clipping": 1.0, "deepspeed_config_file": "x.json"}
     with pytest.raises(UserError) as caught:
         engine_of_launch_file({"distributed_type": "DEEPSPEED", "deepspeed_config": section})
-    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+    assert [problem.split(":")[0] for problem in texts(caught.value.problems)] == [
         "launch file, zero_stage", "launch file, deepspeed_config_file", "launch file, gradient_clipping",
     ]  # fmt: skip
     with pytest.raises(UserError, match="fsdp_version: expected 2, found 1"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import texts
 from tests.data.making import FLAT, SOLID, make_case, make_cohort, numbers, write_nifti
 from vwmm.config.schema import Cache, Train
 from vwmm.data.cohort.cases import Cohort
@@ -136,8 +137,8 @@ def test_every_image_that_fails_is_named_with_its_line(runtime: Runtime, cohort:
 
     with pytest.raises(UserError) as caught:
         prepare(runtime, cohort, tmp_path)
-    assert len(caught.value.problems) == 3
-    assert all("line 2: " in problem and "same value" in problem for problem in caught.value.problems)
+    assert len(texts(caught.value.problems)) == 3
+    assert all("line 2: " in problem and "same value" in problem for problem in texts(caught.value.problems))
 
 
 def test_a_cache_that_cannot_be_written_is_said_once(runtime: Runtime, cohort: Cohort, tmp_path: Path) -> None:
@@ -145,9 +146,9 @@ def test_a_cache_that_cannot_be_written_is_said_once(runtime: Runtime, cohort: C
 
     with pytest.raises(UserError) as caught:
         prepare(runtime, cohort, tmp_path)
-    assert len(caught.value.problems) == 1
-    assert "cache.dir: " in caught.value.problems[0]
-    assert "cannot be written" in caught.value.problems[0]
+    assert len(texts(caught.value.problems)) == 1
+    assert "cache.dir: " in texts(caught.value.problems)[0]
+    assert "cannot be written" in texts(caught.value.problems)[0]
 
 
 def test_without_a_gpu_on_device_says_that_the_cache_is_read(

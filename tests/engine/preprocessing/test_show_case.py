@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import texts
 from tests.data.making import make_case, make_store, numbers, write_dicom, write_nifti
 from vwmm.analysis.figures.case_sheet import Row
 from vwmm.config.schema import Config
@@ -151,7 +152,7 @@ def test_every_image_that_cannot_be_used_is_named_with_case_modality_and_file(
     with pytest.raises(UserError) as caught:
         show_case(make_config(tmp_path), cases[2])
 
-    mri, ct, pet = caught.value.problems
+    mri, ct, pet = texts(caught.value.problems)
     assert mri == "case c2: cohort.csv line 4: mri mri2.nii.gz: this is not a gzip file, despite its name"
     assert ct.startswith("case c2: cohort.csv line 4: ct ct2.dcm: every voxel has the same value")
     assert pet == "case c2: cohort.csv line 4: pet pet2.nii: file not found"

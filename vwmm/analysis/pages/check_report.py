@@ -17,7 +17,7 @@ from vwmm.analysis.figures.style import PALETTE, dress, new_figure, plain
 from vwmm.analysis.pages.markup import MAX_WHOLE, svg_of, templates, whole_words
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.statistics.confounding import Association
-from vwmm.system.problems import GRAVITIES, KINDS, Finding, count_gravities
+from vwmm.system.problems import KINDS, SEVERITIES, Problem, count_severities
 
 STATES = {"error": "errors", "warning": "warnings", "note": "clean"}
 _JPEG_QUALITY = 82
@@ -34,7 +34,7 @@ class Thumbnail:
     """Its class."""
     picture: np.ndarray | None
     """(rows, columns) uint8; None: it could not be read."""
-    gravity: str
+    severity: str
     """Of the worst finding about it: `error`, `warning`, or empty."""
     why: str
     """Its findings."""
@@ -64,7 +64,7 @@ class Page:
 
     title: str
     summary: str
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     classes: Sequence[tuple[str, Sequence[int]]]
     """Cases of each class in each part."""
     parts: Sequence[str]
@@ -84,14 +84,14 @@ class Page:
 
 def render_check(page: Page) -> str:
     """The page as text; the same bits for the same cohort."""
-    gravity = next((gravity for gravity in GRAVITIES if count_gravities(page.findings)[gravity]), "note")
+    severity = next((severity for severity in SEVERITIES if count_severities(page.findings)[severity]), "note")
     names = {one.case for one in page.findings}
     pictured = [thumbnail.case for modality in page.modalities for thumbnail in modality.thumbnails]
     return templates().get_template("check.html.jinja").render(
         page=page,
         origin=page.origin,
-        state=STATES[gravity],
-        counts=count_gravities(page.findings),
+        state=STATES[severity],
+        counts=count_severities(page.findings),
         groups=[
             (KINDS[kind], [one for one in page.findings if one.kind == kind])
             for kind in KINDS

@@ -6,13 +6,13 @@ from types import MappingProxyType
 
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.spelling import name_key, names_alike
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 Key = tuple[str, str]
 """(case's name, modality)."""
 
 
-def split_leaks(cases: Sequence[Case]) -> list[Finding]:
+def split_leaks(cases: Sequence[Case]) -> list[Problem]:
     """Patients with cases in more than one split of the CSV; one finding for each patient."""
     splits: dict[str, dict[str, Case]] = defaultdict(dict)
     for case in cases:
@@ -23,7 +23,8 @@ def split_leaks(cases: Sequence[Case]) -> list[Finding]:
         if len(firsts) > 1:
             first, *others = sorted(firsts.values(), key=lambda case: case.line)
             places = ", ".join(f"{case.split} (line {case.line})" for case in (first, *others))
-            findings.append(Finding("two_splits", f"patient {patient} is in {places}", others[0].line, others[0].name))
+            found = f"patient {patient} is in {places}"
+            findings.append(Problem(found, "two_splits", others[0].line, others[0].name))
     return findings
 
 
@@ -43,7 +44,7 @@ def similar_patients(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
     return pairs
 
 
-def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProxyType({})) -> list[Finding]:
+def similar_patient_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProxyType({})) -> list[Problem]:
     """Patients with similar names: an error if they are in different parts, else a warning.
 
     7, 007 and 7.0 are one, P7 and P007 too, as are other capitals or blanks and Unicode's other ways to write.
@@ -54,17 +55,23 @@ def alike_names(cases: Sequence[Case], assigned: Mapping[str, str] = MappingProx
         text = f"patient {case.patient} is written almost like {first.patient} (line {first.line}: {first.name})"
         if places := _places_apart(first, case, assigned):
             text = f"{text}, and they are in different {places}"
-        findings.append(Finding("names_apart" if places else "alike_names", text, case.line, case.name))
+        kind = "similar_names_apart" if places else "similar_patient_names"
+        findings.append(Problem(text, kind, case.line, case.name))
     return findings
 
 
-def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[Problem]:
     """Patients with similar names in different parts; assigned: the part or fold of each case."""
     return [
-        f"{cohort.csv_path.name} line {case.line}: patient {case.patient} is written almost like {first.patient} (line "
-        f"{first.line}), and they are in different parts of the split "
-        f"({_both(assigned[first.name], assigned[case.name])}): write "
-        "it one way, or, if these are two people, give one of them another name"
+        Problem(
+            f"patient {case.patient} is written almost like {first.patient} (line {first.line}), and they are in "
+            f"different parts of the split ({_both(assigned[first.name], assigned[case.name])}): write it one way, or, "
+            "if these are two people, give one of them another name",
+            "similar_names_apart",
+            case.line,
+            case.name,
+            where=cohort.csv_path.name,
+        )
         for first, case in similar_patients(cohort.cases)
         if assigned[first.name] != assigned[case.name]
     ]
@@ -79,7 +86,7 @@ def similar_in_words(cohort: Cohort) -> list[str]:
     ]
 
 
-def alike_sites(cases: Sequence[Case]) -> list[Finding]:
+def similar_site_names(cases: Sequence[Case]) -> list[Problem]:
     """Sites with similar names: in tables and in splits by site they count as two."""
     lines = defaultdict[str, list[int]](list)
     for case in sorted(cases, key=lambda case: case.line):
@@ -94,7 +101,7 @@ def alike_sites(cases: Sequence[Case]) -> list[Finding]:
         else:
             own_count, count = (f"{n} case{'s' * (n > 1)}" for n in (len(own), len(lines[first])))
             text = f"site {site!r} ({own_count}) is written almost like {first!r} ({count}, line {lines[first][0]})"
-            findings.append(Finding("alike_sites", text, own[0]))
+            findings.append(Problem(text, "similar_site_names", own[0]))
     return findings
 
 
@@ -114,7 +121,7 @@ def _both(one: str, other: str) -> str:
 
 def same_contents(
     cases: Sequence[Case], contents: Mapping[Key, str], files: Mapping[Key, str]
-) -> tuple[list[Finding], set[frozenset[Key]]]:
+) -> tuple[list[Problem], set[frozenset[Key]]]:
     """Images of equal voxels in more than one case, in any file formats; and the pairs found.
 
     contents: a hash of each image. Each copy is one finding that names the first one. Within one case an image may be
@@ -135,5 +142,5 @@ def same_contents(
             kind = "repeated_image" if case.patient == first.patient else "same_image"
             of_patient = "" if kind == "repeated_image" else f" of patient {first.patient}"
             text = f"has the voxels of line {first.line}: case {first.name}{of_patient}: {modality} {files[other]}"
-            findings.append(Finding(kind, text, case.line, case.name, name, files[own]))
+            findings.append(Problem(text, kind, case.line, case.name, name, files[own]))
     return findings, pairs

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from vwmm.data.checks.duplicates import Key, same_contents
 from vwmm.data.cohort.cases import Case, Cohort
+from vwmm.system.problems import Problem
 
 # A value of fewer patients is little evidence about the label.
 _MIN_PATIENTS = 5
@@ -17,29 +18,27 @@ _MOST = 0.9
 
 def content_leaks(
     cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str, Mapping[str, str]]
-) -> tuple[list[str], list[str]]:
-    """Files of the same content in two cases: those in different parts of the split, and all others, in words.
+) -> tuple[list[Problem], list[Problem]]:
+    """Files of the same content in two cases: those in different parts of the split, and all others.
 
     hashes: content hash by case and modality. A model that has seen an image is not validated by it.
     """
     contents = {(case, name): content for case, own in hashes.items() for name, content in own.items()}
     cases = {case.name: case for case in cohort.cases}
-    leaks, others = list[str](), list[str]()
+    leaks, others = list[Problem](), list[Problem]()
     _, pairs = same_contents(cohort.cases, contents, dict.fromkeys(contents, ""))
     for pair in sorted(pairs, key=lambda pair: sorted((cases[case].line, name) for case, name in pair)):
         first, second = sorted(pair, key=lambda key: (cases[key[0]].line, key[1]))
         if assigned[first[0]] != assigned[second[0]]:
-            leaks.append(
-                f"{_place(cohort, second)} is the same file as {_place(cohort, first)}, but one is in "
-                f"{assigned[second[0]]!r} and one in {assigned[first[0]]!r}: find out who it shows (`vwmm check`)"
-            )
+            parts = f"one is in {assigned[second[0]]!r} and one in {assigned[first[0]]!r}"
+            leaks.append(_same_file(cohort, cases, first, second, f"but {parts}: find out who it shows (`vwmm check`)"))
         elif cases[first[0]].patient != cases[second[0]].patient:
-            others.append(f"{_place(cohort, second)} is the same file as {_place(cohort, first)}, of another patient")
+            others.append(_same_file(cohort, cases, first, second, "of another patient"))
     return leaks, others
 
 
-def same_images(cohort: Cohort, hashes: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Files of the same content in cases of two patients, in words; hashes: content hash by case and modality."""
+def same_images(cohort: Cohort, hashes: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+    """Files of the same content in cases of two patients; hashes: content hash by case and modality."""
     return content_leaks(cohort, dict.fromkeys(hashes, "test"), hashes)[1]
 
 
@@ -68,6 +67,9 @@ def _tells_label(cases: Sequence[Case], values: Sequence[str]) -> bool:
     return covered >= _MOST and len(told) > 1 and all(len(counts) == 1 for counts in common)
 
 
-def _place(cohort: Cohort, key: Key) -> str:
-    case = next(case for case in cohort.cases if case.name == key[0])
-    return f"{cohort.csv_path.name} line {case.line}: {key[1]} of case {case.name}"
+def _same_file(cohort: Cohort, cases: Mapping[str, Case], first: Key, second: Key, rest: str) -> Problem:
+    """`cohort.csv line 9: ct of case c8 is the same file as cohort.csv line 2: ct of case c1, ...`."""
+    name, (case, modality) = cohort.csv_path.name, second
+    earlier = f"{name} line {cases[first[0]].line}: {first[1]} of case {first[0]}"
+    found = f"{modality} of case {case} is the same file as {earlier}, {rest}"
+    return Problem(found, "same_image", cases[case].line, case, modality, where=name)

@@ -11,7 +11,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.checks.image_facts import ImageFacts
 from vwmm.data.cohort.cases import Case
 from vwmm.data.transforms.hounsfield import FAT_HU, HIGHEST_HU, LOWEST_HU
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 Kind = Literal["CT", "MR"]
 _CT_WORDS = {"ct", "cta", "ctp", "ncct", "cect", "hrct", "ldct"}
@@ -51,7 +51,7 @@ def apparent_kind(facts: ImageFacts) -> Kind | None:
 
 def plausibility(
     case: Case, images: Mapping[str, ImageFacts], modalities: Mapping[str, Modality], files: Mapping[str, str]
-) -> list[Finding]:
+) -> list[Problem]:
     """Errors in the kinds and values of one case's images. files: each as the CSV has it."""
     expected = {name: expected_kind(name, modalities[name]) for name in images}
     apparent = {name: apparent_kind(facts) for name, facts in images.items()}
@@ -66,25 +66,25 @@ def plausibility(
         if mr is not None:
             told |= {ct, mr}
             text = f"column {ct} has an MR ({_span(images[ct])}), column {mr} a CT ({_span(images[mr])})"
-            findings.append(Finding("swapped", text, case.line, case.name, ct, files[ct]))
+            findings.append(Problem(text, "swapped", case.line, case.name, ct, files[ct]))
     for name in sorted(wrong.keys() - told):
         text = f"looks like {'a CT' if wrong[name] == 'CT' else _NO_CT} ({_reason(images[name])})"
         if images[name].header.modality == "MR":
             text = text.replace(_NO_CT, "an MR")
-        findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
+        findings.append(Problem(text, "wrong_kind", case.line, case.name, name, files[name]))
     for name, facts in images.items():
         if expected[name] and facts.bright_border >= INVERTED_SHARE:
             text = (
                 f"{facts.bright_border:.0%} of the border is as bright as the brightest of it; air is dark in CT and MR"
             )
-            findings.append(Finding("inverted", text, case.line, case.name, name, files[name]))
+            findings.append(Problem(text, "inverted", case.line, case.name, name, files[name]))
         modality = facts.header.modality
         if expected[name] and modality not in ("", "CT", "MR"):
             shown = modality if modality in _KNOWN else "something else"
             text = f"its DICOM header has {shown}, the column is for {expected[name]}"
-            findings.append(Finding("wrong_kind", text, case.line, case.name, name, files[name]))
+            findings.append(Problem(text, "wrong_kind", case.line, case.name, name, files[name]))
         elif name not in wrong and modalities[name].window_hu is not None and (reason := facts.hounsfield.problem):
-            findings.append(Finding("hu_range", reason, case.line, case.name, name, files[name]))
+            findings.append(Problem(reason, "hu_range", case.line, case.name, name, files[name]))
     return findings
 
 
@@ -98,7 +98,7 @@ def _span(facts: ImageFacts) -> str:
 
 def mixed_formats(
     cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[tuple[str, str], ImageFacts]
-) -> list[Finding]:
+) -> list[Problem]:
     """Modalities in which some images are pictures: those cannot be oriented by their headers."""
     findings = []
     for name in modalities:
@@ -110,5 +110,5 @@ def mixed_formats(
                 f"{num_pictures} of {len(formats)} images are pictures or arrays, which have no orientation; the "
                 f"others ({others}) are oriented by their headers, so the two kinds may differ in orientation"
             )
-            findings.append(Finding("mixed_formats", text, modality=name))
+            findings.append(Problem(text, "mixed_formats", modality=name))
     return findings

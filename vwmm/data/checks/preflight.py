@@ -1,9 +1,9 @@
-"""Checks of the configuration and of every file header before training."""
+"""Reads the configuration of a command line; checks it, its cohort and every file header before training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from vwmm.config.loading import ConfigReading
+from vwmm.config.loading import DEMO_CONFIG, ConfigReading, read_config, uses_shipped
 from vwmm.config.messages import shorten
 from vwmm.config.schema import Config, Data, Modality, Split
 from vwmm.data.checks.duplicates import apart_problems
@@ -15,6 +15,24 @@ from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.read import ImageError, check_header
 from vwmm.data.transforms.preprocess import check_dims
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
+
+
+def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_demo: bool = True) -> Config:
+    """The configuration of files and KEY=VALUE arguments; raises UserError with its and the cohort's problems.
+
+    makes_demo: whether the demonstration's cohort is made where its configuration is asked for and it is absent.
+    """
+    reading = read_config(files, overrides)
+    is_demo = uses_shipped(files, DEMO_CONFIG)
+    if reading.problems:
+        raise UserError(reading.problems + ([] if is_demo else cohort_problems(reading)))
+    assert reading.config is not None
+    if is_demo and makes_demo:
+        from vwmm.data.synthetic.demo import make_if_absent
+
+        make_if_absent(reading.config)
+    return reading.config
 
 
 def check_images(
@@ -23,10 +41,10 @@ def check_images(
     *,
     num_threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """Opens the header of every image; returns one problem a line, in the order of the cases."""
+) -> list[Problem]:
+    """Opens the header of every image; returns the problems in the order of the cases."""
     images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
-    problems: list[str] = []
+    problems = list[Problem]()
     import_readers(path for case, name in images if (path := case.images[name]) is not None)
     with ThreadPoolExecutor(num_threads) as pool:
         checks = pool.map(lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images)
@@ -38,23 +56,24 @@ def check_images(
     return problems
 
 
-def describe_image(case: Case, name: str, cohort: Cohort) -> str:
-    """Where an image stands, for a message: file, line, modality and path."""
+def image_problem(case: Case, name: str, cohort: Cohort, reason: str) -> Problem:
+    """Why an image cannot be used, with its line and path."""
     path = case.images[name]
     assert path is not None
     folder = cohort.csv_path.parent
-    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return f"{cohort.csv_path.name} line {case.line}: {name} {shorten(str(shown), MAX_SHOWN)}"
+    shown = shorten(str(path.relative_to(folder) if path.is_relative_to(folder) else path), MAX_SHOWN)
+    found = f"{name} {shown}: {reason}"
+    return Problem(found, "unreadable", case.line, case.name, name, shown, where=cohort.csv_path.name)
 
 
-def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> str | None:
+def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> Problem | None:
     path = case.images[name]
     assert path is not None
     try:
         shape = check_header(path, series=modality.series, needs_even=modality.needs_even_slices)
         check_dims(shape, modality)
     except ImageError as error:
-        return f"{describe_image(case, name, cohort)}: {error}"
+        return image_problem(case, name, cohort, str(error))
     return None
 
 
@@ -87,31 +106,33 @@ def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohor
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
     """`check_cohort` of a configuration, no patient in two parts under two spellings, and keys that fit the cohort."""
     cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
-    if problems := apart_problems(cohort, assigned) + recipe_problems(config, cohort, assigned):
+    if problems := apart_problems(cohort, assigned) + key_problems(config, cohort, assigned):
         raise UserError(problems)
     return cohort, assigned
 
 
-def recipe_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[str]:
+def key_problems(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> list[Problem]:
     """Errors in the keys that must fit the cohort."""
     train, num_classes, training = config.train, len(cohort.classes), cases_of(cohort, assigned, "train")
     problems = [
-        f"modalities.{name}: no case that is trained on has this image; leave it out by modalities.{name}=null"
+        Problem(
+            f"no case that is trained on has this image; leave it out by modalities.{name}=null",
+            key=f"modalities.{name}",
+        )
         for name in config.modalities
         if not any(case.images[name] for case in training)
     ]
     if isinstance(train.class_weights, list) and len(train.class_weights) != num_classes:
         found = len(train.class_weights)
-        problems.append(f"train.class_weights has {found} numbers, but there are {num_classes} classes")
+        problems.append(Problem(f"train.class_weights has {found} numbers, but there are {num_classes} classes"))
     total = train.epochs * num_steps(len(training), train.batch_size, train.micro_batch_size)
     if train.warmup_steps >= total:
-        problems.append(
-            f"train.warmup_steps: {train.warmup_steps} is not below the {total} steps of the whole training"
-        )
+        what = f"{train.warmup_steps} is not below the {total} steps of the whole training"
+        problems.append(Problem(what, key="train.warmup_steps"))
     return problems
 
 
-def cohort_problems(reading: ConfigReading) -> list[str]:
+def cohort_problems(reading: ConfigReading) -> list[Problem]:
     """Errors in the cohort of an invalid configuration, as far as they can be found."""
     about_data = any(key.split(".")[0] in ("data", "modalities", "split") for key in reading.wrong_keys)
     if reading.config is None or about_data or reading.config.data.csv is None:

@@ -18,7 +18,7 @@ from vwmm.data.cohort.labels import label_note, label_problems, nearest_class
 from vwmm.data.cohort.path_cells import WindowsPaths, find_file
 from vwmm.data.cohort.spelling import is_missing, is_one_line
 from vwmm.system.errors import UserError
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 SPLITS = ("train", "val", "test")
 # So many images of which none is there: not they are wrong, but the folder.
@@ -61,7 +61,7 @@ class Cohort:
     """The classes in the order of the logits; empty in a cohort without labels."""
     csv_path: Path
     """Where it was read from."""
-    notes: tuple[Finding, ...] = ()
+    notes: tuple[Problem, ...] = ()
     """Ignored cells and columns, and cells treated as empty."""
 
     def class_of(self, case: Case) -> int:
@@ -96,7 +96,7 @@ def read_cohort(
 
 def survey_cohort(
     data: Data, modalities: Mapping[str, Modality], *, need_labels: bool = True, classes: tuple[str, ...] = ()
-) -> tuple[Cohort | None, list[str]]:
+) -> tuple[Cohort | None, list[Problem]]:
     """Like `read_cohort`, but returns the problems, with the rows that could be read."""
     try:
         return _Reader(data, modalities, need_labels, classes).read()
@@ -118,7 +118,7 @@ class _Reader:
         self.need_labels = need_labels
         self.classes = tuple(data.labels or classes)
         self.table = read_table(self.path, example=self._example())
-        self.problems, self.note = self.table.problems, self.table.note
+        self.problems, self.note, self.add = self.table.problems, self.table.note, self.table.add
         self.root = Path(data.root) if data.root else self.path.parent
         self.real_root = os.path.realpath(self.root)
         self.windows_paths = WindowsPaths()
@@ -126,7 +126,7 @@ class _Reader:
         self.num_found = 0
         self.taken_as_empty: dict[str, dict[int, str]] = {}
 
-    def read(self) -> tuple[Cohort, list[str]]:
+    def read(self) -> tuple[Cohort, list[Problem]]:
         self._check_columns()
         cases = [case for line, row in self.table.rows if (case := self._case(line, row)) is not None]
         self._check_root()
@@ -134,22 +134,22 @@ class _Reader:
         self._check_unique(cases)
         self._check_one_split_per_patient(cases)
         for line, text in self.windows_paths.problems(self.root):
-            self.note(line, text)
+            self.add(line, text)
         if self.need_labels and self.table.is_whole:
             self._check_labels(cases)
         classes = self.classes or sorted_classes({case.label for case in cases if case.label is not None})
         cohort = Cohort(tuple(sorted(cases, key=lambda case: case.name)), classes, self.path, tuple(self._notes()))
         return cohort, self.problems
 
-    def _notes(self) -> list[Finding]:
+    def _notes(self) -> list[Problem]:
         """Ignored columns, and cells with a word for a missing value, which count as empty."""
-        notes = [Finding("table_note", text, line) for line, text in self.table.notes]
+        notes = [Problem(text, "table_note", line) for line, text in self.table.notes]
         for column, cells in self.taken_as_empty.items():
             words = ", ".join(dict.fromkeys(cells.values()))
             what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
             which = "" if column in (self.data.columns.site, self.data.columns.label) else ": the image is missing"
             text = f"column {column!r}: {what} ({words}) {'is' if len(cells) == 1 else 'are'} taken as empty{which}"
-            notes.append(Finding("table_note", text, min(cells)))
+            notes.append(Problem(text, "table_note", min(cells)))
         return sorted(notes, key=lambda note: note.line or 0)
 
     def _example(self) -> str:
@@ -172,10 +172,11 @@ class _Reader:
             missing["data.columns.case"] = columns.case
         found = shorten(", ".join(header), 150)
         for key, column in missing.items():
-            self.note(1, f"column {column!r} is missing (found: {found}); rename it there, or set {key}")
+            template = "column {column!r} is missing (found: {found}); rename it there, or set {key}"
+            self.note(1, template, column=column, found=found, key=key)
         folders = {f"modalities.{name}.folder": m.folder for name, m in self.modalities.items() if m.folder is not None}
         absent = {k: f for k, f in {"data.root": "", **folders}.items() if not os.path.isdir(self.root / f)}
-        self.problems += [f"{key}: folder not found: {self.root / folder}" for key, folder in absent.items()]
+        self.problems += [Problem(f"folder not found: {self.root / f}", key=key) for key, f in absent.items()]
         if missing or absent:
             raise UserError(self.problems)
 
@@ -188,12 +189,14 @@ class _Reader:
         patient = row.get(columns.patient, "")
         if columns.patient in row and (not patient or is_missing(patient)):
             found = f"has no name ({patient})" if patient else "is empty"
-            self.note(line, f"case {name}: column {columns.patient!r} {found}: fill it in, or leave the column out")
+            template = "case {case}: column {column!r} {found}: fill it in, or leave the column out"
+            self.note(line, template, case=name, column=columns.patient, found=found)
         self._check_one_line(line, row)
         before = len(self.problems) + len(self.windows_paths)
         images = {modality: self._image(line, modality, row) for modality in self.modalities}
         if not any(images.values()) and len(self.problems) + len(self.windows_paths) == before:
-            self.note(line, f"case {name}: no image at all; at least one of {', '.join(images)} is needed")
+            template = "case {case}: no image at all; at least one of {modalities} is needed"
+            self.note(line, template, case=name, modalities=", ".join(images))
         return Case(
             name=name,
             patient=patient or name,
@@ -211,13 +214,14 @@ class _Reader:
         columns = self.data.columns
         column = next((one for one in (columns.case, columns.patient, columns.filename) if row.get(one)), columns.case)
         if columns.case in row and not row[columns.case]:
-            self.note(line, f"column {columns.case!r} is empty: each case needs a name")
+            self.note(line, "column {column!r} is empty: each case needs a name", column=columns.case)
             return None
         name = _stem(row.get(column, "")) if column == columns.filename else row.get(column, "")
         if not name:
-            self.note(line, f"neither {columns.case!r} nor {columns.patient!r} has a value: who is this?")
+            template = "neither {column!r} nor {other!r} has a value: who is this?"
+            self.note(line, template, column=columns.case, other=columns.patient)
         elif is_missing(name):
-            self.note(line, f"column {column!r} has no name ({name}): each case needs one")
+            self.note(line, "column {column!r} has no name ({name}): each case needs one", column=column, name=name)
             return None
         return name or None
 
@@ -232,7 +236,8 @@ class _Reader:
         columns = self.data.columns
         for column in (columns.case, columns.patient, columns.filename, columns.label, columns.site):
             if not is_one_line(row.get(column, "")):
-                self.note(line, f"column {column!r} has a line break or a control character: {row[column]!r}")
+                template = "column {column!r} has a line break or a control character: {text!r}"
+                self.note(line, template, column=column, text=row[column])
 
     def _own_columns(self) -> set[str]:
         columns: Columns = self.data.columns
@@ -244,18 +249,22 @@ class _Reader:
         label = row.get(self.data.columns.label, "")
         if not label:
             if self.need_labels:
-                self.note(line, f"case {name}: the label is empty; fill it in, or remove the row")
+                self.note(line, "case {case}: the label is empty; fill it in, or remove the row", case=name)
             return None
         if label not in self.classes and is_missing(label, is_label=True):
             if self.need_labels:
-                what = f"case {name}: label is missing ({label}); fill it in, remove the row"
-                self.note(line, f"{what}, or, if it is a class, name it in data.labels")
+                template = (
+                    "case {case}: label is missing ({label}); fill it in, remove the row, or, if it is a class, name "
+                    "it in data.labels"
+                )
+                self.note(line, template, case=name, label=label)
             else:
                 self.taken_as_empty.setdefault(self.data.columns.label, {})[line] = label
             return None
         if self.classes and label not in self.classes:
-            near = nearest_class(label, self.classes)
-            self.note(line, f"case {name}: label {label!r} is none of {', '.join(self.classes)}{near}")
+            template = "case {case}: label {label!r} is none of {classes}{hint}"
+            hint = nearest_class(label, self.classes)
+            self.note(line, template, case=name, label=label, classes=", ".join(self.classes), hint=hint)
         return label
 
     def _split(self, line: int, row: dict[str, str], name: str) -> str | None:
@@ -264,7 +273,8 @@ class _Reader:
         split = row[self.data.columns.split]
         if split not in SPLITS:
             found = f"found {split!r}" if split else "the cell is empty (all cases are assigned, or the column goes)"
-            self.note(line, f"case {name}: column {self.data.columns.split!r} must be train, val or test; {found}")
+            template = "case {case}: column {column!r} must be train, val or test; {found}"
+            self.note(line, template, case=name, column=self.data.columns.split, found=found)
             return None
         return split
 
@@ -273,7 +283,8 @@ class _Reader:
             return None
         text = row[self.data.columns.fold]
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            self.note(line, f"case {name}: column {self.data.columns.fold!r} must be 0, 1, 2, ...; found {text!r}")
+            template = "case {case}: column {column!r} must be 0, 1, 2, ...; found {text!r}"
+            self.note(line, template, case=name, column=self.data.columns.fold, text=text)
             return None
         return int(text)
 
@@ -302,19 +313,22 @@ class _Reader:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             self.not_found.append(text)
-            self.note(line, f"{name} file not found: {shown} (relative to {self.root})")
+            template = "{modality} file not found: {file} (relative to {root})"
+            self.note(line, template, modality=name, file=shown, root=self.root)
             return None
         except OSError as error:  # a name too long, a circle of links, no permission
-            self.note(line, f"{name}: {shown}: {error.strerror}")
+            self.note(line, "{modality}: {file}: {error}", modality=name, file=shown, error=error.strerror)
             return None
         except ValueError:  # letters that this machine's names of files cannot have
-            self.note(line, f"{name}: {shown}: no name of a file; is the language of this machine set to UTF-8?")
+            template = "{modality}: {file}: no name of a file; is the language of this machine set to UTF-8?"
+            self.note(line, template, modality=name, file=shown)
             return None
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            self.note(line, f"{name}: {shown} is neither a file nor a folder")
+            self.note(line, "{modality}: {file} is neither a file nor a folder", modality=name, file=shown)
             return None
         if not self.data.allow_outside_root and (what := self._way_out(path, is_folder=stat.S_ISDIR(mode))) is not None:
-            self.note(line, f"{name}: {shown}{what} leaves {self.root}; if meant: data.allow_outside_root=true")
+            template = "{modality}: {file}{link} leaves {root}; if meant: data.allow_outside_root=true"
+            self.note(line, template, modality=name, file=shown, link=what, root=self.root)
             return None
         self.num_found += 1
         return path.absolute()
@@ -345,21 +359,25 @@ class _Reader:
         there = [folder for folder in folders if all((folder / text).exists() for text in self.not_found)]
         hint = f"data.root={there[0]}, where they are" if there else "data.root to the folder in which the paths begin"
         text = f"none of the {len(self.not_found)} images is there, relative to {self.root}; set {hint}"
-        self.problems.insert(0, f"{self.path.name}: {text}")
+        self.problems.insert(0, Problem(text, "table", where=self.path.name))
 
     def _check_dots(self) -> None:
         """A column of nothing but dots may have been meant for the folder of the table: that is not guessed."""
         for column in dict.fromkeys(map(self._image_column, self.modalities)) if len(self.modalities) > 1 else ():
             if self.table.rows and all(row[column] == "." for _, row in self.table.rows):
-                found = f"column {column!r}: every cell is '.', which stands for no image"
-                self.note(None, f"{found}; leave them empty, or name the images")
+                template = (
+                    "column {column!r}: every cell is '.', which stands for no image; leave them empty, or name the "
+                    "images"
+                )
+                self.note(None, template, column=column)
 
     def _check_unique(self, cases: list[Case]) -> None:
         first: dict[str, int] = {}
         for case in cases:
             if case.name in first:
                 hint = "" if self.data.columns.case in self.table.header else "; several visits need a column 'case'"
-                self.note(case.line, f"case {case.name} already stands in line {first[case.name]}{hint}")
+                template = "case {case} already stands in line {earlier}{hint}"
+                self.note(case.line, template, case=case.name, earlier=first[case.name], hint=hint)
             first.setdefault(case.name, case.line)
 
     def _check_one_split_per_patient(self, cases: list[Case]) -> None:
@@ -368,11 +386,11 @@ class _Reader:
             before = first.setdefault(case.patient, case)
             for what, value, other in (("split", case.split, before.split), ("fold", case.fold, before.fold)):
                 if value is not None and other is not None and value != other:
-                    self.note(
-                        case.line,
+                    found = (
                         f"patient {case.patient} is in {what} {value}, but in {what} {other} in line {before.line}: "
-                        "all cases of a patient belong together",
+                        "all cases of a patient belong together"
                     )
+                    self.add(case.line, found, kind="two_splits" if what == "split" else "table", case=case.name)
 
     def _check_labels(self, cases: list[Case]) -> None:
         lines: dict[str, list[tuple[str, int]]] = {}
@@ -380,9 +398,9 @@ class _Reader:
             if case.label is not None:
                 lines.setdefault(case.label, []).append((case.patient, case.line))
         if not cases and not self.problems:
-            self.note(None, "no cases: the header is not followed by any row")
+            self.add(None, "no cases: the header is not followed by any row")
         for line, text in label_problems(lines, self.data.columns.label, self.data.labels or ()):
-            self.note(line, text)
+            self.add(line, text)
         if (note := label_note(lines, self.data.columns.label, self.data.labels or ())) is not None:
             self.table.notes.append((None, note))
 

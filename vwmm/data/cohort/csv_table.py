@@ -13,6 +13,7 @@ from vwmm.data.cohort.csv_dialect import find_start, later_header
 from vwmm.data.cohort.spelling import without_blanks
 from vwmm.system.csv_cells import as_meant
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 MAX_SHOWN = 300
 # Of a table, in memory below 1.5 GiB: 250,000 cases, or 50,000 with 160 columns each. Excel has 16,384 columns.
@@ -22,7 +23,6 @@ MAX_COLUMNS = 2**14
 MAX_ROWS = 2**18
 MAX_CELLS = 2**23
 _COMMENT = "begins with '#', as comments do: remove the line, or the '#'"
-_LINE = re.compile(r" line (\d+): ")
 # The column of row numbers that pandas writes, as it names it when it reads it again.
 _INDEX = re.compile(r"Unnamed: \d+(\.\d+)?")
 _EXCEL_TEXT = re.compile(r'^="([^"]*)"$')  # as it is written lest a number lose its zeros
@@ -47,16 +47,22 @@ class Table:
     """Names of the columns, without the spaces around them."""
     rows: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """(line, cells by column) of each row that has the right number of cells; blank rows are left out."""
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     """What is wrong with the rows that are not there."""
     notes: list[tuple[int | None, str]] = field(default_factory=list)
     """(line, text) of ignored lines and columns."""
     is_whole: bool = True
     """Whether every row is there."""
 
-    def note(self, line: int | None, text: str) -> None:
-        """Adds a problem, of a line or of the whole table."""
-        self.problems.append(f"{self.path.name}{f' line {line}' if line else ''}: {shorten(text, MAX_SHOWN)}")
+    def add(self, line: int | None, found: str, **fields: str) -> None:
+        """Adds a problem, of a line or of the whole table. fields: further ones of `Problem`."""
+        problem = Problem(shorten(found, MAX_SHOWN), line=line, where=self.path.name, **{"kind": "table", **fields})
+        self.problems.append(problem)
+
+    def note(self, line: int | None, template: str, **values: object) -> None:
+        """Adds a problem made of a template and the values between its braces: `case`, `modality` and others."""
+        fields = {name: str(values[name]) for name in ("case", "modality") if name in values}
+        self.add(line, template.format(**values), template=template, **fields)
 
 
 def read_table(path: Path, *, example: str, key: str = "data.csv") -> Table:
@@ -80,21 +86,21 @@ def read_table(path: Path, *, example: str, key: str = "data.csv") -> Table:
                 continue
             num_cells += len(cells)
             if len(table.rows) >= MAX_ROWS or num_cells > MAX_CELLS:
-                raise UserError(
-                    f"{path.name} line {line}: a table of more than {MAX_ROWS:,} rows or {MAX_CELLS:,} cells; "
-                    "leave out rows or columns that are not needed"
-                )
+                raise _unreadable(
+                    path, line, f"a table of more than {MAX_ROWS:,} rows or {MAX_CELLS:,} cells; leave out rows or "
+                    "columns that are not needed",
+                )  # fmt: skip
             if len(cells) != len(table.header):
                 uneven.append((line, cells))
             else:
                 table.rows.append((line, dict(zip(table.header, cells, strict=True))))
     except csv.Error as error:
-        table.note(reader.line_num + num_before, f"not valid CSV: {error}")
+        table.note(reader.line_num + num_before, "not valid CSV: {error}", error=error)
         table.is_whole = False
         if not table.header:
             raise UserError(table.problems) from error
     if not table.header:
-        raise UserError(f"{path.name}: the file is empty; expected a header such as {example}")
+        raise _unreadable(path, None, f"the file is empty; expected a header such as {example}")
     _note_uneven(table, uneven)
     _note_comments(table)
     _drop_index(table, header_line, names)
@@ -119,13 +125,16 @@ def _note_uneven(table: Table, uneven: list[tuple[int, list[str]]]) -> None:
     if not table.rows and len(uneven) > 1 and all(len(cells) == width + 1 for _, cells in uneven):
         table.note(
             uneven[0][0],
-            f"each of the {len(uneven)} rows has {width + 1} cells, but the header has {width} columns: is the name of "
-            "a column missing, such as that of row numbers?",
+            "each of the {rows} rows has {cells} cells, but the header has {width} columns: is the name of a column "
+            "missing, such as that of row numbers?",
+            rows=len(uneven),
+            cells=width + 1,
+            width=width,
         )
     else:
         for line, cells in uneven:
-            wrong = _COMMENT if cells[0].startswith("#") else f"{len(cells)} cells, but the header has {width} columns"
-            table.note(line, wrong)
+            wrong = _COMMENT if cells[0].startswith("#") else "{cells} cells, but the header has {width} columns"
+            table.note(line, wrong, cells=len(cells), width=width)
     table.problems += earlier
 
 
@@ -138,7 +147,7 @@ def _note_comments(table: Table) -> None:
         table.rows = [one for one in table.rows if not one[1][first].startswith("#")]
         for line, _ in behind_hash:
             table.note(line, _COMMENT)
-    table.problems.sort(key=lambda text: int(found[1]) if (found := _LINE.search(text)) else 0)
+    table.problems.sort(key=lambda problem: problem.line or 0)
 
 
 def _drop_index(table: Table, line: int, names: list[str]) -> None:
@@ -165,18 +174,16 @@ def _is_whole_number(text: str) -> bool:
 def _check_header(table: Table, line: int, text: str, names: list[str]) -> None:
     """Names of columns that stand once each; those without a name get one that no table can have."""
     if len(table.header) > MAX_COLUMNS:
-        raise UserError(
-            f"{table.path.name} line {line}: {len(table.header):,} columns; expected {MAX_COLUMNS:,} at most"
-        )
+        raise _unreadable(table.path, line, f"{len(table.header):,} columns; expected {MAX_COLUMNS:,} at most")
     if not set(table.header) & set(names) and (later := later_header(text, names)):
         title = text.splitlines()[0].strip(' ",;\t')
-        raise UserError(
-            f"{table.path.name} line {line}: {shorten(title, 60)!r} stands before the header, which is line "
-            f"{line + later - 1}: remove what is before it"
-        )
+        raise _unreadable(
+            table.path, line, f"{shorten(title, 60)!r} stands before the header, which is line {line + later - 1}: "
+            "remove what is before it",
+        )  # fmt: skip
     counts = Counter(table.header)
     for name in sorted(name for name, count in counts.items() if count > 1 and name):
-        table.note(line, f"column {name!r} stands {counts[name]} times")
+        table.note(line, "column {column!r} stands {count} times", column=name, count=counts[name])
     if table.problems:
         raise UserError(table.problems)
     table.header = [name or f"{_NAMELESS}{number}" for number, name in enumerate(table.header)]
@@ -186,33 +193,35 @@ def _read_text(path: Path, key: str) -> str:
     """UTF-8 text (without a byte order mark), or a UserError that names the line."""
     try:
         if not path.is_file():
-            raise UserError(f"{key}: {'not a file' if path.exists() else 'file not found'}: {path}")
+            raise UserError(Problem(f"{'not a file' if path.exists() else 'file not found'}: {path}", key=key))
         with path.open("rb") as stream:
             raw = stream.read(min(path.stat().st_size, MAX_BYTES) + 1)
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read: {error.strerror}") from error
+        raise UserError(Problem(f"{path} cannot be read: {error.strerror}", key=key)) from error
     if raw[128:132] == b"DICM":
-        raise UserError(
-            f"{path.name} line 1: no text, but a DICOM file; expected a table of cases, a CSV, that names it"
-        )
+        raise _unreadable(path, 1, "no text, but a DICOM file; expected a table of cases, a CSV, that names it")
     for start, what in _OTHERS.items():
         if raw.startswith(start):
-            raise UserError(f"{path.name} line 1: no text, but {what}")
+            raise _unreadable(path, 1, f"no text, but {what}")
     if len(raw) > MAX_BYTES:
-        raise UserError(
-            f"{path.name}: more than {MAX_BYTES:,} bytes: this is no table of cases, or has columns too many"
-        )
+        found = f"more than {MAX_BYTES:,} bytes: this is no table of cases, or has columns too many"
+        raise _unreadable(path, None, found)
     try:
         text = raw.decode().lstrip("\ufeff")  # a byte order mark, or two of two programs
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{path.name} line {line}: not UTF-8 text; save the table as 'CSV UTF-8'") from error
+        raise _unreadable(path, line, "not UTF-8 text; save the table as 'CSV UTF-8'") from error
     if line := _long_line(raw):
-        raise UserError(f"{path.name} line {line}: longer than {MAX_LINE_BYTES:,} bytes; is this a table of cases?")
+        raise _unreadable(path, line, f"longer than {MAX_LINE_BYTES:,} bytes; is this a table of cases?")
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise UserError(f"{path.name} line {line}: a NUL character; this is no text file (save the table as CSV)")
+        raise _unreadable(path, line, "a NUL character; this is no text file (save the table as CSV)")
     return text
+
+
+def _unreadable(path: Path, line: int | None, found: str) -> UserError:
+    """The error that ends the reading of a table."""
+    return UserError(Problem(found, kind="table", line=line, where=path.name))
 
 
 def _long_line(raw: bytes) -> int:

@@ -10,13 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.spelling import name_key, names_alike
 from vwmm.data.cohort.split_file import SplitRow
+from vwmm.system.problems import Problem
 
 Hashes = Mapping[str, Mapping[str, str]]
 """Content hash of each image, by case and modality."""
 SEEN = {"train": "trained on", "val": "validated on, which chose the checkpoint"}
 
 
-def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_parts: bool) -> list[str]:
+def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_parts: bool) -> list[Problem]:
     """Differences between the CSV and the run's split; rows: the split's, by case.
 
     has_parts: whether it was the CSV's own column that divided the cases, so that the two must agree.
@@ -24,34 +25,35 @@ def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_part
     named = {case.name for case in cohort.cases}
     missing = [(row.line, name) for name, row in rows.items() if row.part == "test" and name not in named]
     problems = [
-        f"split.csv line {line}: the test case {name} is not in {cohort.csv_path.name}" for line, name in missing
+        Problem(f"the test case {name} is not in {cohort.csv_path.name}", "table", line, name, where="split.csv")
+        for line, name in missing
     ]
     for case in cohort.cases:
         if (row := rows.get(case.name)) is None:
             continue
         if row.patient not in (None, case.patient):
             was = "as a test case" if row.part == "test" else f"when it was {SEEN[row.part]}"
-            problems.append(f"{_where(cohort, case)} is of patient {case.patient}, but was of {row.patient} {was}")
+            problems.append(_of(cohort, case, f" is of patient {case.patient}, but was of {row.patient} {was}"))
         if has_parts and case.split not in (None, row.part):
-            problems.append(f"{_where(cohort, case)} is in {case.split!r}, but was in {row.part!r} in the run")
+            problems.append(_of(cohort, case, f" is in {case.split!r}, but was in {row.part!r} in the run"))
     return problems
 
 
-def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, hint: str = "") -> list[str]:
+def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, hint: str = "") -> list[Problem]:
     """Cases that have another label than in the run; rows: those that must agree; hint: what to do with the first."""
-    problems = list[str]()
+    problems = list[Problem]()
     for case in cohort.cases:
         before = rows.get(case.name)
         if case.label is not None and before is not None and before.label not in (None, case.label):
-            found = f"{_where(cohort, case)} has label {case.label!r}, but had {before.label!r} in the run"
-            problems.append(found if problems else found + hint)
+            found = f" has label {case.label!r}, but had {before.label!r} in the run"
+            problems.append(_of(cohort, case, found if problems else found + hint))
     return problems
 
 
-def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[str]:
+def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[Problem]:
     """Cases that cannot be evaluated."""
     return [
-        f"{_where(cohort, case)} has no label, without which nothing can be evaluated"
+        _of(cohort, case, " has no label, without which nothing can be evaluated")
         for case in cases
         if case.label is None
     ]
@@ -63,7 +65,7 @@ def num_gone(cohort: Cohort, rows: Mapping[str, SplitRow]) -> int:
     return sum(row.part in SEEN and name not in named for name, row in rows.items())
 
 
-def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
+def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[Problem]:
     """Cases of patients that the run has seen, in any spelling (7, 007)."""
     seen = {str(row.patient or name): (name, row) for name, row in rows.items() if row.part in SEEN}
     spelled = defaultdict[str, list[str]](list)
@@ -75,30 +77,27 @@ def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[str]:
         for patient in [one for one in names if names_alike(one, case.patient)][:1]:
             name, row = seen[patient]
             almost = "" if patient == case.patient else f" is written almost like {patient}, who"
-            problems.append(
-                f"{_where(cohort, case)}: patient {case.patient}{almost} was {SEEN[row.part]} (case {name}, split.csv "
-                f"line {row.line})"
-            )
+            seen_as = f"was {SEEN[row.part]} (case {name}, split.csv line {row.line})"
+            problems.append(_of(cohort, case, f": patient {case.patient}{almost} {seen_as}"))
     return problems
 
 
-def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow], *, is_own: bool) -> list[str]:
+def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow], *, is_own: bool) -> list[Problem]:
     """Images that the run has seen, under any name; is_own: and test images that have changed."""
     seen = {content: (name, row) for name, row in rows.items() if row.part in SEEN for content in row.hashes.values()}
-    problems = []
+    problems = list[Problem]()
     for case in cohort.cases:
         for modality, content in hashes[case.name].items():
             if content in seen:
                 name, row = seen[content]
-                problems.append(
-                    f"{_where(cohort, case)}: its {modality} is, to the byte, an image of case {name}, which was "
-                    f"{SEEN[row.part]} (split.csv line {row.line})"
+                found = (
+                    f": its {modality} is, to the byte, an image of case {name}, which was {SEEN[row.part]} (split.csv "
+                    f"line {row.line})"
                 )
+                problems.append(_of(cohort, case, found, modality))
         if is_own and (changed := _changed(rows[case.name].hashes, hashes[case.name])):
-            problems.append(
-                f"{_where(cohort, case)}: {', '.join(changed)}: not the test image of the run; it was changed, "
-                "removed or added since"
-            )
+            found = f": {', '.join(changed)}: not the test image of the run; it was changed, removed or added since"
+            problems.append(_of(cohort, case, found))
     return problems
 
 
@@ -127,5 +126,7 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
 
 
-def _where(cohort: Cohort, case: Case) -> str:
-    return f"{cohort.csv_path.name} line {case.line}: case {case.name}"
+def _of(cohort: Cohort, case: Case, found: str, modality: str = "") -> Problem:
+    """What was found about a case: the rest of a sentence that begins with its name."""
+    name = cohort.csv_path.name
+    return Problem(f"case {case.name}{found}", "table", case.line, case.name, modality, where=name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 _NUM_ORDERS = 256
 
@@ -20,16 +21,18 @@ def sites_of_patients(cohort: Cohort, by_site: str) -> dict[str, str]:
     name = cohort.csv_path.name
     if all(case.site is None for case in cohort.cases):
         raise UserError(f"split.by_site={by_site}: {name} has no column of sites; set data.columns.site")
-    problems, first = list[str](), dict[str, Case]()
+    problems, first = list[Problem](), dict[str, Case]()
     for case in cohort.cases:
         before = first.setdefault(case.patient, case)
         if not case.site:
-            problems.append(f"{name} line {case.line}: case {case.name}: the site is empty, which split.by_site needs")
+            found = f"case {case.name}: the site is empty, which split.by_site needs"
+            problems.append(Problem(found, "table", case.line, case.name, where=name))
         elif before.site and case.site != before.site and by_site == "hold_out":
-            problems.append(
-                f"{name} line {case.line}: patient {case.patient} is of site {case.site}, but of {before.site} in line "
-                f"{before.line}: split.by_site=hold_out would tear the patient apart"
+            found = (
+                f"patient {case.patient} is of site {case.site}, but of {before.site} in line {before.line}: "
+                "split.by_site=hold_out would tear the patient apart"
             )
+            problems.append(Problem(found, "table", case.line, case.name, where=name))
     if problems:
         raise UserError(problems)
     return {patient: str(case.site) for patient, case in first.items()}
@@ -38,7 +41,7 @@ def sites_of_patients(cohort: Cohort, by_site: str) -> dict[str, str]:
 def check_named_sites(named: Mapping[str, Sequence[str] | None], known: Sequence[str]) -> None:
     """Raises UserError with every site that a key names and no patient is of; named: by key."""
     problems = [
-        f"{key}: no case is of site {site!r}; the sites are {', '.join(known)}"
+        Problem(f"no case is of site {site!r}; the sites are {', '.join(known)}", key=key)
         for key, sites in named.items()
         for site in sites or ()
         if site not in known

@@ -6,7 +6,7 @@ hash of each image as well.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from vwmm.data.cohort.cases import SPLITS, Cohort
 from vwmm.data.cohort.csv_table import read_table
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 _HASH = "hash_"
 
@@ -45,18 +46,20 @@ def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRo
     """The rows of a split by the cases' names. Raises UserError with every problem; key: what named the file."""
     table = read_table(path, key=key, example="case,patient,label,split")
     if table.problems:
-        raise UserError(f"{key}: {problem}" for problem in table.problems)
+        raise UserError(problem.within(key) for problem in table.problems)
     if not {"case", "split"} <= set(table.header):
-        raise UserError(f"{key}: {path.name} has no column 'case' or 'split'; expected a run's split.csv")
-    rows, problems = dict[str, SplitRow](), []
+        raise UserError(Problem(f"{path.name} has no column 'case' or 'split'; expected a run's split.csv", key=key))
+    rows, problems = dict[str, SplitRow](), list[Problem]()
     for line, cells in table.rows:
-        name, part, where = cells["case"], cells["split"], f"{key}: {path.name} line {line}"
+        name, part = cells["case"], cells["split"]
+        place = Problem("", "table", line, name, where=f"{key}: {path.name}")
         text = cells.get("fold", "")
         if part not in SPLITS:
-            problems.append(f"{where}: 'split' must be train, val or test; found {part!r}")
+            problems.append(replace(place, found=f"'split' must be train, val or test; found {part!r}"))
             continue
         if "fold" in cells and not (part == "test" and not text) and not (text.isascii() and text.isdigit()):
-            problems.append(f"{where}: 'fold' must be 0, 1, 2, ..., or empty in a row of 'test'; found {text!r}")
+            found = f"'fold' must be 0, 1, 2, ..., or empty in a row of 'test'; found {text!r}"
+            problems.append(replace(place, found=found))
             continue
         hashes = {column.removeprefix(_HASH): cell for column, cell in cells.items() if column.startswith(_HASH)}
         row = SplitRow(
@@ -68,7 +71,8 @@ def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRo
             hashes={modality: value for modality, value in hashes.items() if value},
         )
         if rows.setdefault(name, row).place != row.place:
-            problems.append(f"{where}: case {name} stands twice, in {rows[name].place} and {row.place}")
+            found = f"case {name} stands twice, in {rows[name].place} and {row.place}"
+            problems.append(replace(place, found=found))
     if problems:
         raise UserError(problems)
     return rows
@@ -98,21 +102,22 @@ def hash_rows(rows: Sequence[tuple[str, str | None, str | None, str]]) -> str:
 def rows_of_cohort(cohort: Cohort, path: Path) -> dict[str, SplitRow]:
     """A split's rows of a cohort's cases: each must be in it, under the same patient, who is in one part and fold."""
     rows = read_split_file(path)
-    problems = []
+    problems = list[Problem]()
     places: dict[str, set[str]] = {}
     for case in cohort.cases:
-        where = f"split.file: case {case.name} ({cohort.csv_path.name} line {case.line})"
+        who = f"case {case.name} ({cohort.csv_path.name} line {case.line})"
         if case.name not in rows:
-            problems.append(f"{where} is not in {path.name}")
+            problems.append(Problem(f"{who} is not in {path.name}", case=case.name, key="split.file"))
             continue
         row = rows[case.name]
         if row.patient not in (None, case.patient):
-            problems.append(f"{where} is of patient {case.patient}, but of {row.patient} in {path.name}")
+            found = f"{who} is of patient {case.patient}, but of {row.patient} in {path.name}"
+            problems.append(Problem(found, case=case.name, key="split.file"))
         places.setdefault(case.patient, set()).add(row.place)
     problems += [
-        f"split.file: patient {name} is in {' and '.join(sorted(found))}"
-        for name, found in places.items()
-        if len(found) > 1
+        Problem(f"patient {name} is in {' and '.join(sorted(own))}", key="split.file")
+        for name, own in places.items()
+        if len(own) > 1
     ]
     if problems:
         raise UserError(problems)

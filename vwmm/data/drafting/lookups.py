@@ -11,6 +11,7 @@ from vwmm.data.drafting.draft import Row
 from vwmm.data.drafting.patterns import compile_pattern
 from vwmm.data.drafting.tree import Tree
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 NOTHING = ("", "n/a", "N/A")
 """What BIDS and people write into a cell that has no value."""
@@ -70,21 +71,22 @@ def _values_of(option: str, path: Path, keys: Sequence[str], column: str) -> dic
     try:
         table = read_table(path, example=f"{','.join(keys)},{column}", key=option)
     except UserError as error:
-        raise UserError([f"{option}: {problem.removeprefix(f'{option}: ')}" for problem in error.problems]) from error
-    problems = [f"{option}: {problem}" for problem in table.problems]
+        raise UserError(one if one.key == option else one.within(option) for one in error.problems) from error
+    problems = [problem.within(option) for problem in table.problems]
     for name in [*keys, column]:
         if name not in table.header:
-            problems.append(f"{option}: {path.name} has no column {name!r}; it has {', '.join(table.header)}")
+            found = f"{path.name} has no column {name!r}; it has {', '.join(table.header)}"
+            problems.append(Problem(found, key=option))
     values: dict[str, tuple[int, str]] = {}
     for line, cells in [] if problems else table.rows:
         value = "" if cells[column] in NOTHING else cells[column]
         before = values.setdefault(_AND.join(cells[key] for key in keys), (line, value))
         if before[1] != value:
-            problem = f"{option}: {path.name} line {line}: another {column} than in line {before[0]}, same key"
+            found = f"another {column} than in line {before[0]}, same key"
             session = next((name for name in table.header if name.lower() in ("session", "session_id")), None)
             if session is not None and session not in keys:
-                problem += f"; if the rows are visits, use {keys[0]}+{session} as the key"
-            problems.append(problem)
+                found += f"; if the rows are visits, use {keys[0]}+{session} as the key"
+            problems.append(Problem(found, "table", line, where=f"{option}: {path.name}"))
     if problems:
         raise UserError(problems)
     return values

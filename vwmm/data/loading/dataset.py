@@ -12,8 +12,9 @@ from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.cases import Case
 from vwmm.data.loading.streaming import stream_copy
 from vwmm.data.readers.image import ImageError
-from vwmm.system.errors import RunError, UserError, printable
+from vwmm.system.errors import RunError, UserError
 from vwmm.system.fault_injection import FAULTS
+from vwmm.system.problems import printable
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vwmm.system.errors import printable
+from vwmm.system.problems import printable
 
 # LPS (DICOM, ITK) to RAS (NIfTI, MONAI): the first two axes point the other way.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -9,7 +9,7 @@ from vwmm.analysis.statistics.shortcut import Shortcut, shortcut_score
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.image_facts import ImageFacts
 from vwmm.data.cohort.cases import Case
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 UNKNOWN = "not stated"
 
@@ -22,7 +22,7 @@ class Acquisition:
     """The label against each fact."""
     shortcut: Shortcut | None
     """How well all of them together predict the label; None if it cannot be computed."""
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     """Warnings."""
 
 
@@ -39,16 +39,16 @@ def survey_acquisition(
     tables = associations(labels, _for_tables(kept, modalities, facts, site_column), seed=seed)
     shortcut = shortcut_score(labels, patients, _for_shortcut(kept, modalities, facts, site_column), seed=seed)
     findings = [
-        Finding(
-            "confounded",
+        Problem(
             f"label by {one.name}: Cramér's V {one.strength:.2f}, p {_small(one.corrected)} (Holm, "
             f"N = {one.num_patients} patients): {one.telling}",
+            "confounded",
         )
         for one in tables
         if one.is_suspicious
     ]
     if shortcut is not None and shortcut.is_suspicious:
-        findings.append(Finding("shortcut", describe_shortcut(shortcut)))
+        findings.append(Problem(describe_shortcut(shortcut), "shortcut"))
     return Acquisition(tables, shortcut, findings)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vwmm.config.schema import Config, voxels_left
-from vwmm.data.checks.duplicates import alike_sites, similar_in_words
+from vwmm.data.checks.duplicates import similar_in_words, similar_site_names
 from vwmm.data.checks.identical_files import content_leaks, telling_facts
 from vwmm.data.checks.near_duplicate_record import across_parts, describe, find_near_pairs
 from vwmm.data.checks.same_columns import same_columns
@@ -58,8 +58,9 @@ def warn_of_suspicions(config: Config, cohort: Cohort, assigned: Mapping[str, st
     _tell_of_same_columns(config, cohort, images)
     near = find_near_pairs(Path(config.cache.dir), cohort, images.hashes(cohort))
     in_order = dict.fromkeys([*across_parts(near, assigned), *near])
-    sites = [f"{cohort.csv_path.name} line {one.line}: {one.found}" for one in alike_sites(cohort.cases)]
-    for found in (similar_in_words(cohort), sites, copies, describe(in_order, cohort, assigned)):
+    sites = [f"{cohort.csv_path.name} line {one.line}: {one.found}" for one in similar_site_names(cohort.cases)]
+    same = [copy.text for copy in copies]
+    for found in (similar_in_words(cohort), sites, same, describe(in_order, cohort, assigned)):
         _warn(found)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from vwmm.config.schema import Config
 from vwmm.data.checks.dicom_identifiers import FILE_NAME, NAME_IN_CSV
-from vwmm.data.checks.duplicates import Key, alike_names, alike_sites, same_contents, split_leaks
+from vwmm.data.checks.duplicates import Key, same_contents, similar_patient_names, similar_site_names, split_leaks
 from vwmm.data.checks.image_facts import ImageFacts, names_with_dates
 from vwmm.data.checks.near_duplicate_record import NearPair
 from vwmm.data.checks.near_duplicates import MANY
 from vwmm.data.checks.plausibility import mixed_formats, plausibility
-from vwmm.data.checks.preflight import recipe_problems
+from vwmm.data.checks.preflight import key_problems
 from vwmm.data.checks.same_columns import same_columns
 from vwmm.data.cohort.cases import Case, Cohort, survey_cohort
 from vwmm.data.cohort.cohort_notes import cohort_notes
@@ -23,7 +23,7 @@ from vwmm.engine.check.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.check.compare_images import keep_for_training, near_duplicates
 from vwmm.engine.check.survey import survey_images
 from vwmm.system.errors import UserError
-from vwmm.system.problems import Finding, in_order
+from vwmm.system.problems import Problem, in_order
 
 MAX_PICTURED = 400
 """Cases that the contact sheets show; of more, as many are drawn."""
@@ -50,7 +50,7 @@ class Checked:
     """Of each image that could be read."""
     acquisition: Acquisition
     """Tables and tests."""
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     """In order."""
     pictured: frozenset[str]
     """Names of the cases that the contact sheets show."""
@@ -80,14 +80,19 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
         names = {name: files[case.name, name] for name in own}
         findings += plausibility(case, own, config.modalities, names)
         findings += [
-            Finding("doubtful_header", doubt, case.line, case.name, name, names[name])
+            Problem(doubt, "doubtful_header", case.line, case.name, name, names[name])
             for name, facts in own.items()
             for doubt in facts.doubts
         ]
     findings += mixed_formats(cases, modalities, survey.facts)
     compared = _compare(config, cohort, survey.facts, files, num_workers=num_workers)
     acquisition = survey_acquisition(cases, modalities, survey.facts, config.data.columns.site, seed=config.split.seed)
-    findings += [*compared.findings, *acquisition.findings, *alike_names(cases, assigned), *alike_sites(cases)]
+    findings += [
+        *compared.findings,
+        *acquisition.findings,
+        *similar_patient_names(cases, assigned),
+        *similar_site_names(cases),
+    ]
     findings += _privacy(cases, modalities, survey.facts)
     notes = cohort_notes(cohort, assigned, config.data.columns.site, weights=config.train.class_weights)
     remarks = _remarks(cases, modalities, survey.facts, config.data.columns.site)
@@ -101,7 +106,7 @@ def check_everything(config: Config, *, num_workers: int, timeout_s: float) -> C
 class _Compared:
     """The results of comparing the images with one another."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     notes: Sequence[str]
     remarks: Sequence[str]
 
@@ -115,7 +120,7 @@ def _compare(
     columns = same_columns(cohort.cases, config.modalities, contents)
     near, pairs = near_duplicates(cohort.cases, tuple(config.modalities), facts, files, num_workers=num_workers)
     not_kept = keep_for_training(Path(config.cache.dir), cohort, [*pairs, *_same_voxels(cohort.cases, same)])
-    suspicious = [Finding("same_columns", one.text, one.line) for one in columns if one.is_warning]
+    suspicious = [Problem(one.text, "same_columns", one.line) for one in columns if one.is_warning]
     notes = [one.text for one in columns if not one.is_warning]
     return _Compared([*copies, *near, *suspicious], notes, [] if not_kept is None else [not_kept])
 
@@ -127,22 +132,19 @@ def _same_voxels(cases: Sequence[Case], pairs: Iterable[frozenset[Key]]) -> list
     return [NearPair(one, other, 1.0) for one, other in sorted(keys) if patients[one[0]] != patients[other[0]]]
 
 
-def table_findings(problems: Iterable[str], cohort: Cohort) -> list[Finding]:
+def table_findings(problems: Iterable[Problem], cohort: Cohort) -> list[Problem]:
     """The problems of the table, each with its line; patients in two splits as such, once for each."""
     cases = {case.line: case for case in cohort.cases}
-    leaks = split_leaks(cohort.cases)
-    findings = list(leaks)
+    findings = split_leaks(cohort.cases)
     for problem in problems:
-        place, _, text = problem.partition(": ")
-        words = place.rsplit(" line ", 1)
-        line = int(words[1]) if len(words) == 2 and words[1].isdigit() else None
-        case = cases.get(line or 0)
-        if leaks and case is not None and text.startswith(f"patient {case.patient} is in split "):
+        if problem.kind == "two_splits":
             continue
-        if line is None:
-            findings.append(Finding("table", problem))
-        else:
-            findings.append(Finding("table", text, line, case.name if case else ""))
+        case = cases.get(problem.line or 0)
+        findings.append(
+            Problem(problem.text, "table")
+            if problem.line is None
+            else Problem(problem.found, "table", problem.line, case.name if case else "")
+        )
     return findings
 
 
@@ -157,15 +159,16 @@ def image_names(cases: Sequence[Case], root: Path) -> dict[Key, str]:
     }
 
 
-def _split(config: Config, cohort: Cohort, problems: Sequence[str]) -> tuple[dict[str, str], list[Finding]]:
+def _split(config: Config, cohort: Cohort, problems: Sequence[Problem]) -> tuple[dict[str, str], list[Problem]]:
     """The parts, and keys that do not fit the cohort; empty while rows have errors."""
     if problems:
         return {}, []
     try:
         assigned = split_cohort(cohort, config.split)
     except UserError as error:
-        return {}, [Finding("configuration", problem) for problem in error.problems]
-    return assigned, [Finding("configuration", problem) for problem in recipe_problems(config, cohort, assigned)]
+        return {}, [Problem(problem.text, "configuration") for problem in error.problems]
+    problems = key_problems(config, cohort, assigned)
+    return assigned, [Problem(problem.text, "configuration") for problem in problems]
 
 
 def _drawn(cases: Sequence[Case], seed: int) -> frozenset[str]:
@@ -176,7 +179,7 @@ def _drawn(cases: Sequence[Case], seed: int) -> frozenset[str]:
     return frozenset(names)
 
 
-def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[Finding]:
+def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts]) -> list[Problem]:
     """How many headers and names of files name a person: numbers only."""
     findings = []
     for name in modalities:
@@ -185,10 +188,10 @@ def _privacy(cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Ke
         counts = Counter(keyword for header in headers for keyword in header.identifiers)
         for keyword, count in sorted(counts.items()):
             what = _IDENTIFIED.get(keyword, f"{keyword} is filled in")
-            findings.append(Finding("identifiers", f"{what}: {count} of {num_dicom} DICOM images", modality=name))
+            findings.append(Problem(f"{what}: {count} of {num_dicom} DICOM images", "identifiers", modality=name))
         paths = [path for case in cases if (path := case.images[name]) is not None]
         if dated := names_with_dates(paths):
-            findings.append(Finding("dated_names", f"{dated} of {len(paths)} files", modality=name))
+            findings.append(Problem(f"{dated} of {len(paths)} files", "dated_names", modality=name))
     return findings
 
 

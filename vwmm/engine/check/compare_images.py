@@ -18,7 +18,7 @@ from vwmm.data.checks.near_duplicates import Pair, PairJob, as_pair, judge, near
 from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.engine.console import Progress
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 # Of equal voxels the likeness is 1; no other pair is rounded to it.
 _NEARLY = 0.9999
@@ -62,7 +62,7 @@ def near_duplicates(
     files: Mapping[Key, str],
     *,
     num_workers: int,
-) -> tuple[list[Finding], list[NearPair]]:
+) -> tuple[list[Problem], list[NearPair]]:
     """One finding for each image that is alike to an earlier one of another patient, and all pairs of such images.
 
     files: each as the CSV has it.
@@ -124,7 +124,7 @@ def _pairs(group: _Group) -> list[NearPair]:
     ]
 
 
-def _findings(group: _Group, files: Mapping[Key, str]) -> list[Finding]:
+def _findings(group: _Group, files: Mapping[Key, str]) -> list[Problem]:
     """Each later image with the first one that it is alike to: as many findings as there are images too many."""
     told, findings, name = set[int](), [], group.modality
     for (one, other), value in sorted(group.alike.items()):
@@ -135,5 +135,5 @@ def _findings(group: _Group, files: Mapping[Key, str]) -> list[Finding]:
                 f"is alike by {value:.2f} to line {first.line}: case {first.name} of patient {first.patient}: {name} "
                 f"{files[first.name, name]}"
             )
-            findings.append(Finding("near_duplicate", text, second.line, second.name, name, files[second.name, name]))
+            findings.append(Problem(text, "near_duplicate", second.line, second.name, name, files[second.name, name]))
     return findings

@@ -14,7 +14,7 @@ from vwmm.data.cohort.cases import SPLITS
 from vwmm.engine.check.acquisition import describe_shortcut, spacing_text
 from vwmm.engine.check.cohort_check import Checked
 from vwmm.system.errors import MAX_PROBLEMS_SHOWN
-from vwmm.system.problems import GRAVITIES, KINDS, Finding, count_gravities
+from vwmm.system.problems import KINDS, SEVERITIES, Problem, count_severities
 
 SHOWN_PER_KIND = 5
 
@@ -58,7 +58,7 @@ def json_of(checked: Checked) -> str:
         "cases": len(checked.cohort.cases),
         "patients": len({case.patient for case in checked.cohort.cases}),
         "images": len(checked.facts),
-        "counts": count_gravities(checked.findings),
+        "counts": count_severities(checked.findings),
         "kinds": {kind: count for kind in KINDS if (count := sum(one.kind == kind for one in checked.findings))},
         "findings": [one.as_json() for one in checked.findings],
         "tables": [as_json(table) for table in checked.acquisition.tables],
@@ -73,15 +73,15 @@ def json_of(checked: Checked) -> str:
 def summary(checked: Checked) -> str:
     """The result in a sentence."""
     cases = checked.cohort.cases
-    counts = count_gravities(checked.findings)
-    found = ", ".join(_counted(counts[gravity], gravity) for gravity in GRAVITIES if counts[gravity])
+    counts = count_severities(checked.findings)
+    found = ", ".join(_counted(counts[severity], severity) for severity in SEVERITIES if counts[severity])
     return (
         f"{_counted(len(cases), 'case')} of {_counted(len({case.patient for case in cases}), 'patient')}, "
         f"{_counted(len(checked.facts), 'image')} read: {found or 'no problem found'}"
     )
 
 
-def lines_of(findings: Sequence[Finding]) -> list[str]:
+def lines_of(findings: Sequence[Problem]) -> list[str]:
     """The findings for a terminal: by kind, the first ones of each, at most as many as a screen holds."""
     lines, left = list[str](), MAX_PROBLEMS_SHOWN
     for kind, what in KINDS.items():
@@ -90,10 +90,10 @@ def lines_of(findings: Sequence[Finding]) -> list[str]:
             continue
         shown = found[: min(SHOWN_PER_KIND, max(left, 1))]
         left -= len(shown)
-        lines += ["", f"{what.gravity}: {what.title}: {len(found)}"]
+        lines += ["", f"{what.severity}: {what.title}: {len(found)}"]
         lines += [f"  - {one.place + ': ' if one.place else ''}{one.found}" for one in shown]
         lines += [f"  ... and {len(found) - len(shown)} more, in the report"] if len(found) > len(shown) else []
-        lines.append(f"  to do: {what.todo}")
+        lines.append(f"  to do: {what.action}")
     return lines
 
 
@@ -115,7 +115,7 @@ def _modality(checked: Checked, name: str) -> Modality:
 
 def _thumbnails(checked: Checked, name: str) -> list[Thumbnail]:
     """Of the cases that are shown, and of all images that something was found about."""
-    about: dict[str, list[Finding]] = {}
+    about: dict[str, list[Problem]] = {}
     for one in checked.findings:
         if one.case and (one.modality == name or one.kind == "swapped"):
             about.setdefault(one.case, []).append(one)
@@ -124,9 +124,9 @@ def _thumbnails(checked: Checked, name: str) -> list[Thumbnail]:
         if case.images[name] is None or case.name not in checked.pictured:
             continue
         facts, found = checked.facts.get((case.name, name)), about.get(case.name, [])
-        gravity = found[0].gravity if found and found[0].gravity != "note" else ""
+        severity = found[0].severity if found and found[0].severity != "note" else ""
         why = "; ".join(KINDS[one.kind].title for one in found)
-        shown.append(Thumbnail(case.name, case.label or "", None if facts is None else facts.plane, gravity, why))
+        shown.append(Thumbnail(case.name, case.label or "", None if facts is None else facts.plane, severity, why))
     return shown
 
 

@@ -15,7 +15,7 @@ from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case
 from vwmm.data.cohort.person_names import shared_words
 from vwmm.engine.console import Progress
-from vwmm.system.problems import Finding
+from vwmm.system.problems import Problem
 
 THUMBNAIL = 72
 """Pixels of a thumbnail's longer side."""
@@ -27,7 +27,7 @@ class Survey:
 
     facts: Mapping[Key, ImageFacts]
     """Of each image that could be read, in the order of cases and modalities."""
-    findings: Sequence[Finding]
+    findings: Sequence[Problem]
     """One for each image that could not."""
     files: Mapping[Key, str]
     """Each image as a message names it."""
@@ -61,7 +61,7 @@ def survey_images(
                 facts[case.name, name] = result
                 continue
             kind = ("timeout" if result.is_late else "crash") if isinstance(result, Died) else result.kind
-            findings.append(Finding(kind, result.reason, case.line, case.name, name, files[case.name, name]))
+            findings.append(Problem(result.reason, kind, case.line, case.name, name, files[case.name, name]))
     order = [(case.name, name) for case, name in keys if (case.name, name) in facts]
     return Survey({key: facts[key] for key in order}, findings, files)
 

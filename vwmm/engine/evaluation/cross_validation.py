@@ -22,6 +22,7 @@ from vwmm.data.cohort.split_origin import record_of_split
 from vwmm.data.cohort.splits import fold_numbers
 from vwmm.system.csv_cells import as_meant, csv_text
 from vwmm.system.errors import UserError, is_speaker
+from vwmm.system.problems import Problem
 
 DEFAULT_FOLDS = 5
 
@@ -59,16 +60,15 @@ def plan_folds(config: Config) -> list[Fold]:
 
     Which fold the configuration names makes no difference.
     """
-    problems = []
+    problems = list[Problem]()
     if config.run.resume != "auto":
-        problems.append(
-            f"run.resume={config.run.resume}: a cross-validation resumes its existing folds; to start over "
-            "choose another run.name"
-        )
+        what = "a cross-validation resumes its existing folds; to start over choose another run.name"
+        problems.append(Problem(what, where=f"run.resume={config.run.resume}"))
     folder = Path(config.run.dir) / str(config.run.name)
     for what, file in (("run", RunFolder(folder).config), ("sweep", folder / SWEEP_JOURNAL)):
         if file.exists():
-            problems.append(f"run.name: {folder} is a {what}, not a cross-validation; choose another run.name")
+            found_there = f"{folder} is a {what}, not a cross-validation; choose another run.name"
+            problems.append(Problem(found_there, key="run.name"))
     cohort, found = survey_cohort(config.data, config.modalities)
     if cohort is not None and is_speaker():
         found = found + check_images(cohort, config.modalities)
@@ -84,7 +84,7 @@ def plan_folds(config: Config) -> list[Fold]:
     if split.folds is None and not fold_numbers(cohort, split):
         split = split.model_copy(update={"folds": DEFAULT_FOLDS})
     numbers = fold_numbers(cohort, split)
-    folds, problems_of_folds = list[Fold](), dict[str, list[int]]()
+    folds, problems_of_folds = list[Fold](), dict[Problem, list[int]]()
     for number in numbers:
         try:
             folds.append(_plan_fold(config, split.model_copy(update={"fold": number}), number, folder))
@@ -93,7 +93,7 @@ def plan_folds(config: Config) -> list[Fold]:
                 problems_of_folds.setdefault(problem, []).append(number)
     if problems_of_folds:
         raise UserError(
-            problem if where == numbers else f"fold {', '.join(map(str, where))}: {problem}"
+            problem if where == numbers else problem.within(f"fold {', '.join(map(str, where))}")
             for problem, where in problems_of_folds.items()
         )
     return folds
@@ -111,13 +111,13 @@ def _plan_fold(config: Config, split: Any, number: int, folder: Path) -> Fold:
     cohort, assigned = check_config(config, open_files=False)
     is_done = run.state() == "done"
     if is_done:
-        problems = [f"{run.path} is finished with another configuration: {d}" for d in differences_from(run, config)]
+        differences = differences_from(run, config)
+        problems = [one.within(f"{run.path} is finished with another configuration") for one in differences]
         rows = {(case.name, case.patient, case.label, assigned[case.name]) for case in cohort.cases}
         if changed := sorted({row[0] for row in rows ^ _read_split(run)}):
             shown = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
-            problems.append(
-                f"{run.path} is finished, and {len(changed)} of its cases have changed in label or split ({shown})"
-            )
+            found = f"{run.path} is finished, and {len(changed)} of its cases have changed in label or split ({shown})"
+            problems.append(Problem(found))
         if problems:
             raise UserError([*problems, "to begin a new cross-validation choose another run.name"])
     return Fold(number, config, run, is_done, record_of_split(cohort, assigned, split, config.data.columns))

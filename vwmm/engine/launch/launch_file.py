@@ -8,6 +8,7 @@ import yaml
 from vwmm.config.loading import find_shipped, not_found
 from vwmm.config.schema import Train
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 
 def check_launch_file(launch_file: str | None) -> None:
@@ -16,18 +17,17 @@ def check_launch_file(launch_file: str | None) -> None:
     cpu_variable(launch_file)
 
 
-def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[str]:
+def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[Problem]:
     """Why a configuration cannot be trained with a launch file and so many processes; before they start."""
     from vwmm.engine.launch.strategy_choice import engine_of_launch_file, engine_problems
 
     try:
         engine = engine_of_launch_file(_content(launch_file))
     except UserError as error:
-        return [f"{launch_file}: {text}" for text in error.problems]
+        return [problem.within(launch_file) for problem in error.problems]
     precision = "" if train.mixed_precision == "auto" else train.mixed_precision
-    return [
-        f"{launch_file}: {text}" for text in engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
-    ]
+    found = engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
+    return [Problem(text, where=launch_file) for text in found]
 
 
 def launch_options(launch_file: str | None) -> list[str]:

@@ -16,13 +16,14 @@ from vwmm.config.schema import Cache, Modality
 from vwmm.data.cache.build import Failure, Job, Result, build
 from vwmm.data.cache.content_index import content_hash
 from vwmm.data.cache.store import Entry, Recipe, Store
-from vwmm.data.checks.preflight import describe_image
+from vwmm.data.checks.preflight import image_problem
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.console import LOG, Progress, amount
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.distributed.watchdog import Watch
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 from vwmm.system.signals import STOP
 
 _LOOKING_THREADS = 8
@@ -103,9 +104,9 @@ def prepare_images(
             results[number] = result
         runtime.stop_if_asked()
     problems = [
-        f"cache.dir: {store.folder} cannot be written: {result.reason}"
+        Problem(f"{store.folder} cannot be written: {result.reason}", key="cache.dir")
         if result.is_of_store
-        else f"{describe_image(*image, cohort)}: {result.reason}"
+        else image_problem(*image, cohort, result.reason)
         for image, result in zip(images, results, strict=True)
         if isinstance(result, Failure)
     ]

@@ -9,7 +9,7 @@ from vwmm.config.schema import Cache, Config, Modality
 from vwmm.data.cache.content_index import content_hash
 from vwmm.data.cache.store import Store
 from vwmm.data.cache.users import known_runs
-from vwmm.data.checks.preflight import describe_image
+from vwmm.data.checks.preflight import image_problem
 from vwmm.data.cohort.cases import Cohort
 from vwmm.engine.console import LOG, amount
 from vwmm.system.errors import UserError
@@ -79,7 +79,7 @@ def keys_of_cohort(store: Store, cohort: Cohort, modalities: Mapping[str, Modali
             try:
                 hashes[name].append(store.known_content(path) or content_hash(path))
             except OSError as error:
-                problems.append(f"{describe_image(case, name, cohort)}: {error.strerror or error}")
+                problems.append(image_problem(case, name, cohort, error.strerror or str(error)))
     if problems:
         raise UserError(problems)
     return _keys(store.cache, modalities, hashes)

@@ -14,12 +14,13 @@ from vwmm.analysis.figures.case_sheet import NUM_AUGMENTED, Augmented, Row, draw
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import Draw, augment_batch, draw_cases
 from vwmm.data.augmentation.captions import describe_draw, describe_transforms
-from vwmm.data.checks.preflight import describe_image
+from vwmm.data.checks.preflight import image_problem
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.readers.read import Image, ImageError, read_image
 from vwmm.data.transforms.preprocess import transform
 from vwmm.data.transforms.provenance import view_of
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 
 def show_case(config: Config, case: Case, *, epochs: int = NUM_AUGMENTED) -> bytes:
@@ -64,7 +65,7 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
 
     Raises UserError with every image that cannot be used.
     """
-    images, inputs, problems = dict[str, Image](), dict[str, np.ndarray](), list[str]()
+    images, inputs, problems = dict[str, Image](), dict[str, np.ndarray](), list[Problem]()
     for name, modality in config.modalities.items():
         path = case.images[name]
         if path is None:
@@ -73,9 +74,9 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
             images[name] = read_image(path, series=modality.series)
             inputs[name] = transform(images[name], modality, mode=config.cache.mode)
         except ImageError as error:
-            problems.append(f"case {case.name}: {_place(config, case, name)}: {error}")
+            problems.append(_problem(config, case, name, str(error)))
         except OSError as error:
-            problems.append(f"case {case.name}: {_place(config, case, name)}: {error.strerror or error}")
+            problems.append(_problem(config, case, name, error.strerror or str(error)))
     if problems:
         raise UserError(problems)
     return images, inputs
@@ -97,6 +98,7 @@ def augment_case(
     return {name: (augmented[name][0, 0].numpy(), draws[name][0]) for name in inputs if name in draws}
 
 
-def _place(config: Config, case: Case, name: str) -> str:
+def _problem(config: Config, case: Case, name: str, reason: str) -> Problem:
     assert config.data.csv is not None
-    return describe_image(case, name, Cohort((case,), (), Path(config.data.csv)))
+    cohort = Cohort((case,), (), Path(config.data.csv))
+    return image_problem(case, name, cohort, reason).within(f"case {case.name}")

@@ -10,9 +10,10 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, compare_configs
 from vwmm.config.schema import Config
 from vwmm.config.search_space import Space
-from vwmm.data.checks.preflight import check_config, recipe_problems
+from vwmm.data.checks.preflight import check_config, key_problems
 from vwmm.data.cohort.splits import split_hash
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.sweep.study import SweepStudy
@@ -40,7 +41,7 @@ class Sweep:
     """Whether hopeless trials are given up early."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Values that must stay the same when a sweep is resumed."""
-    check: Callable[[Config], list[str]] = lambda config: []
+    check: Callable[[Config], list[Problem]] = lambda config: []
     """What is wrong with a trial's configuration for this cohort."""
     arguments: Sequence[str] = ()
     """The words of the command line, for the page."""
@@ -70,22 +71,21 @@ def plan_sweep(
     """The sweep of a configuration and a space. Raises UserError with every problem of either."""
     problems = _optuna_problems()
     if config.run.resume != "auto":
-        problems.append(
-            f"run.resume={config.run.resume}: a sweep resumes its existing trials; to start over choose "
-            "another run.name"
-        )
+        why = "a sweep resumes its existing trials; to start over choose another run.name"
+        problems.append(Problem(why, where=f"run.resume={config.run.resume}"))
     folder = Path(config.run.dir) / str(config.run.name)
     for what, path in (("run", RunFolder(folder).config), ("cross-validation", folder / "fold-0")):
         if path.exists():
-            problems.append(f"run.name: {folder} is a {what}, not a sweep; choose another run.name")
+            why = f"{folder} is a {what}, not a sweep; choose another run.name"
+            problems.append(Problem(why, key="run.name"))
     cohort, assigned = check_config(config)
-    seen = set[str]()
+    seen = set[Problem]()
     for words, combination in space.combinations:
-        found = [text for text in recipe_problems(combination, cohort, assigned) if text not in seen]
+        found = [one for one in key_problems(combination, cohort, assigned) if one not in seen]
         seen |= set(found)
-        problems += [f"the space: {words}: {text}" for text in found]
+        problems += [one.within(f"the space: {words}") for one in found]
     if "val" not in assigned.values():
-        problems.append("split: a sweep needs validation cases to choose by")
+        problems.append(Problem("a sweep needs validation cases to choose by", key="split"))
     if problems:
         raise UserError(problems)
     facts = {
@@ -96,7 +96,7 @@ def plan_sweep(
     }
     return Sweep(
         config, space, folder, files, overrides, num_trials, startup, is_pruned, facts,
-        lambda trial: recipe_problems(trial, cohort, assigned),
+        lambda trial: key_problems(trial, cohort, assigned),
     )  # fmt: skip
 
 
@@ -113,27 +113,30 @@ def open_study(sweep: Sweep) -> "SweepStudy":
     return study
 
 
-def _optuna_problems() -> list[str]:
+def _optuna_problems() -> list[Problem]:
     try:
         import vwmm.engine.sweep.study  # noqa: F401
     except ImportError as error:
-        return [f"a sweep needs Optuna ({error}): pip install -c constraints.txt -e '.[sweep]', or pip install optuna"]
+        found = f"a sweep needs Optuna ({error}): pip install -c constraints.txt -e '.[sweep]', or pip install optuna"
+        return [Problem(found)]
     return []
 
 
-def _differences(before: dict[str, Any], sweep: Sweep) -> list[str]:
+def _differences(before: dict[str, Any], sweep: Sweep) -> list[Problem]:
     """What has changed since the sweep began, as far as it can change a result."""
-    now, where = sweep.facts, f"{sweep.folder} is a sweep of another"
+    now, where, space = sweep.facts, f"{sweep.folder} is a sweep of another", before["space"]
+    of_space = f"{where} space"
     searched = ("train.monitor", *(one.key for one in sweep.space.searched))
     problems = [
-        f"{where} space: {key}: was {before['space'].get(key, 'not there')}, is {now['space'].get(key, 'not there')}"
-        for key in dict.fromkeys([*before["space"], *now["space"]])
-        if before["space"].get(key) != now["space"].get(key)
+        Problem(f"was {space.get(key, 'not there')}, is {now['space'].get(key, 'not there')}", where=of_space, key=key)
+        for key in dict.fromkeys([*space, *now["space"]])
+        if space.get(key) != now["space"].get(key)
     ]
     changed = compare_configs(before["config"], now["config"])
-    problems += [f"{where} configuration: {text}" for text in changed if text.split(":")[0] not in searched]
+    problems += [one.within(f"{where} configuration") for one in changed if one.key not in searched]
     if before["cohort"] != now["cohort"]:
-        problems.append(f"{where} cohort: the rows of {sweep.config.data.csv} have changed")
+        found = f"the rows of {sweep.config.data.csv} have changed"
+        problems.append(Problem(found, where=f"{where} cohort"))
     elif before["split"] != now["split"]:
-        problems.append(f"{where} split: other cases are validated on")
+        problems.append(Problem("other cases are validated on", where=f"{where} split"))
     return problems

@@ -103,7 +103,7 @@ class Worker:
         try:
             watcher = Watcher(self.study, number, run, self.sweep.trial_config(number, values))
         except UserError as error:  # not all combinations could be checked ahead of time
-            self._fail(number, error.problems[0])
+            self._fail(number, error.problems[0].text)
             return None
         say(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
         say(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
@@ -117,7 +117,7 @@ class Worker:
                 return code
         elif differences := differences_from(run, watcher.config):
             raise UserError(
-                [f"{run.path} is finished with another configuration: {text}" for text in differences]
+                [one.within(f"{run.path} is finished with another configuration") for one in differences]
                 + [f"if it was not edited, a line of {self.study.path} is missing: restore a copy of that file"]
             )
         else:
@@ -144,7 +144,7 @@ class Worker:
                 meta = read_meta(best)["validation"] if best is not None else None
                 reason = f"{metric} does not exist on these validation cases" if meta else "has no best checkpoint"
             except UserError as error:
-                reason = error.problems[0]
+                reason = error.problems[0].text
         else:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 reason = str(json.loads(run.status.read_text())["reason"] or reason)

@@ -25,6 +25,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 PROBE_TIMEOUT_S = 3.0
 # With `auto`, a server that answers the probe and then nothing more has so long; then the run goes offline.
@@ -142,7 +143,7 @@ def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator
 
 def open_trackers(config: Config, run: RunFolder) -> Trackers:
     """Starts the trackers asked for. Raises UserError with every one that cannot be started."""
-    started, problems = list[Tracker](), list[str]()
+    started, problems = list[Tracker](), list[str | Problem]()
     known = _identities(run)
     for kind in config.tracking.trackers:
         sheet = Sheet(

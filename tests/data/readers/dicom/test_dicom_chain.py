@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests.conftest import texts
 from tests.data.making import make_store
 from tests.data.making_dicom import OBLIQUE_AXES, itk_affine, itk_file, slice_of
 from tests.data.monai_recipe import monai_input
@@ -135,12 +136,12 @@ def test_the_check_of_a_cohort_names_the_line_the_modality_and_the_slice(tmp_pat
     (tmp_path / "cohort.csv").write_text("case,label,ct\na,x,good\nb,y,bad\nc,x,odd\nd,y,good/IM00\n")
     cohort = read_cohort(Data(csv=str(tmp_path / "cohort.csv")), {"ct": recipe()})
 
-    bad, odd, single = check_images(cohort, {"ct": recipe()})
+    bad, odd, single = texts(check_images(cohort, {"ct": recipe()}))
 
     assert bad.startswith("cohort.csv line 3: ct bad: slices are missing between IM07 and IM10: 5 mm apart")
     assert odd.startswith("cohort.csv line 4: ct odd: the folder has 2 DICOM series: '")
     assert single == "cohort.csv line 5: ct good/IM00: expected a volume (dims: 3), found a single slice of 40 x 34 x 1"
-    _, odd, *_ = check_images(cohort, {"ct": recipe(series="1.2.1")})
+    _, odd, *_ = texts(check_images(cohort, {"ct": recipe(series="1.2.1")}))
     assert odd.startswith("cohort.csv line 3: ct bad: no DICOM series has the UID or description '1.2.1'; found")
 
 
