@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from vwmm.data.synthetic import phantom
+from vwmm.data.synthetic import phantom, phantom_truth
 from vwmm.data.synthetic.demo import make_showing_progress
 from vwmm.system.errors import EXIT_DONE, UserError
 from vwmm.system.problems import Problem
@@ -123,7 +123,7 @@ Cases per class:
 {classes}
 
 The best accuracy that any model can reach on complete cases, by the modalities it sees (chance is 1/3):
-{phantom.ceilings_table()}
+{phantom_truth.ceilings_table()}
 
 Cohort: {cohort_path}
 Next:   vwmm train --config configs/demo.yaml data.csv={cohort_path}"""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import texts
 from vwmm import demo
-from vwmm.data.synthetic import phantom
+from vwmm.data.synthetic import phantom, phantom_truth
 from vwmm.system.errors import UserError
 
 
@@ -27,8 +27,8 @@ def test_the_command_makes_the_cohort_and_says_what_to_type_next(
 
     printed = capsys.readouterr()
     assert "SYNTHETIC cohort of 12 cases" in printed.out
-    assert all(f"  {label:<18}      4\n" in printed.out for label in phantom.LABELS)
-    assert phantom.ceilings_table() in printed.out
+    assert all(f"  {label:<18}      4\n" in printed.out for label in phantom_truth.LABELS)
+    assert phantom_truth.ceilings_table() in printed.out
     assert f"vwmm train --config configs/demo.yaml data.csv={out / 'cohort.csv'}" in printed.out
     assert printed.err.splitlines()[-1] == "drawing: 12 of 12 cases"
     assert "\r" not in printed.err

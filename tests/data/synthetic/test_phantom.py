@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -17,7 +16,7 @@ from nibabel.affines import obliquity as obliquity_of
 from scipy.ndimage import distance_transform_edt
 
 from tests.conftest import texts
-from vwmm.data.synthetic import phantom
+from vwmm.data.synthetic import phantom, phantom_truth
 from vwmm.system.errors import UserError
 
 CASES, SITES, SEED = 24, 2, 5
@@ -61,26 +60,14 @@ def brightest_over_fat(path: Path) -> float:
     return float(np.sort(voxels, axis=None)[-8:].mean() / np.percentile(voxels, 80))
 
 
-def test_the_ceilings_are_those_counted_by_hand() -> None:
-    assert {"+".join(sorted(subset)): share for subset, share in phantom.ceilings().items()} == {
-        "vw_mri": Fraction(2, 3),
-        "mri": Fraction(5, 9),
-        "ct": Fraction(5, 9),
-        "ct+mri": Fraction(2, 3),
-        "ct+vw_mri": Fraction(8, 9),
-        "mri+vw_mri": Fraction(8, 9),
-        "ct+mri+vw_mri": Fraction(1),
-    }
-
-
 @pytest.mark.parametrize("cases", [10, 24, 37, 300])
 def test_the_counts_are_as_near_to_the_probabilities_as_the_size_allows(cases: int) -> None:
     drawn = phantom.draw_cases(phantom.Options(cases=cases, sites=3, seed=cases))
 
     assert len({case.name for case in drawn}) == len({case.patient for case in drawn}) == len(drawn) == cases
     classes = Counter(case.label for case in drawn)
-    assert max(classes.values()) - min(classes[label] for label in phantom.LABELS) <= 1
-    for label, choices in phantom.FINDINGS_OF.items():
+    assert max(classes.values()) - min(classes[label] for label in phantom_truth.LABELS) <= 1
+    for label, choices in phantom_truth.FINDINGS_OF.items():
         within = Counter(case.findings for case in drawn if case.label == label)
         assert set(within) <= set(choices)
         assert max(within.values()) - min(within[findings] for findings in choices) <= 1
@@ -88,21 +75,9 @@ def test_the_counts_are_as_near_to_the_probabilities_as_the_size_allows(cases: i
         assert max(sites.values()) - min(sites[number] for number in (1, 2, 3)) <= 1
 
 
-def test_the_classes_are_made_of_the_findings_that_the_readme_states() -> None:
-    tick = {
-        label: sorted(tuple(map(int, findings)) for findings in choices)
-        for label, choices in phantom.FINDINGS_OF.items()
-    }
-    assert tick == {  # wall_thick, haemorrhage, calcification
-        "no_plaque": [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)],
-        "stable_plaque": [(1, 0, 1)],
-        "vulnerable_plaque": [(1, 0, 0), (1, 1, 0), (1, 1, 1)],
-    }
-
-
 def test_the_order_of_the_cases_says_nothing_about_the_class() -> None:
     drawn = phantom.draw_cases(phantom.Options(cases=300))
-    place = [np.mean([case.index for case in drawn if case.label == label]) for label in phantom.LABELS]
+    place = [np.mean([case.index for case in drawn if case.label == label]) for label in phantom_truth.LABELS]
     # The mean place of 100 of 300 cases has a standard deviation of 7 around 150.5.
     assert np.abs(np.array(place) - 150.5).max() < 28
 
@@ -140,7 +115,7 @@ def test_the_seed_reaches_every_image_itself(tmp_path: Path, monkeypatch: pytest
     scanner = phantom.draw_site(phantom.Options(), 1)
     monkeypatch.setattr(phantom, "draw_site", lambda options, number: scanner)  # so that only the drawing differs
     for seed in (0, 1):
-        for modality in phantom.MODALITIES:
+        for modality in phantom_truth.MODALITIES:
             (tmp_path / str(seed) / modality).mkdir(parents=True)
         phantom._write_images(tmp_path / str(seed), phantom.Options(seed=seed), case)
 
@@ -151,13 +126,13 @@ def test_the_seed_reaches_every_image_itself(tmp_path: Path, monkeypatch: pytest
         assert not np.array_equal(*voxels)
 
 
-@pytest.mark.parametrize("modality", phantom.MODALITIES)
+@pytest.mark.parametrize("modality", phantom_truth.MODALITIES)
 def test_an_image_depends_on_its_own_finding_and_no_other(modality: str, tmp_path: Path) -> None:
     options = phantom.Options(cases=CASES, seed=SEED)
     case = phantom.draw_cases(options)[0]
-    own = phantom.MODALITIES.index(modality)
+    own = phantom_truth.MODALITIES.index(modality)
     images: dict[bool, set[bytes]] = {False: set(), True: set()}
-    for number, findings in enumerate(f for choices in phantom.FINDINGS_OF.values() for f in choices):
+    for number, findings in enumerate(f for choices in phantom_truth.FINDINGS_OF.values() for f in choices):
         folder = tmp_path / str(number) / modality
         folder.mkdir(parents=True)
         phantom._write_images(folder.parent, options, replace(case, findings=findings, images=(modality,)))
@@ -175,7 +150,7 @@ def test_the_table_names_each_image_by_a_relative_path_that_exists(cohort: Path)
     assert list(table["case"][:2]) == ["case_0001", "case_0002"]
     assert list(table["patient"][:2]) == ["patient_0001", "patient_0002"]
     assert set(table["site"]) == {"site_1", "site_2"}
-    named = [name for modality in phantom.MODALITIES for name in table[modality]]
+    named = [name for modality in phantom_truth.MODALITIES for name in table[modality]]
     assert not any(PurePosixPath(name).is_absolute() or "\\" in name or ".." in name for name in named)
     assert set(named) == set(contents(cohort)) - PLAIN_FILES
     assert b"\r" not in (cohort / "cohort.csv").read_bytes()
@@ -185,7 +160,7 @@ def test_the_truth_on_disk_gives_the_label(cohort: Path) -> None:
     table = with_truth(cohort)
     findings = table[["wall_thick", "haemorrhage", "calcification"]].astype(bool).to_numpy()
     assert len(table) == CASES
-    assert [phantom.label_of(phantom.Findings(*row)) for row in findings] == list(table["label"])
+    assert [phantom_truth.label_of(phantom_truth.Findings(*row)) for row in findings] == list(table["label"])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +245,7 @@ def test_the_vessel_is_on_the_same_side_of_the_patient_in_nifti_and_dicom(cohort
 def test_full_size_has_clinical_matrices(tmp_path: Path) -> None:
     options = phantom.Options(size="full")
     case = phantom.draw_cases(options)[0]
-    for modality in phantom.MODALITIES:
+    for modality in phantom_truth.MODALITIES:
         (tmp_path / modality).mkdir()
     phantom._write_images(tmp_path, options, case)
 
@@ -285,16 +260,16 @@ def test_missing_images_are_empty_cells_and_no_case_is_left_without_one(tmp_path
     out = tmp_path / "missing"
     table = pd.read_csv(phantom.make_cohort(out, cases=20, missing=0.6))
 
-    present = table[list(phantom.MODALITIES)].notna()
+    present = table[list(phantom_truth.MODALITIES)].notna()
     assert present.any(axis=1).all()
     assert not present.all().any()
-    assert {n for m in phantom.MODALITIES for n in table[m].dropna()} == set(contents(out)) - PLAIN_FILES
+    assert {n for m in phantom_truth.MODALITIES for n in table[m].dropna()} == set(contents(out)) - PLAIN_FILES
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2, 0.9])
 def test_each_image_is_missing_with_the_chance_that_was_asked_for(missing: float) -> None:
     drawn = phantom.draw_cases(phantom.Options(cases=2000, missing=missing))
-    present = np.array([[m in case.images for m in phantom.MODALITIES] for case in drawn])
+    present = np.array([[m in case.images for m in phantom_truth.MODALITIES] for case in drawn])
 
     expected = (missing - missing**3) / (1 - missing**3)  # given that a case keeps at least one
     assert present.any(axis=1).all()
@@ -369,7 +344,7 @@ def test_the_readme_and_the_options_are_written_beside_the_cohort(cohort: Path) 
     readme = (cohort / "README.txt").read_text()
     assert readme.startswith("SYNTHETIC")
     assert f"--cases {CASES} --missing 0.0 --sites {SITES} --size small --seed {SEED}" in readme
-    assert phantom.ceilings_table() in readme
+    assert phantom_truth.ceilings_table() in readme
     options = json.loads((cohort / "demo.json").read_text())
     assert (options["cases"], options["sites"], options["seed"]) == (CASES, SITES, SEED)
 

@@ -1,87 +1,35 @@
 """A synthetic cohort with a known best possible accuracy.
 
-Three hidden findings decide the class, and each shows in one modality only:
-
-    wall_thick (vw_mri)   haemorrhage (mri)   calcification (ct)
-    no_plaque: not thick;  stable_plaque: thick, calcified, no haemorrhage;  vulnerable_plaque: thick, the rest
-
-No single modality suffices, so a model that uses all of them scores higher than one that does not (`ceilings`).
+Its truth is in phantom_truth.py, its images are drawn by phantom_images.py and written by phantom_files.py.
 """
 
 import csv
 import json
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import partial
-from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import uuid4
 
 from numpy.random import PCG64, Generator, SeedSequence
 
-from vwmm.data.synthetic import phantom_images
-from vwmm.data.synthetic.phantom_images import Site
+from vwmm.data.synthetic.phantom_files import write_dicom, write_nifti
+from vwmm.data.synthetic.phantom_images import DRAW, Site
+from vwmm.data.synthetic.phantom_truth import FINDINGS_OF, LABELS, MODALITIES, Findings, ceilings_table, label_of
 from vwmm.system.errors import UserError
 
 RECIPE = 1  # goes up whenever the same options give other bytes
 SUFFIXES = {"vw_mri": ".nii.gz", "mri": ".nii.gz", "ct": ".dcm"}
-MODALITIES = tuple(SUFFIXES)
 SIZES = ("small", "full")
 MIN_CASES = 10
 MAX_MISSING = 0.9
 
 _STREAMS = ("cohort", "site", "person", "missing", *MODALITIES)
-
-
-class Findings(NamedTuple):
-    """What is hidden in a case's images, in the order of `MODALITIES`: each is seen in that one only."""
-
-    wall_thick: bool
-    haemorrhage: bool
-    calcification: bool
-
-
-def label_of(findings: Findings) -> str:
-    """The class, a function of the findings."""
-    if not findings.wall_thick:
-        return "no_plaque"
-    is_stable = findings.calcification and not findings.haemorrhage
-    return "stable_plaque" if is_stable else "vulnerable_plaque"
-
-
-_ALL_FINDINGS = [Findings(t, h, c) for t in (False, True) for h in (False, True) for c in (False, True)]
-LABELS = ("no_plaque", "stable_plaque", "vulnerable_plaque")
-# The classes are equally likely, and so are the findings that make up a class.
-FINDINGS_OF = {label: tuple(f for f in _ALL_FINDINGS if label_of(f) == label) for label in LABELS}
-
-
-def ceilings() -> dict[frozenset[str], Fraction]:
-    """The best accuracy that a model can reach on complete cases, for each of the 7 subsets of the modalities.
-
-    The Bayes rule, by enumeration: for each thing that the subset can show, the probability of its likeliest class.
-    """
-    best = {}
-    for size in range(1, len(MODALITIES) + 1):
-        for subset in combinations(range(len(MODALITIES)), size):
-            mass: dict[tuple[bool, ...], dict[str, Fraction]] = defaultdict(lambda: defaultdict(Fraction))
-            for label, choices in FINDINGS_OF.items():
-                for findings in choices:
-                    seen = tuple(findings[i] for i in subset)
-                    mass[seen][label] += Fraction(1, len(LABELS) * len(choices))
-            best[frozenset(MODALITIES[i] for i in subset)] = sum((max(m.values()) for m in mass.values()), Fraction())
-    return best
-
-
-def ceilings_table() -> str:
-    """The ceilings as lines of text, one subset of the modalities a line."""
-    rows = [(" + ".join(m for m in MODALITIES if m in subset), share) for subset, share in ceilings().items()]
-    return "\n".join(f"  {name:<18} {float(share):6.1%}  ({share})" for name, share in rows)
 
 
 @dataclass(frozen=True)
@@ -277,7 +225,7 @@ def _write_images(folder: Path, options: Options, case: SyntheticCase) -> None:
     for modality in case.images:
         rng = _generator(options.seed, case.index, modality)
         finding = case.findings[MODALITIES.index(modality)]
-        canvas = phantom_images.DRAW[modality](rng, site, options.size, case.side, finding)
+        canvas = DRAW[modality](rng, site, options.size, case.side, finding)
         path = folder / case.path(modality)
         if modality == "ct":
             tags = {
@@ -285,9 +233,9 @@ def _write_images(folder: Path, options: Options, case: SyntheticCase) -> None:
                 "PatientSex": case.sex, "Manufacturer": site.scanner,
             }  # fmt: skip
             identity = f"{case.name}|{options.as_json()}"
-            phantom_images.write_dicom(path, canvas, rng, case.side, tags=tags, identity=identity)
+            write_dicom(path, canvas, rng, case.side, tags=tags, identity=identity)
         else:
-            phantom_images.write_nifti(path, canvas, rng, case.side)
+            write_nifti(path, canvas, rng, case.side)
 
 
 def _write_tables(folder: Path, options: Options, cases: list[SyntheticCase]) -> None:
