@@ -15,7 +15,7 @@ from PIL import Image
 from vwmm.config.loading import load_config
 from vwmm.config.presets import cut_to_dims, with_preset
 from vwmm.config.schema import Modality
-from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.preprocess import transform
 from vwmm.engine.preprocessing.show_case import show_case

@@ -176,7 +176,6 @@ def evaluate(job: Job) -> None:
 def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
     """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
     from vwmm.data.checks.preflight import check_images
-    from vwmm.data.cohort.cases import survey_cohort
     from vwmm.data.cohort.leakage import (
         label_problems,
         num_gone,
@@ -184,6 +183,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
         set_aside_problems,
         unlabelled_problems,
     )
+    from vwmm.data.cohort.read_cases import survey_cohort
 
     tested = {name: row for name, row in rows.items() if row.part == "test"}
     if job.is_test and not tested:

@@ -47,8 +47,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
     from vwmm.data.checks.preflight import check_images
-    from vwmm.data.cohort.cases import survey_cohort
     from vwmm.data.cohort.cohort_notes import table_notes
+    from vwmm.data.cohort.read_cases import survey_cohort
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
 
     checkpoint = find_checkpoint(run.best)

@@ -19,8 +19,9 @@ from vwmm.config.loading import find_shipped, load_config, read_config
 from vwmm.config.run_folder import write_whole
 from vwmm.config.schema import Config, Split
 from vwmm.data.checks.duplicates import apart_problems
-from vwmm.data.cohort.cases import SPLITS, Case, Cohort, read_cohort
+from vwmm.data.cohort.cases import SPLITS, Case, Cohort
 from vwmm.data.cohort.cohort_notes import table_notes
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.cohort.split_file import split_file_text
 from vwmm.data.cohort.splits import check_parts, divide_in_folds, split_cohort, split_hash
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line

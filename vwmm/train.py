@@ -77,8 +77,7 @@ def train(config: Config) -> None:
             return
 
         # 3. Transform each image once, for all processes and all later runs.
-        from vwmm.data.cohort.split_origin import record_of_split
-        from vwmm.data.cohort.splits import cases_of
+        from vwmm.data.cohort.splits import cases_of, record_of_split
         from vwmm.engine.check.before_training import note_cohort, warn_of_suspicions
         from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
         from vwmm.engine.training.trainer import Fit, Material

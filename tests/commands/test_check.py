@@ -24,7 +24,7 @@ from vwmm.__main__ import main
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.content_index import content_hash
 from vwmm.data.checks.near_duplicate_record import find_near_pairs
-from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.readers.read import read_image
 from vwmm.data.synthetic.phantom import make_cohort
 

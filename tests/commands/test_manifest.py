@@ -11,7 +11,8 @@ import pytest
 from tests.data.making import write_dicom
 from vwmm.__main__ import main
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cohort.cases import Cohort, read_cohort
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.read_cases import read_cohort
 
 Capture = pytest.CaptureFixture[str]
 FLAT = Modality(dims=2, size=[32, 32])

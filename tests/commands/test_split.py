@@ -12,7 +12,7 @@ from vwmm.__main__ import main
 from vwmm.config.loading import load_config
 from vwmm.config.schema import Config, Split
 from vwmm.data.checks.preflight import check_config
-from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.cohort.splits import fold_numbers, split_cohort, split_hash
 from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.system.errors import UserError

@@ -31,7 +31,7 @@ from tests.data.mutating import FORMATS, mutated, mutated_table, valid
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.content_index import content_hash, identify
 from vwmm.data.checks.preflight import check_images
-from vwmm.data.cohort.cases import survey_cohort
+from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.readers.read import ImageError, check_header, read_image
 
 MAX_BYTES = 2**31

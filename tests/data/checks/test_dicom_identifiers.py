@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.making import numbers, write_dicom, write_nifti, write_series
 from vwmm.data.checks.dicom_identifiers import has_date, read_header
-from vwmm.data.cohort.person_names import is_persons_own, shared_words
+from vwmm.data.checks.person_names import is_persons_own, shared_words
 
 
 def rewrite(path: Path, **values: str) -> Path:

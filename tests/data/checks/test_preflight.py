@@ -8,7 +8,7 @@ from tests.conftest import texts
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
 from vwmm.config.schema import Data, Modality, Split
 from vwmm.data.checks.preflight import check_cohort, check_images, image_problem
-from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.system.errors import UserError
 
 MODALITIES = {"vw_mri": Modality(dims=3, size=[8, 8, 8]), "ct": Modality(dims=2, size=[8, 8], slice=3)}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import texts
 from vwmm.config.schema import Data, Modality
-from vwmm.data.cohort.cases import survey_cohort
+from vwmm.data.cohort.read_cases import survey_cohort
 
 ONE = {"ct": Modality(dims=2, size=[32, 32])}
 

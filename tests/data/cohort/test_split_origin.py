@@ -8,9 +8,9 @@ import pytest
 from vwmm.config.data_schema import Columns
 from vwmm.config.schema import Data, Modality, Split
 from vwmm.config.split_record import SplitRecord
-from vwmm.data.cohort.cases import Cohort, read_cohort
-from vwmm.data.cohort.split_origin import record_of_split
-from vwmm.data.cohort.splits import split_cohort
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.read_cases import read_cohort
+from vwmm.data.cohort.splits import record_of_split, split_cohort
 
 FILE = "case,patient,label,split\n" + "".join(
     f"c{n},p{n // 2},{'ab'[n % 2]},{('train', 'train', 'val', 'test')[n // 6]}\n" for n in range(24)

@@ -22,7 +22,7 @@ from tests.data.making_malformed_tables import FINE, MALFORMED, NO_FILES, write_
 from tests.data.mutating import valid
 from vwmm.config.schema import Data, Modality
 from vwmm.data.checks.preflight import check_images
-from vwmm.data.cohort.cases import survey_cohort
+from vwmm.data.cohort.read_cases import survey_cohort
 
 MAX_BYTES = 2**31
 ONE = ["modalities.vw_mri=null", "modalities.ct=null", "modalities.mri.dims=2", "modalities.mri.size=[32,32]"]

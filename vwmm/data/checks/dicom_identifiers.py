@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vwmm.data.cohort.person_names import (
+from vwmm.data.checks.person_names import (
     NOTHING,
     is_persons_own,
     is_pseudonym,

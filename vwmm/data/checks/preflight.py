@@ -7,8 +7,9 @@ from vwmm.config.loading import DEMO_CONFIG, ConfigReading, read_config, uses_sh
 from vwmm.config.messages import shorten
 from vwmm.config.schema import Config, Data, Modality, Split
 from vwmm.data.checks.duplicates import apart_problems
-from vwmm.data.cohort.cases import Case, Cohort, survey_cohort
+from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.csv_table import MAX_SHOWN
+from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.splits import cases_of, split_cohort
 from vwmm.data.loading.sampling import num_steps
 from vwmm.data.readers.imports import import_readers

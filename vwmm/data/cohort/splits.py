@@ -1,26 +1,15 @@
-"""Splits patients into train, val and test.
+"""Splits patients into train, val and test: which source decides, a file, a column or a draw, and its record."""
 
-Always by patient. The draw depends on the patients' names, their labels and the seed; never on the order of the rows.
-"""
-
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from vwmm.config.data_schema import Columns
 from vwmm.config.schema import Split
+from vwmm.config.split_record import PartCount, SplitRecord
 from vwmm.data.cohort.cases import SPLITS, Case, Cohort
-from vwmm.data.cohort.site_splits import (
-    check_named_sites,
-    deal_evenly,
-    draw_evenly,
-    draw_sites,
-    fold_sites,
-    sites_of_patients,
-)
+from vwmm.data.cohort.split_draw import draw_folds, draw_part, draw_parts, sites_to_draw_by
 from vwmm.data.cohort.split_file import hash_rows, rows_of_cohort
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import UserError
@@ -84,7 +73,7 @@ def split_cohort(cohort: Cohort, split: Split) -> dict[str, str]:
     else:
         if any(case.fold is not None for case in cohort.cases):
             _check_column_decides(cohort, split, "fold", "by_site")
-        assigned = _draw(cohort, split)
+        assigned = draw_parts(cohort, split)
     check_parts(cohort, assigned, by_site=split.by_site)
     return assigned
 
@@ -108,113 +97,16 @@ def split_hash(cohort: Cohort, assigned: Mapping[str, str]) -> str:
     return hash_rows([(case.name, case.patient, case.label, assigned[case.name]) for case in cohort.cases])
 
 
-def _patients(cases: Sequence[Case]) -> tuple[list[str], list[str]]:
-    """Each patient, sorted, with the label that stratifies it: its most frequent, on a tie the rarest of the cohort."""
-    labels: dict[str, Counter[str]] = {}
-    for case in cases:
-        labels.setdefault(case.patient, Counter())[str(case.label)] += 1
-    total = Counter(str(case.label) for case in cases)
-    names = sorted(labels)
-    return names, [min(labels[name], key=lambda label: (-labels[name][label], total[label], label)) for name in names]
-
-
-def _draw(cohort: Cohort, split: Split) -> dict[str, str]:
-    part_of: dict[str, str] = {}
-    sites = _sites(cohort, split)
-    for part, fraction in (("test", split.test_fraction), ("val", split.val_fraction)):
-        part_of |= _draw_part(cohort, split, part, fraction, taken=part_of, sites=sites)
-    return {case.name: part_of.get(case.patient, "train") for case in cohort.cases}
-
-
-def _sites(cohort: Cohort, split: Split) -> dict[str, str]:
-    """The site of each patient, where the draw looks at it."""
-    if split.by_site is None:
-        return {}
-    sites = sites_of_patients(cohort, split.by_site)
-    named = {"split.val_sites": split.val_sites, "split.test_sites": split.test_sites}
-    check_named_sites(named, sorted(set(sites.values())))
-    return sites
-
-
-def _draw_part(
-    cohort: Cohort, split: Split, part: str, fraction: float, *, taken: Mapping[str, str], sites: Mapping[str, str]
-) -> dict[str, str]:
-    """The part of each patient drawn for it, from those not `taken`; `fraction` is of all patients."""
-    named = split.test_sites if part == "test" else split.val_sites
-    if named is not None:
-        return {patient: part for patient, site in sites.items() if site in named}
-    if fraction == 0:
-        return {}
-    wanted = max(1, round(fraction * len({case.patient for case in cohort.cases})))
-    spoken_for = split.val_sites or () if part == "test" else ()
-    patients, labels = _patients(
-        [case for case in cohort.cases if case.patient not in taken and sites.get(case.patient) not in spoken_for]
-    )
-    if split.by_site == "hold_out":
-        left = 2 if part == "test" and split.val_sites is None else 1
-        return dict.fromkeys(_draw_whole_sites(patients, labels, sites, wanted, split, part, left), part)
-    return dict.fromkeys(_draw_patients(patients, labels, wanted, split, part, sites), part)
-
-
-def _generator(split: Split, part: str) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence((split.seed, SPLITS.index(part))))
-
-
-def _draw_whole_sites(
-    patients: list[str], labels: list[str], sites: Mapping[str, str], wanted: int, split: Split, part: str, left: int
-) -> list[str]:
-    of_patients = [sites[name] for name in patients]
-    if (count := len(set(of_patients))) <= left:
-        named = [f"split.{key}" for key in ("test_sites", "val_sites") if getattr(split, key)]
-        raise UserError(
-            f"split.by_site=hold_out: {left + 1} sites are needed to set one aside as {part!r} and keep {left} for the "
-            f"other parts; found {count}" + "".join(f" beside those of {key}" for key in named)
-        )
-    strata = labels if split.stratified else [""] * len(labels)
-    chosen = draw_sites(strata, of_patients, wanted, _generator(split, part), left=left)
-    return [name for name in patients if sites[name] in chosen]
-
-
-def _draw_patients(
-    patients: list[str], labels: list[str], wanted: int, split: Split, part: str, sites: Mapping[str, str]
-) -> list[str]:
-    from sklearn.model_selection import train_test_split
-
-    classes = Counter(labels)
-    if split.stratified:
-        # Each class needs a patient on both sides; a small cohort gets a part as large as that takes.
-        wanted = min(max(wanted, len(classes)), len(patients) - len(classes))
-    if not 0 < wanted < len(patients):
-        why = f"; each part takes one of each of the {len(classes)} classes, unless split.stratified=false"
-        raise UserError(
-            f"split: too few patients are left to set some aside as {part!r}: {len(patients)}" + why * split.stratified
-        )
-    if split.stratified and min(classes.values()) < 2:
-        rare = min(classes, key=lambda label: (classes[label], label))
-        raise UserError(
-            f"split: label {rare!r} has too few patients for {part!r}; more of them, "
-            "split.test_fraction=0 or split.stratified=false"
-        )
-    if split.by_site == "stratify":
-        strata = labels if split.stratified else [""] * len(labels)
-        return draw_evenly(patients, strata, [sites[name] for name in patients], wanted, _generator(split, part))
-    seed = np.random.SeedSequence((split.seed, SPLITS.index(part))).generate_state(1)[0]
-    _, drawn = train_test_split(
-        patients, test_size=wanted, stratify=labels if split.stratified else None, random_state=int(seed)
-    )
-    return list(drawn)
-
-
 def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     """The folds of `split.file`, of the CSV's column, or drawn; a `split.fold` that is not among them is an error."""
     if split.file is not None:
         folds = _folds_in_file(cohort, split, Path(split.file))
         _check_set_aside(split, bool(folds.aside), Path(split.file).name)
         return folds
-    sites = _sites(cohort, split)
+    sites = sites_to_draw_by(cohort, split)
     aside = {case.patient: "test" for case in cohort.cases if case.split == "test"}
     if decided_by(cohort, split).test_by != "column":
-        aside = _draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
+        aside = draw_part(cohort, split, "test", split.test_fraction, taken={}, sites=sites)
     else:
         _check_column_decides(cohort, split, "split", "test_sites")
         _check_set_aside(split, bool(aside), f"{cohort.csv_path.name}'s column of splits")
@@ -223,7 +115,7 @@ def divide_in_folds(cohort: Cohort, split: Split) -> Folds:
     if fold_of:
         _check_column_decides(cohort, split, "fold", "by_site")
         _check_fold(split, sorted(set(fold_of.values())), "the CSV")
-    return Folds(fold_of or _draw_folds(cases, split, sites), frozenset(aside))
+    return Folds(fold_of or draw_folds(cases, split, sites), frozenset(aside))
 
 
 def _check_set_aside(split: Split, has_test: bool, where: str) -> None:
@@ -257,30 +149,6 @@ def _check_fold(split: Split, found: list[int], where: str) -> None:
         keys = {"split.fold": split.fold, "split.folds": split.folds}
         setting = " of ".join(f"{key}={value}" for key, value in keys.items() if value is not None)
         raise UserError(f"{setting}: {where} has the folds {', '.join(map(str, found))}")
-
-
-def _draw_folds(cases: Sequence[Case], split: Split, sites: Mapping[str, str]) -> dict[str, int]:
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    if split.folds is None:
-        raise UserError(f"split.fold={split.fold}: set their number (split.folds=5), or add a column 'fold' to the CSV")
-    patients, labels = _patients(cases)
-    if len(patients) < split.folds:
-        raise UserError(f"split.folds={split.folds}: there are {len(patients)} patients, fewer than folds")
-    strata, of_patients = labels if split.stratified else [""] * len(labels), [sites.get(name, "") for name in patients]
-    if split.by_site == "hold_out":
-        return fold_sites(patients, strata, of_patients, split.folds, split.seed)
-    rarest, count = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
-    if split.stratified and count < split.folds:
-        raise UserError(
-            f"split.folds={split.folds}: label {rarest!r} has {count} patients, fewer than folds; "
-            "fewer folds, or split.stratified=false"
-        )
-    if split.by_site == "stratify":
-        return deal_evenly(patients, strata, of_patients, split.folds, np.random.default_rng(split.seed))
-    kind = StratifiedKFold if split.stratified else KFold
-    folds = kind(split.folds, shuffle=True, random_state=split.seed).split(patients, labels)
-    return {patients[index]: number for number, (_, held_out) in enumerate(folds) for index in held_out}
 
 
 def _from_file(cohort: Cohort, path: Path) -> dict[str, str]:
@@ -334,3 +202,51 @@ def split_table(cohort: Cohort, assigned: Mapping[str, str], hashes: Mapping[str
         row = [hashes[case.name].get(name, "") for name in modalities]
         rows.append([case.name, case.patient, case.label, assigned[case.name], *row])
     return csv_text(rows)
+
+
+def record_of_split(cohort: Cohort, assigned: Mapping[str, str], split: Split, columns: Columns) -> SplitRecord:
+    """The origin of the parts of `split_cohort`, and their sizes."""
+    decision, has_test = decided_by(cohort, split), "test" in assigned.values()
+    facts: dict[str, Any] = {"parts": count_parts(cohort, assigned)}
+    if decision.by == "draw":
+        facts |= {"seed": split.seed, "is_stratified": split.stratified, "by_site": split.by_site}
+        facts |= {"val_sites": tuple(split.val_sites or ())}
+        if split.fold is None and not split.val_sites:
+            facts["val_fraction"] = split.val_fraction
+    if split.fold is not None:
+        facts |= {"fold": split.fold, "folds": tuple(fold_numbers(cohort, split))}
+    test_by = decision.test_by if has_test else ""
+    if test_by == "draw":
+        facts |= {"test_fraction": split.test_fraction, "seed": split.seed}
+        facts |= {"is_stratified": split.stratified, "by_site": split.by_site}
+    if test_by == "sites":
+        facts["test_sites"] = tuple(split.test_sites or ())
+    names = {"file": Path(split.file or "").name, "column": columns.fold if split.fold is not None else columns.split}
+    used = {names.get(decision.by, ""), columns.split if test_by == "column" else ""}
+    return SplitRecord(
+        by=decision.by,
+        source=names.get(decision.by, ""),
+        test_by=test_by,
+        test_source=columns.split if test_by == "column" else names["file"] if test_by == "file" else "",
+        unused=_unused(cohort, columns, used),
+        **facts,
+    )
+
+
+def count_parts(cohort: Cohort, assigned: Mapping[str, str]) -> dict[str, PartCount]:
+    """Cases and patients of each part that has any."""
+    found = {}
+    for part in SPLITS:
+        inside = [case.patient for case in cohort.cases if assigned[case.name] == part]
+        if inside:
+            found[part] = PartCount(len(inside), len(set(inside)))
+    return found
+
+
+def _unused(cohort: Cohort, columns: Columns, used: set[str]) -> tuple[str, ...]:
+    """The columns of parts and of folds that are there, but decided nothing."""
+    there = {
+        columns.split: any(case.split for case in cohort.cases),
+        columns.fold: any(case.fold is not None for case in cohort.cases),
+    }
+    return tuple(name for name, is_there in there.items() if is_there and name not in used)

@@ -16,8 +16,9 @@ from vwmm.data.checks.near_duplicates import MANY
 from vwmm.data.checks.plausibility import mixed_formats, plausibility
 from vwmm.data.checks.preflight import key_problems
 from vwmm.data.checks.same_columns import same_columns
-from vwmm.data.cohort.cases import Case, Cohort, survey_cohort
+from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.cohort_notes import cohort_notes
+from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.splits import split_cohort
 from vwmm.engine.check.acquisition import Acquisition, survey_acquisition
 from vwmm.engine.check.compare_images import keep_for_training, near_duplicates

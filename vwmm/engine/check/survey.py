@@ -11,9 +11,9 @@ from vwmm.config.schema import Modality
 from vwmm.data.checks.dicom_identifiers import names_of
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.image_facts import ImageFacts, ImageJob, Unusable, facts_of
+from vwmm.data.checks.person_names import shared_words
 from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case
-from vwmm.data.cohort.person_names import shared_words
 from vwmm.engine.console import Progress
 from vwmm.system.problems import Problem
 

@@ -17,9 +17,8 @@ from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, o
 from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.checks.preflight import check_config, check_images
-from vwmm.data.cohort.cases import survey_cohort
-from vwmm.data.cohort.split_origin import record_of_split
-from vwmm.data.cohort.splits import fold_numbers
+from vwmm.data.cohort.read_cases import survey_cohort
+from vwmm.data.cohort.splits import fold_numbers, record_of_split
 from vwmm.system.csv_cells import as_meant, csv_text
 from vwmm.system.errors import UserError, is_speaker
 from vwmm.system.problems import Problem

@@ -15,7 +15,7 @@ from tests.data.readers.dicom.test_volume import edit, quietly, save, setting, s
 from vwmm.config.schema import Data, Modality
 from vwmm.data.cache.content_index import content_hash, identify
 from vwmm.data.checks.preflight import check_images
-from vwmm.data.cohort.cases import read_cohort
+from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.geometry import placed, upright_spacing

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.conftest import texts
 from tests.data.making import write_csv
 from vwmm.config.schema import Columns, Data, Modality
-from vwmm.data.cohort.cases import Cohort, read_cohort, sorted_classes, survey_cohort
+from vwmm.data.cohort.cases import Cohort, sorted_classes
+from vwmm.data.cohort.read_cases import read_cohort, survey_cohort
 from vwmm.data.cohort.split_file import rows_of_cohort, split_file_text
 from vwmm.data.cohort.splits import split_table
 from vwmm.system.errors import UserError
