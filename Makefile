@@ -42,7 +42,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 rehearse: $(STAMP)
-	VWMM_REHEARSALS=20 $(VENV)/bin/python -m pytest -m "not gpu" tests/faults tests/launch tests/slurm tests/test_scaling.py \
+	VWMM_REHEARSALS=20 VWMM_COLD_STARTS=1 $(VENV)/bin/python -m pytest -m "not gpu" tests/faults tests/launch tests/slurm tests/test_scaling.py \
 	  tests/commands/test_predict.py tests/commands/test_sweep.py
 
 lint: $(STAMP)

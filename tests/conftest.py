@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.warm_start import WarmPopen
 from vwmm.system.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,7 @@ def run_command(
     start = ["accelerate.commands.launch", *launcher] if launcher else ["vwmm"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "WANDB_", "VWMM_"))}
     variables = {**clean, "WANDB_SILENT": "true", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **environment}
-    process = subprocess.Popen(
+    process = WarmPopen(
         [sys.executable, "-m", *start, *map(str, arguments)],
         cwd=cwd,
         env=variables,

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import TINY, run_command
 from tests.faults.rehearsing import bits, environment, in_long_form, wait_for_silence
+from tests.warm_start import WarmPopen
 from vwmm.__main__ import main
 
 NUM_TRIALS = 3
@@ -37,7 +38,7 @@ class Started:
         command = [sys.executable, "-m", "vwmm", "sweep", "--launch", "launch/cpu.yaml", "--space", "space.yaml"]
         command += ["--trials", str(NUM_TRIALS), f"data.csv={cohort}", *TINY, "run.name=s", *arguments]
         with self.log.open("w") as stream:
-            self.process = subprocess.Popen(
+            self.process = WarmPopen(
                 command, cwd=cwd, env=environment(), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
 

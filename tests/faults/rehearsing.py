@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, TINY
+from tests.warm_start import WarmPopen
 from vwmm.engine.tracking.metrics_file import last_step
 
 # Augmentation is on by default; dropout 0.2 and batch norm are in TINY; 29 training cases in steps of 8 are ragged.
@@ -66,7 +67,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def start(cohort: Path, cwd: Path, *arguments: str, launch: str, fault: str = "") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "vwmm", "train", "--launch", launch, f"data.csv={cohort}", *RECIPE, "run.name=x"]
-    return subprocess.Popen(
+    return WarmPopen(
         [*command, *arguments], cwd=cwd, env=environment(VWMM_FAULT=fault) if fault else environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_obey_hangups,
     )  # fmt: skip
