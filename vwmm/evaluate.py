@@ -11,10 +11,10 @@ Nothing is chosen on these cases, and each evaluation is counted.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
@@ -25,6 +25,12 @@ from vwmm.data.cohort.split_file import SplitRow
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, RunError, UserError, is_speaker, leave, run_guarded, say
 from vwmm.system.problems import Problem
+
+if TYPE_CHECKING:  # of torch, which `--help` does not wait for
+    from vwmm.analysis.statistics.predictions import Predictions
+    from vwmm.data.cohort.leakage import Hashes
+    from vwmm.data.loading.dataset import CaseDataset
+    from vwmm.engine.distributed.runtime import Runtime
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
@@ -76,21 +82,11 @@ def main(arguments: list[str]) -> int:
 def evaluate(job: Job) -> None:
     """Writes the evaluation. Raises UserError where the user's input is wrong or contradicts the run."""
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
-    import numpy as np
-
-    from vwmm.analysis.run_record import read_run
-    from vwmm.data.checks.identical_files import same_images
     from vwmm.data.cohort.cohort_notes import table_notes
-    from vwmm.data.cohort.leakage import cases_hash, image_problems, num_test_cases
-    from vwmm.data.cohort.split_file import hash_of_split, read_split_file
-    from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
-    from vwmm.engine.evaluation.test_set import (
-        check_folder,
-        check_split,
-        count_evaluation,
-        split_of,
-        write_evaluation,
-    )
+    from vwmm.data.cohort.leakage import cases_hash, num_test_cases
+    from vwmm.data.cohort.split_file import read_split_file
+    from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
+    from vwmm.engine.evaluation.test_set import check_folder, check_split, count_evaluation
 
     checkpoint = find_checkpoint(job.run.best)
     if checkpoint is None:
@@ -104,18 +100,39 @@ def evaluate(job: Job) -> None:
     from vwmm.engine.console import LOG, start_log
     from vwmm.engine.distributed.runtime import start_runtime
     from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
-    from vwmm.engine.runs.provenance import origin_now
-    from vwmm.engine.training.validation import predict_cases
 
     start_log(is_speaker=is_speaker())
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
     for note in altered_notes(job.run):
         LOG.info("warning: %s", note)
-    config = job.config
-    runtime = start_runtime(config.train, shares_steps=False)
-    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    runtime = start_runtime(job.config.train, shares_steps=False)
+    images = prepare_images(runtime, cohort, job.config.modalities, job.config.cache)
     hashes = images.hashes(cohort)
+    check_unseen(job, cohort, hashes, rows)
+    identity = cases_hash(cohort.cases, hashes)
+    runtime.decide(lambda: check_folder(job.run, job.out, identity))
+    dataset = build_dataset(runtime, cohort.cases, classes, job.config.modalities, images)
+
+    # 3. The model of the run, with the best weights.
+    predictions = _predict(runtime, job.config, checkpoint, dataset, classes)
+
+    # 4. Count the look, then write what it showed.
+    num_own = num_test_cases(hashes, rows)
+    processes = runtime.num_processes
+    times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
+    if runtime.is_main:
+        epoch = meta["progress"]["epoch"]
+        _write(job, cohort, rows, predictions, epoch=epoch, identity=identity, num_own=num_own, times=times)
+    runtime.wait()
+
+
+def check_unseen(job: Job, cohort: Cohort, hashes: "Hashes", rows: Mapping[str, SplitRow]) -> None:
+    """Raises UserError with every image that the run has seen; warns of files that two of its own patients share."""
+    from vwmm.data.checks.identical_files import same_images
+    from vwmm.data.cohort.leakage import image_problems
+    from vwmm.engine.console import LOG
+
     copies = same_images(cohort, hashes)
     problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
     if not job.is_test:
@@ -125,11 +142,16 @@ def evaluate(job: Job) -> None:
         raise UserError(problems)
     for copy in copies:
         LOG.info("warning: %s", copy.text)
-    identity = cases_hash(cohort.cases, hashes)
-    runtime.decide(lambda: check_folder(job.run, job.out, identity))
-    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
 
-    # 3. The model of the run, with the best weights.
+
+def _predict(
+    runtime: "Runtime", config: Config, checkpoint: Path, dataset: "CaseDataset", classes: tuple[str, ...]
+) -> "Predictions":
+    """The checkpoint's predictions of the cases. Raises RunError where they are not finite."""
+    import numpy as np
+
+    from vwmm.engine.checkpoints.checkpoint import load_weights
+    from vwmm.engine.training.validation import predict_cases
     from vwmm.models.fusion import build_model
 
     model = build_model(config.model, config.modalities, len(classes), seed=config.train.seed)
@@ -138,39 +160,56 @@ def evaluate(job: Job) -> None:
     predictions = predict_cases(
         runtime, prepared, dataset, classes, batch_size=config.train.eval_batch_size, title="evaluation"
     )
-
     if not np.isfinite(predictions.logits).all():
         raise RunError("the model's predictions are not finite numbers; nothing was evaluated")
+    return predictions
 
-    # 4. Count the look, then write what it showed.
-    num_own = num_test_cases(hashes, rows)
-    processes = runtime.num_processes
-    times = runtime.decide(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
-    if runtime.is_main:
-        split = split_of(job.run)
-        facts: dict[str, Any] = {
-            "run": job.run.path.resolve().name,
-            "epoch": meta["progress"]["epoch"],
-            "is_test": job.is_test,
-            "cohort": cohort.csv_path.name,
-            "cases_hash": identity,
-            "split_hash": hash_of_split(rows),
-            "num_test_cases": num_own,
-            "times_evaluated": times,
-            "split": None if split is None else split.to_json(),
-            "altered": altered_files(job.run),
-        }
-        sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
-        text, summary = write_evaluation(
-            job.out, predictions, sites, facts,
-            origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path),
-        )  # fmt: skip
-        LOG.info("%s", text)
-        if times > 1:
-            what = "test cases of this run" if num_own else "these cases with this run"
-            LOG.info("this is evaluation %d of %s: what was chosen after the first is too good", times, what)
-        LOG.info("%d cases, results: %s", summary["cases"], job.out)
-    runtime.wait()
+
+def _write(
+    job: Job,
+    cohort: Cohort,
+    rows: Mapping[str, SplitRow],
+    predictions: "Predictions",
+    *,
+    epoch: int,
+    identity: str,
+    num_own: int,
+    times: int,
+) -> None:
+    """The table, the JSON and the page, and the result in the log.
+
+    epoch: of the checkpoint; identity: the hash of the cases; num_own: how many of them are the run's test cases;
+    times: how often these have been evaluated.
+    """
+    from vwmm.analysis.run_record import read_run
+    from vwmm.data.cohort.split_file import hash_of_split
+    from vwmm.engine.console import LOG
+    from vwmm.engine.evaluation.test_set import split_of, write_evaluation
+    from vwmm.engine.runs.provenance import origin_now
+
+    split = split_of(job.run)
+    facts: dict[str, Any] = {
+        "run": job.run.path.resolve().name,
+        "epoch": epoch,
+        "is_test": job.is_test,
+        "cohort": cohort.csv_path.name,
+        "cases_hash": identity,
+        "split_hash": hash_of_split(rows),
+        "num_test_cases": num_own,
+        "times_evaluated": times,
+        "split": None if split is None else split.to_json(),
+        "altered": altered_files(job.run),
+    }
+    sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
+    text, summary = write_evaluation(
+        job.out, predictions, sites, facts,
+        origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path),
+    )  # fmt: skip
+    LOG.info("%s", text)
+    if times > 1:
+        what = "test cases of this run" if num_own else "these cases with this run"
+        LOG.info("this is evaluation %d of %s: what was chosen after the first is too good", times, what)
+    LOG.info("%d cases, results: %s", summary["cases"], job.out)
 
 
 def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:

@@ -46,9 +46,7 @@ def main(arguments: list[str]) -> int:
 def predict(config: Config, run: RunFolder, out: Path) -> None:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
-    from vwmm.data.checks.preflight import check_images
     from vwmm.data.cohort.cohort_notes import table_notes
-    from vwmm.data.cohort.read_cases import survey_cohort
     from vwmm.engine.checkpoints.checkpoint import find_checkpoint, load_weights, read_meta
 
     checkpoint = find_checkpoint(run.best)
@@ -56,13 +54,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
         raise UserError(f"{run.path}: no checkpoint in {run.best}; has the first epoch been completed?")
     meta = read_meta(checkpoint)
     classes = tuple(meta["classes"])
-    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
-    if cohort is not None and is_speaker():
-        problems = problems + check_images(cohort, config.modalities)
-    if problems or cohort is None:
-        raise UserError(problems)
-    if not cohort.cases:
-        raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
+    cohort = _read_cases(config, classes)
 
     # 2. Join the other processes, and transform the images that are not in the cache.
     from vwmm.engine.console import LOG, start_log
@@ -98,6 +90,21 @@ def predict(config: Config, run: RunFolder, out: Path) -> None:
             values = [f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items()]
             LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
     runtime.wait()
+
+
+def _read_cases(config: Config, classes: tuple[str, ...]) -> Cohort:
+    """The cases to predict. Raises UserError with every problem of rows and files, or where there is no case."""
+    from vwmm.data.checks.preflight import check_images
+    from vwmm.data.cohort.read_cases import survey_cohort
+
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
+    if cohort is not None and is_speaker():
+        problems = problems + check_images(cohort, config.modalities)
+    if problems or cohort is None:
+        raise UserError(problems)
+    if not cohort.cases:
+        raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
+    return cohort
 
 
 def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int) -> list[str]:

@@ -53,16 +53,7 @@ def parse_command_line(
         if name in with_value:
             if not equals and rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
-            if not value:
-                problems.append(f"argument {name}: expected a value after it")
-            elif name == "--config":
-                line.files.append(value)
-            elif name in repeated:
-                line.lists.setdefault(name, []).append(value)
-            elif name in line.options:
-                problems.append(f"argument {name}: given twice")
-            else:
-                line.options[name] = value
+            problems += _take_option(line, name, value, is_repeated=name in repeated)
         elif argument in ("-h", "--help", *flags):
             line.options["--help" if argument == "-h" else argument] = ""
         elif argument.startswith("-"):
@@ -83,6 +74,21 @@ def parse_command_line(
     if problems:
         raise UserError(problems)
     return line
+
+
+def _take_option(line: CommandLine, name: str, value: str, *, is_repeated: bool) -> list[str]:
+    """Adds the value of an option to the line; what is wrong with it."""
+    if not value:
+        return [f"argument {name}: expected a value after it"]
+    if name == "--config":
+        line.files.append(value)
+    elif is_repeated:
+        line.lists.setdefault(name, []).append(value)
+    elif name in line.options:
+        return [f"argument {name}: given twice"]
+    else:
+        line.options[name] = value
+    return []
 
 
 def _what_was_meant(word: str, configs: Sequence[str], options: Sequence[str]) -> str:

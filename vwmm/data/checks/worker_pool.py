@@ -4,6 +4,7 @@ A process pool ends as a whole when a process of it is killed, or crashes in a d
 hangs; here the job is named that the process had in hand, a new process takes its place, and all other jobs are done.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -32,7 +33,7 @@ class Died:
 
 
 @dataclass
-class _Worker(Generic[Job]):
+class _Worker:
     """A process, and the job that it has in hand."""
 
     process: Any
@@ -56,74 +57,86 @@ def for_each(
     that are imported once for all processes. timeout_s: a process that has one job for longer is killed. However this
     ends, no process is left.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *preload])
-    todo = deque(range(len(jobs)))
-    workers: list[_Worker[Job]] = []
-
-    def give(worker: _Worker[Job]) -> None:
-        worker.number = todo.popleft() if todo else None
-        if worker.number is not None:
-            worker.since_s = time.monotonic()
-            worker.pipe.send(jobs[worker.number])
-
-    def replace(worker: _Worker[Job]) -> None:
-        worker.pipe.close()
-        worker.process.join()
-        workers[workers.index(worker)] = new = _start(context, function)
-        _give_to_living(new, give)
-
+    pool = _Pool(function, jobs, preload)
     try:
-        for _ in range(max(1, min(num_workers, len(jobs)))):
-            workers.append(_start(context, function))
-        for worker in workers:
-            _give_to_living(worker, give)
-        while any(worker.number is not None for worker in workers):
-            busy = {worker.pipe: worker for worker in workers if worker.number is not None}
-            ready = wait(list(busy), timeout=None if timeout_s is None else _remaining_s(busy.values(), timeout_s))
-            for pipe in ready:
-                worker = busy.pop(pipe)  # type: ignore[call-overload]
-                number = worker.number
-                assert number is not None
-                try:
-                    result, error = worker.pipe.recv()
-                except (EOFError, OSError):
-                    replace(worker)
-                    yield number, Died(_in_words(worker.process.exitcode))
-                    continue
-                if error is not None:
-                    raise error
-                _give_to_living(worker, give)
-                yield number, result
+        pool.start(max(1, min(num_workers, len(jobs))))
+        while busy := {worker.pipe: worker for worker in pool.workers if worker.number is not None}:
+            for pipe in wait(list(busy), timeout=None if timeout_s is None else _remaining_s(busy.values(), timeout_s)):
+                yield pool.answer_of(busy.pop(pipe))  # type: ignore[call-overload]
             for worker in busy.values():
                 if timeout_s is not None and not _remaining_s([worker], timeout_s) and not worker.pipe.poll():
-                    number = worker.number
-                    assert number is not None
-                    worker.process.kill()
-                    replace(worker)
-                    yield number, Died(f"reading it did not end within {timeout_s:g} s", is_late=True)
+                    yield pool.give_up(worker, timeout_s)
     finally:
-        for worker in workers:
+        pool.end()
+
+
+class _Pool(Generic[Job]):
+    """The worker processes, and the jobs that none of them has had yet."""
+
+    def __init__(self, function: Callable[[Job], Any], jobs: Sequence[Job], preload: Sequence[str]) -> None:
+        self.function, self.jobs, self.todo = function, jobs, deque(range(len(jobs)))
+        self.workers: list[_Worker] = []
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([__name__, *preload])
+
+    def start(self, num_workers: int) -> None:
+        """Starts all processes, then gives each a job."""
+        for _ in range(num_workers):
+            self.workers.append(_start(self.context, self.function))
+        for worker in self.workers:
+            self._give(worker)
+
+    def answer_of(self, worker: _Worker) -> tuple[int, Any]:
+        """The result of the worker's job; a dead one is replaced, a living one gets the next job."""
+        number = worker.number
+        assert number is not None
+        try:
+            result, error = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker)
+            return number, Died(_in_words(worker.process.exitcode))
+        if error is not None:
+            raise error
+        self._give(worker)
+        return number, result
+
+    def give_up(self, worker: _Worker, timeout_s: float) -> tuple[int, Died]:
+        """Kills a worker that has used up its time for a job, and replaces it."""
+        number = worker.number
+        assert number is not None
+        worker.process.kill()
+        self._replace(worker)
+        return number, Died(f"reading it did not end within {timeout_s:g} s", is_late=True)
+
+    def end(self) -> None:
+        """Ends all processes."""
+        for worker in self.workers:
             worker.pipe.close()
             worker.process.kill()
-        for worker in workers:
+        for worker in self.workers:
             worker.process.join()
 
+    def _replace(self, worker: _Worker) -> None:
+        worker.pipe.close()
+        worker.process.join()
+        self.workers[self.workers.index(worker)] = new = _start(self.context, self.function)
+        self._give(new)
 
-def _remaining_s(workers: Iterable[_Worker[Any]], timeout_s: float) -> float:
+    def _give(self, worker: _Worker) -> None:
+        """The next job, if there is one; a process that is gone already is noticed when its answer is read."""
+        worker.number = self.todo.popleft() if self.todo else None
+        if worker.number is not None:
+            worker.since_s = time.monotonic()
+            with contextlib.suppress(OSError):
+                worker.pipe.send(self.jobs[worker.number])
+
+
+def _remaining_s(workers: Iterable[_Worker], timeout_s: float) -> float:
     """Until the first of them has used up its time."""
     return max(0.0, min(worker.since_s for worker in workers) + timeout_s - time.monotonic())
 
 
-def _give_to_living(worker: _Worker[Job], give: Callable[[_Worker[Job]], None]) -> None:
-    """A process that is gone already is noticed when its answer is read."""
-    try:
-        give(worker)
-    except OSError:
-        return
-
-
-def _start(context: Any, function: Callable[..., Any]) -> "_Worker[Any]":
+def _start(context: Any, function: Callable[..., Any]) -> "_Worker":
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, function), daemon=True)
     process.start()

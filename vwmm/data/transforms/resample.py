@@ -78,6 +78,31 @@ def _add_windows(fine, starts, ends, out):  # type: ignore[no-untyped-def]
         out[o] += total
 
 
+@compiled(fastmath=True)
+def _add_to_rows(row, first, last, rows):  # type: ignore[no-untyped-def]
+    """Adds the row to each of the rows from `first` to `last`."""
+    for o in range(first, last + 1):
+        for k in range(row.size):
+            rows[o, k] += row[k]
+
+
+@compiled(fastmath=True)
+def _add_slab(slab, bent, has_bent, starts, ends, rows, out):  # type: ignore[no-untyped-def]
+    """Adds the rows of a plane that are blended later, and the windows of those that are blended already."""
+    for b in range(slab.shape[0]):
+        for k in range(slab.shape[1]):
+            rows[b, k] += slab[b, k]
+        if has_bent:
+            _add_windows(bent[b], starts, ends, out[b])
+
+
+@compiled(fastmath=True)
+def _clip(row, highest):  # type: ignore[no-untyped-def]
+    """Clips the row to 0 and the highest value."""
+    for c in range(row.size):
+        row[c] = min(max(row[c], np.float32(0)), highest)
+
+
 @compiled()
 def _bounds(bits):  # type: ignore[no-untyped-def]
     """The smallest and largest of float32 values, as their bits in int32, which the compiler takes eight at a time.
@@ -108,22 +133,18 @@ def _respace_area(volume, below, share, starts, ends, low, high, has_moments, ou
     total, squares = 0.0, 0.0
     for a in range(la):
         _blend_planes(volume, below[0][a], min(below[0][a] + 1, na - 1), share[0][a], low, plane)
-        slab[:], bent[:] = 0, 0
-        has_bent = False
+        slab[:], bent[:], has_bent = 0, 0, False
         for b in range(lb):
             j = below[1][b]
             _blend_rows(plane[j], plane[min(j + 1, nb - 1)], share[1][b], row)
             smallest, largest = _bounds(row_bits)
             first, last = (b * mb) // lb, ((b + 1) * mb - 1) // lb
             if smallest >= end_bits[0] and largest <= end_bits[1] and not has_moments:
-                for o in range(first, last + 1):
-                    for k in range(nc):
-                        slab[o, k] += row[k]
+                _add_to_rows(row, first, last, slab)
                 continue
             fine[:] = 0
             _add_between(row, below[2], share[2], fine)
-            for c in range(lc):
-                fine[c] = min(max(fine[c], np.float32(0)), high - low)
+            _clip(fine, high - low)
             smallest, largest = _bounds(fine_bits)
             end_bits[0], end_bits[1] = min(max(smallest, 0), end_bits[0]), max(largest, end_bits[1])
             if has_moments:
@@ -134,16 +155,10 @@ def _respace_area(volume, below, share, starts, ends, low, high, has_moments, ou
                     row_squares += fine[c] * fine[c]
                 total += row_total
                 squares += row_squares
-            for o in range(first, last + 1):
-                for c in range(lc):
-                    bent[o, c] += fine[c]
+            _add_to_rows(fine, first, last, bent)
             has_bent = True
         for o in range((a * ma) // la, ((a + 1) * ma - 1) // la + 1):
-            for b in range(mb):
-                for k in range(nc):
-                    rows[o, b, k] += slab[b, k]
-                if has_bent:
-                    _add_windows(bent[b], starts, ends, out[o, b])
+            _add_slab(slab, bent, has_bent, starts, ends, rows[o], out[o])
     for a in range(ma):
         for b in range(mb):
             fine[:] = 0
