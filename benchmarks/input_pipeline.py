@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from benchmarks import _monai_side as monai_side
 from vwmm.config.schema import Augmentation, Cache, Modality
-from vwmm.data.augmentation.augment import augment_batch, draw_cases
+from vwmm.data.augmentation.augment import augment_batch, sample_params
 from vwmm.data.cache.build import Job, build
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.cases import Case
@@ -238,7 +238,7 @@ def augment(items: list[dict[str, Path]], rounds: int, folder: Path) -> None:
         epoch, count = next(epochs), 0
         for batch in ours(dataset, 4):
             names = [dataset.cases[index].name for index in batch.indices.tolist()]
-            draws = draw_cases(names, MODALITIES, settings, seed=0, epoch=epoch)
+            draws = sample_params(names, MODALITIES, settings, seed=0, epoch=epoch)
             count += len(augment_batch(batch.images, batch.present, draws)["ct"])
         return count
 

@@ -13,7 +13,7 @@ from vwmm.config.schema import Config
 
 DEFAULT_HEADER = """\
 # yaml-language-server: $schema=schema.json
-# The full recipe: every key, with its default and what it means. Made by `python -m vwmm.config.printing`.
+# The full configuration: every key, with its default and what it means. Made by `python -m vwmm.config.printing`.
 #   vwmm train --config configs/default.yaml data.csv=cohort.csv
 
 """

@@ -145,7 +145,7 @@ class Train(Record):
     log_every: PositiveInt = 10
     """Steps between two writings of `metrics.jsonl`; every step gets its line."""
     cpu_threads: PositiveInt = 1
-    """Threads of each process that trains on a CPU; part of the recipe, since their number changes the rounding."""
+    """Threads of each process that trains on a CPU; a training setting, since their number changes the rounding."""
     num_workers: Annotated[int, Field(ge=0)] = 1
     """Threads per process that read batches from the cache ahead of time; 0: read when they are needed."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -51,7 +51,7 @@ class StoppedEarly(RuntimeError):  # noqa: N818 - it is none
     """A run was asked to stop and did, in a state that it can go on from: a message, exit code 75."""
 
 
-class Told(Exception):  # noqa: N818 - it is an error's echo
+class AlreadyReported(Exception):  # noqa: N818 - it is an error's echo
     """An error that has been reported already, by this process or by another one of the run."""
 
     def __init__(self, code: int) -> None:
@@ -129,7 +129,7 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
         if is_speaker():
             say(f"vwmm: {error}")
         return EXIT_FAILED
-    except Told as told:
+    except AlreadyReported as told:
         return told.code
     except StoppedEarly as stop:
         if is_speaker():

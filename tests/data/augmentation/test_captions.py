@@ -7,31 +7,31 @@ import pytest
 
 from vwmm.config.presets import PRESETS, PresetName
 from vwmm.config.schema import Augmentation, Modality
-from vwmm.data.augmentation.augment import Draw, draw_augmentation
-from vwmm.data.augmentation.captions import describe_draw, describe_transforms
+from vwmm.data.augmentation.augment import AugmentationParams, sample_image_params
+from vwmm.data.augmentation.captions import describe_params, describe_transforms
 
 OFF: dict[str, Any] = {
     f"{part}_chance": 0 for part in ("flip", "affine", "low_resolution", "bias", "gamma", "intensity", "noise")
 }  # fmt: skip
 
 
-def drawn(size: tuple[int, ...], case: int = 0, **parts: Any) -> Draw:
+def drawn(size: tuple[int, ...], case: int = 0, **parts: Any) -> AugmentationParams:
     augmentation = Augmentation.model_validate({**OFF, **parts})
-    return draw_augmentation(augmentation, size, seed=0, epoch=1, case=case, modality=0)
+    return sample_image_params(augmentation, size, seed=0, epoch=1, case=case, modality=0)
 
 
 @pytest.mark.parametrize("size", [(12, 10), (12, 10, 8)])
 def test_each_part_has_its_words(size: tuple[int, ...]) -> None:
-    assert describe_draw(drawn(size), size) == "unchanged in this epoch"
-    assert describe_draw(drawn(size, flip_chance=1), size) == "mirrored along axis 0"
-    assert describe_draw(drawn(size, flip_chance=1), size, "PLS"[: len(size)]) == "mirrored front–back"
+    assert describe_params(drawn(size), size) == "unchanged in this epoch"
+    assert describe_params(drawn(size, flip_chance=1), size) == "mirrored along axis 0"
+    assert describe_params(drawn(size, flip_chance=1), size, "PLS"[: len(size)]) == "mirrored front–back"
     both = drawn(size, flip_chance=1, flip_axes=[0, 1])
-    assert describe_draw(both, size, "RA" + "S" * (len(size) - 2)) == "mirrored left–right, mirrored front–back"
-    assert describe_draw(drawn(size, low_resolution_chance=1), size) == "coarser"
-    assert describe_draw(drawn(size, bias_chance=1), size) == "uneven brightness"
-    assert describe_draw(drawn(size, gamma_chance=1), size).startswith("gamma ")
-    assert describe_draw(drawn(size, intensity_chance=1), size).startswith("values ×")
-    assert describe_draw(drawn(size, noise_chance=1), size).startswith("noise 0.0")
+    assert describe_params(both, size, "RA" + "S" * (len(size) - 2)) == "mirrored left–right, mirrored front–back"
+    assert describe_params(drawn(size, low_resolution_chance=1), size) == "coarser"
+    assert describe_params(drawn(size, bias_chance=1), size) == "uneven brightness"
+    assert describe_params(drawn(size, gamma_chance=1), size).startswith("gamma ")
+    assert describe_params(drawn(size, intensity_chance=1), size).startswith("values ×")
+    assert describe_params(drawn(size, noise_chance=1), size).startswith("noise 0.0")
 
 
 @pytest.mark.parametrize("flip", [0, 1])
@@ -40,14 +40,14 @@ def test_the_numbers_of_an_affine_change_are_those_drawn(flip: int) -> None:
     chance: dict[str, Any] = {"affine_chance": 1, "flip_chance": flip, "scale": 0, "translate": 0}
     angles, shifts = set(), set()
     for case in range(20):
-        turned = describe_draw(drawn(size, case, **chance, rotate_deg=10), size)
-        moved = describe_draw(drawn(size, case, **{**chance, "translate": 0.05}, rotate_deg=0), size)
+        turned = describe_params(drawn(size, case, **chance, rotate_deg=10), size)
+        moved = describe_params(drawn(size, case, **{**chance, "translate": 0.05}, rotate_deg=0), size)
         assert turned.startswith("mirrored along axis 0, turned by " if flip else "turned by ")
         angles.add(float(turned.split("turned by ")[1].rstrip("°")))
         shifts.add(float(moved.split("moved by ")[1].split()[0]))
     assert 7 < max(angles) <= 10
     assert 2 < max(shifts) <= np.hypot(3.2, 3.2)
-    zoomed = describe_draw(drawn(size, **{**chance, "scale": 0.1}, rotate_deg=0), size)
+    zoomed = describe_params(drawn(size, **{**chance, "scale": 0.1}, rotate_deg=0), size)
     factors = [float(word[1:]) for word in zoomed.split("scaled ")[1].split()]
     matrix = drawn(size, **{**chance, "scale": 0.1}, rotate_deg=0).matrix
     assert factors == pytest.approx([1 / abs(matrix[axis, axis]) for axis in range(2)], abs=0.006)

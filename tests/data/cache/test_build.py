@@ -91,7 +91,7 @@ def test_a_store_that_cannot_be_written_stops_everything_at_once(jobs: list[Job]
     results = build(Cache(dir=str(tmp_path / "cache")), MODALITIES, jobs, num_workers=1, each=lambda: calls.append(1))
 
     assert len(calls) == len(jobs)  # nobody waits for what will not come
-    assert {result.is_of_store for result in results if isinstance(result, Failure)} == {True}
+    assert {result.is_cache_error for result in results if isinstance(result, Failure)} == {True}
     assert len(results) == len(jobs)
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.data.making import FLAT, SOLID, make_store, numbers, only_entry, write_nifti
 from vwmm.config.schema import Modality
 from vwmm.data.cache import store
-from vwmm.data.cache.store import Busy, Entry, Store, StoreError
+from vwmm.data.cache.store import Entry, LockedElsewhere, Store, StoreError
 from vwmm.data.readers.image import ImageError
 from vwmm.data.transforms.preprocess import load_input
 
@@ -167,7 +167,7 @@ def test_what_another_holds_is_left_to_it(cache: Store, image: Path) -> None:
     content = store.content_hash(image)
 
     with make_store(cache.folder).locks.try_hold(recipe.key(content)):
-        assert cache.try_entry(image, recipe) == Busy(content)
+        assert cache.try_entry(image, recipe) == LockedElsewhere(content)
     found = cache.try_entry(image, recipe)
     assert isinstance(found, Entry)
     assert found.was_built

@@ -13,7 +13,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.read import read_image
 from vwmm.data.transforms.foreground import bias_corrected, otsu_threshold
-from vwmm.data.transforms.geometry import placed
+from vwmm.data.transforms.geometry import orient_and_crop
 from vwmm.data.transforms.preprocess import Mode, transform
 from vwmm.data.transforms.provenance import view_of
 
@@ -127,7 +127,7 @@ def test_a_cropped_image_keeps_its_place_for_the_spacing(head: np.ndarray) -> No
     recipe = modality(19, 27, 11, crop_foreground_mm=0, spacing_mm=[0.5, 0.5, 0.5], fit="crop_pad")
     found = transform(image_of(head), recipe)[0]
     np.testing.assert_allclose(found[::2, ::2, ::2], head[BOX], atol=1e-4)
-    corner = placed(image_of(head, OBLIQUE), recipe).affine @ [0, 0, 0, 1]
+    corner = orient_and_crop(image_of(head, OBLIQUE), recipe).affine @ [0, 0, 0, 1]
     np.testing.assert_allclose(corner, OBLIQUE @ [*(part.start for part in BOX), 1], atol=1e-9)
 
 

@@ -11,7 +11,7 @@ from tests.data.making import OBLIQUE, SHEARED, numbers
 from tests.data.monai_recipe import monai_input
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image, ImageError
-from vwmm.data.transforms.geometry import is_sheared, placed, respaced_coordinates, upright_spacing
+from vwmm.data.transforms.geometry import is_sheared, orient_and_crop, respaced_coordinates, upright_spacing
 from vwmm.data.transforms.preprocess import Mode, transform
 
 TURNED = np.eye(4)
@@ -95,7 +95,7 @@ def test_shear_alone_needs_the_general_path() -> None:
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_a_sheared_volume_is_resampled_to_right_angles_whether_or_not_a_spacing_is_asked_for(mode: Mode) -> None:
     source = image_of(numbers(20, 30, 10), SHEARED)
-    turned = placed(source, modality(9, 8, 5)).affine
+    turned = orient_and_crop(source, modality(9, 8, 5)).affine
     spacing = upright_spacing(turned[:3, :3])
 
     found = transform(source, modality(9, 8, 5), mode=mode)
@@ -130,7 +130,7 @@ def test_the_affine_of_a_turned_image_is_monais(codes: str) -> None:
         tensor: Any = MetaTensor(torch.zeros(1, 20, 30, 10), affine=torch.from_numpy(affine))
         expected: Any = Orientation(axcodes=codes, labels=(("L", "R"), ("P", "A"), ("I", "S")))(tensor)
 
-        at = placed(image_of(numbers(20, 30, 10), affine), modality(8, 6, 4, orientation=codes))
+        at = orient_and_crop(image_of(numbers(20, 30, 10), affine), modality(8, 6, 4, orientation=codes))
         view, found = at.view, at.affine
 
         assert found.tobytes() == expected.affine.numpy().tobytes()

@@ -19,7 +19,7 @@ from vwmm.config.search_space import Searched, Space, read_space
 from vwmm.engine.sweep.plan import Sweep, plan_sweep
 from vwmm.engine.sweep.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep.worker import Worker, run_worker, wait_until_free
-from vwmm.system.errors import RunError, StoppedEarly, Told, UserError
+from vwmm.system.errors import AlreadyReported, RunError, StoppedEarly, UserError
 
 SPACE = "metric: loss\nparameters: {train.lr: {low: 1e-5, high: 1e-1, log: true}, model.dropout: {low: 0, high: 0.7}}\n"
 EPOCHS = 4
@@ -115,7 +115,7 @@ def test_it_matters_not_how_often_the_worker_was_started(training: FakeTraining,
     work(whole)
     training.codes = [0, 75, 0, 0, 75, 0]
     for _ in range(2):
-        with pytest.raises(Told) as told:
+        with pytest.raises(AlreadyReported) as told:
             work(parts)
         assert told.value.code == 75
     work(parts)
@@ -239,7 +239,7 @@ def test_values_that_do_not_go_together_are_a_failure(
 def test_wrong_input_ends_the_sweep_and_the_trial_waits(training: FakeTraining, cohort: Path, tmp_path: Path) -> None:
     sweep = plan(cohort, tmp_path)
     training.codes = [2]
-    with pytest.raises(Told) as told:
+    with pytest.raises(AlreadyReported) as told:
         work(sweep)
     assert told.value.code == 2
     work(sweep)

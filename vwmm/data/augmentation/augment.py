@@ -1,7 +1,8 @@
 """Augmentation, drawn from (seed, epoch, case) alone, applied to a batch on its device.
 
-A draw is a handful of numbers per image. Flip, rotation, scale and translation are one matrix, and low resolution
-coarsens the coordinates, so each image is resampled once; bias field, gamma, intensity and noise follow in that pass.
+The parameters of an image are a handful of numbers. Flip, rotation, scale and translation are one matrix, and low
+resolution coarsens the coordinates, so each image is resampled once; bias field, gamma, intensity and noise follow in
+that pass.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from torch.nn import functional
 from vwmm.config.schema import Augmentation, Modality
 from vwmm.data.loading.dataset import Batch, CaseDataset
 
-_AUGMENT = 4  # keeps these draws apart from others that use the same seed
+_AUGMENT = 4  # keeps these random numbers apart from others that use the same seed
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The augmentation of one image."""
+class AugmentationParams:
+    """The sampled parameters of one image's augmentation."""
 
     matrix: np.ndarray
     """(3, 4) float64, output to input voxels."""
@@ -46,16 +47,16 @@ def case_key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
 
-def draw_augmentation(
+def sample_image_params(
     augmentation: Augmentation, size: Sequence[int], *, seed: int, epoch: int, case: int, modality: int
-) -> Draw:
-    """The draw of one image: size (H, W) or (H, W, D), case as of `case_key`, modality its number."""
+) -> AugmentationParams:
+    """The parameters of one image: size (H, W) or (H, W, D), case as of `case_key`, modality its number."""
     seeds = np.random.SeedSequence((_AUGMENT, seed, epoch, case, modality))
     random = np.random.Generator(np.random.Philox(seeds))
     dims, shape = len(size), [*size, 1][:3]
 
     def happens(chance: float) -> bool:
-        # Drawn even where the chance is 0, so that switching one part off leaves the draws of the others.
+        # Drawn even where the chance is 0, so that switching one part off leaves the others as they are.
         return bool(random.random() < chance)
 
     def within(most: float, count: int = 1) -> np.ndarray:
@@ -73,7 +74,7 @@ def draw_augmentation(
     has_gamma, log_gamma = happens(augmentation.gamma_chance), within(augmentation.gamma)[0]
     is_shifted, changes = happens(augmentation.intensity_chance), within(1.0, 2)
     is_noisy, noise = happens(augmentation.noise_chance), random.uniform(0, augmentation.noise_std)
-    return Draw(
+    return AugmentationParams(
         matrix=matrix,
         coordinates=(coordinates[0], coordinates[1], coordinates[2]),
         field=(field[0], field[1], field[2]),
@@ -85,19 +86,19 @@ def draw_augmentation(
     )
 
 
-def draw_cases(
+def sample_params(
     names: Sequence[str],
     modalities: Mapping[str, Modality],
     augment: Mapping[str, Augmentation],
     *,
     seed: int,
     epoch: int,
-) -> dict[str, list[Draw]]:
-    """The draws of cases, by their names, in an epoch: a list per modality that is augmented."""
+) -> dict[str, list[AugmentationParams]]:
+    """The parameters of cases, by their names, in an epoch: a list per modality that is augmented."""
     keys = [case_key(name) for name in names]
     return {
         modality: [
-            draw_augmentation(augment[modality], fields.size, seed=seed, epoch=epoch, case=key, modality=number)
+            sample_image_params(augment[modality], fields.size, seed=seed, epoch=epoch, case=key, modality=number)
             for key in keys
         ]
         for number, (modality, fields) in enumerate(modalities.items())
@@ -119,27 +120,29 @@ def augmentation(
     def apply(batch: Batch) -> dict[str, torch.Tensor]:
         indices = batch.indices.tolist()
         names = [dataset.cases[index].name for index in indices]
-        draws = draw_cases(names, modalities, augment, seed=seed, epoch=epoch)
-        return augment_batch(batch.images, present[indices], draws)  # the batch's own mask is on the device
+        params = sample_params(names, modalities, augment, seed=seed, epoch=epoch)
+        return augment_batch(batch.images, present[indices], params)  # the batch's own mask is on the device
 
     return apply
 
 
 def augment_batch(
-    images: Mapping[str, torch.Tensor], present: np.ndarray | torch.Tensor, draws: Mapping[str, Sequence[Draw]]
+    images: Mapping[str, torch.Tensor],
+    present: np.ndarray | torch.Tensor,
+    params: Mapping[str, Sequence[AugmentationParams]],
 ) -> dict[str, torch.Tensor]:
-    """Augmented copies of (B, 1, *size) images on their device; `draws` by modality, one per case.
+    """Augmented copies of (B, 1, *size) images on their device; `params` by modality, one per case.
 
     present: (B, M) bool, in the computer's memory. Images that are missing stay zeros.
     """
     result = {}
     for number, (name, image) in enumerate(images.items()):
-        if name not in draws:
+        if name not in params:
             result[name] = image
             continue
         volumes = image[:, 0] if image.ndim == 5 else image[:, 0, :, :, None]  # (B, H, W, D)
         rows = [row for row, has in enumerate(present[:, number].tolist()) if has]
-        chosen = [draws[name][row] for row in rows]
+        chosen = [params[name][row] for row in rows]
         augmented = torch.empty_like(volumes)
         augmented[[row for row in range(len(volumes)) if row not in rows]] = 0
         if rows and image.device.type == "cpu":
@@ -150,11 +153,11 @@ def augment_batch(
     return result
 
 
-def apply_on_device(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+def apply_on_device(volumes: torch.Tensor, params: Sequence[AugmentationParams]) -> torch.Tensor:
     """(B, H, W, D) float32 -> the same, augmented, in one `grid_sample`."""
     device, shape = volumes.device, volumes.shape[1:]
-    matrix = torch.from_numpy(np.stack([draw.matrix for draw in draws])).to(device)  # (B, 3, 4)
-    axes = [torch.from_numpy(np.stack([d.coordinates[n] for d in draws])).to(device) for n in range(3)]
+    matrix = torch.from_numpy(np.stack([one.matrix for one in params])).to(device)  # (B, 3, 4)
+    axes = [torch.from_numpy(np.stack([d.coordinates[n] for d in params])).to(device) for n in range(3)]
     parts = [
         axes[0][:, :, None, None, None] * matrix[:, None, None, None, :, 0],
         axes[1][:, None, :, None, None] * matrix[:, None, None, None, :, 1],
@@ -166,43 +169,47 @@ def apply_on_device(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tenso
     values = functional.grid_sample(volumes[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[
         :, 0
     ]
-    return _with_intensities(volumes, values, draws)
+    return _with_intensities(volumes, values, params)
 
 
-def _with_intensities(volumes: torch.Tensor, values: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+def _with_intensities(
+    volumes: torch.Tensor, values: torch.Tensor, params: Sequence[AugmentationParams]
+) -> torch.Tensor:
     """Bias field, gamma, gain, shift and noise, a case at a time where it has them."""
     low, high = volumes.flatten(1).amin(1), volumes.flatten(1).amax(1)
-    for row, draw in enumerate(draws):
+    for row, one in enumerate(params):
         value = values[row]
-        if draw.field[0].size:
-            fields = [torch.from_numpy(part).to(value.device) for part in draw.field]
+        if one.field[0].size:
+            fields = [torch.from_numpy(part).to(value.device) for part in one.field]
             value = low[row] + (value - low[row]) * (
                 fields[0][:, None, None] * fields[1][None, :, None] * fields[2][None, None, :]
             )
-        if draw.gamma != 1.0:
+        if one.gamma != 1.0:
             span = (high[row] - low[row]).clamp_min(torch.finfo(value.dtype).tiny)
-            value = low[row] + span * ((value - low[row]) / span).clamp(0, 1) ** draw.gamma
-        value = value * draw.gain + draw.shift
-        if draw.noise > 0:
-            generator = torch.Generator(value.device).manual_seed(draw.key)
-            value = value + draw.noise * torch.randn(value.shape, generator=generator, device=value.device)
+            value = low[row] + span * ((value - low[row]) / span).clamp(0, 1) ** one.gamma
+        value = value * one.gain + one.shift
+        if one.noise > 0:
+            generator = torch.Generator(value.device).manual_seed(one.key)
+            value = value + one.noise * torch.randn(value.shape, generator=generator, device=value.device)
         values[row] = value
     return values
 
 
-def _apply_compiled(volumes: np.ndarray, out: np.ndarray, rows: Sequence[int], draws: Sequence[Draw]) -> None:
+def _apply_compiled(
+    volumes: np.ndarray, out: np.ndarray, rows: Sequence[int], params: Sequence[AugmentationParams]
+) -> None:
     from vwmm.data.augmentation.warp import warp
 
-    for row, draw in zip(rows, draws, strict=True):
+    for row, one in zip(rows, params, strict=True):
         image = volumes[row]
-        needs_bounds = draw.gamma != 1.0 or draw.field[0].size > 0
+        needs_bounds = one.gamma != 1.0 or one.field[0].size > 0
         bounds = (float(image.min()), float(image.max())) if needs_bounds else (0.0, 1.0)
         # The loop runs along the last axis: a slice's only voxel there is better put first.
         order = [2, 0, 1] if image.shape[2] == 1 else [0, 1, 2]
         warp(
-            image.transpose(order), out[row].transpose(order), draw.matrix[order][:, [*order, 3]],
-            *(draw.coordinates[axis] for axis in order), tuple(draw.field[axis] for axis in order),
-            draw.gamma, bounds, draw.gain, draw.shift, draw.noise, np.uint64(draw.key),
+            image.transpose(order), out[row].transpose(order), one.matrix[order][:, [*order, 3]],
+            *(one.coordinates[axis] for axis in order), tuple(one.field[axis] for axis in order),
+            one.gamma, bounds, one.gain, one.shift, one.noise, np.uint64(one.key),
         )  # fmt: skip
 
 

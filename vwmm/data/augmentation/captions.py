@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vwmm.config.schema import Modality
-from vwmm.data.augmentation.augment import Draw
+from vwmm.data.augmentation.augment import AugmentationParams
 
 INTENSITIES = {
     "min_max": "scaled to 0 … 1",
@@ -42,13 +42,13 @@ def describe_transforms(modality: Modality, shape: Sequence[int], slice_index: i
     return ", ".join([*parts, f"{fitted} to {_lengths(modality.size)}"])
 
 
-def describe_draw(draw: Draw, size: Sequence[int], orientation: str | None = None) -> str:
-    """What a draw does to an image of `size`; orientation: where the image's axes point, if that is known."""
-    dims, linear, centre = len(size), draw.matrix[:, :3], (np.array([*size, 1][:3]) - 1) / 2
+def describe_params(params: AugmentationParams, size: Sequence[int], orientation: str | None = None) -> str:
+    """What the parameters do to an image of `size`; orientation: where the image's axes point, if that is known."""
+    dims, linear, centre = len(size), params.matrix[:, :3], (np.array([*size, 1][:3]) - 1) / 2
     zoom = np.linalg.norm(linear, axis=0)  # of the columns: linear = rotation @ diag(flips / scale)
     flips = mirrored_axes(linear)
     cosine = (np.trace(linear / zoom * flips) - 1) / 2
-    angle, shift = np.rad2deg(np.arccos(np.clip(cosine, -1, 1))), draw.matrix[:, 3] - (centre - linear @ centre)
+    angle, shift = np.rad2deg(np.arccos(np.clip(cosine, -1, 1))), params.matrix[:, 3] - (centre - linear @ centre)
     parts = [f"mirrored {_direction(axis, orientation)}" for axis in range(dims) if flips[axis] < 0]
     if angle > 0.05:
         parts.append(f"turned by {angle:.0f}°" if angle >= 1 else f"turned by {angle:.1f}°")
@@ -56,17 +56,17 @@ def describe_draw(draw: Draw, size: Sequence[int], orientation: str | None = Non
         parts.append("scaled " + " ".join(f"×{1 / length:.2f}" for length in zoom[:dims]))
     if np.abs(shift).max() > 1e-6:
         parts.append(f"moved by {np.linalg.norm(shift):.1f} voxels")
-    if any(not np.array_equal(axis, np.arange(len(axis))) for axis in draw.coordinates):
+    if any(not np.array_equal(axis, np.arange(len(axis))) for axis in params.coordinates):
         parts.append("coarser")
-    if draw.field[0].size:
+    if params.field[0].size:
         parts.append("uneven brightness")
-    if draw.gamma != 1:
-        parts.append(f"gamma {draw.gamma:.2f}")
-    if (draw.gain, draw.shift) != (1, 0):
-        sign = "+" if draw.shift >= 0 else "−"
-        parts.append(f"values ×{draw.gain:.2f} {sign}{abs(draw.shift):.3f}")
-    if draw.noise > 0:
-        parts.append(f"noise {draw.noise:.3f}")
+    if params.gamma != 1:
+        parts.append(f"gamma {params.gamma:.2f}")
+    if (params.gain, params.shift) != (1, 0):
+        sign = "+" if params.shift >= 0 else "−"
+        parts.append(f"values ×{params.gain:.2f} {sign}{abs(params.shift):.3f}")
+    if params.noise > 0:
+        parts.append(f"noise {params.noise:.3f}")
     return ", ".join(parts) or "unchanged in this epoch"
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vwmm.config.schema import Cache, Modality
-from vwmm.data.cache.store import WAIT_S, Busy, Entry, Store, StoreError
+from vwmm.data.cache.store import WAIT_S, Entry, LockedElsewhere, Store, StoreError
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.imports import import_readers, import_transforms
 from vwmm.system.errors import RunError
@@ -52,7 +52,7 @@ class Failure:
 
     reason: str
     """In words."""
-    is_of_store: bool = False
+    is_cache_error: bool = False
     """Whether the cache itself is at fault, so that no other image would do better."""
 
 
@@ -92,7 +92,7 @@ def build(
             raise
 
 
-Attempt = Callable[[Job, str | None], "Result | Busy"]
+Attempt = Callable[[Job, str | None], "Result | LockedElsewhere"]
 
 
 def _run(
@@ -100,7 +100,7 @@ def _run(
 ) -> list[Result]:
     results: dict[int, Result] = {}
     todo: deque[tuple[int, str | None]] = deque((number, None) for number in range(len(jobs)))
-    running: dict[Future[Result | Busy], int] = {}
+    running: dict[Future[Result | LockedElsewhere], int] = {}
     while todo or running:
         if STOP.is_asked:
             for number, _ in todo:
@@ -121,15 +121,17 @@ def _run(
                     "what is finished is kept: start again with cache.workers=1"
                 ) from error
             number = running.pop(future)
-            if isinstance(result, Busy) and not STOP.is_asked:
+            if isinstance(result, LockedElsewhere) and not STOP.is_asked:
                 if not todo:
                     time.sleep(WAIT_S)
                 todo.append((number, result.content_hash))
                 continue
-            results[number] = Failure("stopped before it was transformed") if isinstance(result, Busy) else result
+            results[number] = (
+                Failure("stopped before it was transformed") if isinstance(result, LockedElsewhere) else result
+            )
             if each is not None:
                 each()
-            if isinstance(result, Failure) and result.is_of_store:
+            if isinstance(result, Failure) and result.is_cache_error:
                 for other, _ in todo:
                     results[other] = result
                     if each is not None:
@@ -145,12 +147,12 @@ class _Work:
         self._store = Store(cache)
         self._recipes = {name: self._store.recipe(modality) for name, modality in modalities.items()}
 
-    def __call__(self, job: Job, content: str | None) -> Result | Busy:
+    def __call__(self, job: Job, content: str | None) -> Result | LockedElsewhere:
         try:
             FAULTS.at("cache", case=job.case)
             return self._store.try_entry(job.image, self._recipes[job.modality], content=content)
         except StoreError as error:
-            return Failure(error.strerror or str(error), is_of_store=True)
+            return Failure(error.strerror or str(error), is_cache_error=True)
         except ImageError as error:
             return Failure(str(error))
         except OSError as error:
@@ -179,6 +181,6 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
-def _in_worker(job: Job, content: str | None) -> Result | Busy:
+def _in_worker(job: Job, content: str | None) -> Result | LockedElsewhere:
     assert _WORK is not None
     return _WORK(job, content)

@@ -69,7 +69,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Busy:
+class LockedElsewhere:
     """An entry that another process or thread is making just now."""
 
     content_hash: str
@@ -110,12 +110,12 @@ class Store:
         Raises ImageError, StoreError, OSError.
         """
         found = self.try_entry(image, recipe)
-        while isinstance(found, Busy):
+        while isinstance(found, LockedElsewhere):
             time.sleep(WAIT_S)
             found = self.try_entry(image, recipe, content=found.content_hash)
         return found
 
-    def try_entry(self, image: Path, recipe: Recipe, *, content: str | None = None) -> "Entry | Busy":
+    def try_entry(self, image: Path, recipe: Recipe, *, content: str | None = None) -> "Entry | LockedElsewhere":
         """Like `entry`, but does not wait. content: the image's content hash, if it has been found already."""
         identity = identify(image)
         content = content or self.index.get(identity) or content_hash(image)
@@ -124,7 +124,7 @@ class Store:
             return found
         with self._holding(recipe.key(content)) as is_mine:
             if not is_mine:
-                return Busy(content)
+                return LockedElsewhere(content)
             # It may have been finished between the first look and the lock.
             return self.find(image, recipe, content) or self._build(image, recipe, content, identity)
 

@@ -122,9 +122,9 @@ class CaseDataset:
             {name: torch.zeros(size, 2, pin_memory=pin_memory) for name in has_levels},
         )
 
-    def fill(self, room: Batch, indices: Sequence[int]) -> Batch:
-        """The cases of a batch, in the first rows of a room that was made by `empty`."""
-        batch = _rows(room, len(indices))
+    def fill(self, buffer: Batch, indices: Sequence[int]) -> Batch:
+        """The cases of a batch, in the first rows of a buffer that was made by `empty`."""
+        batch = _rows(buffer, len(indices))
         present = batch.present.numpy()
         for column, (name, image) in enumerate(batch.images.items()):
             rows = image.numpy()
@@ -149,10 +149,10 @@ class CaseDataset:
 
     def keep_on(self, device: torch.device, *, batch_size: int = 16) -> None:
         """Copies every image to the device's memory, from which batches are taken from now on."""
-        resident, room = self.empty(len(self)).to(device), self.empty(batch_size)
+        resident, buffer = self.empty(len(self)).to(device), self.empty(batch_size)
         for start in range(0, len(self), batch_size):
             indices = list(range(start, min(start + batch_size, len(self))))
-            part = self.fill(room, indices)
+            part = self.fill(buffer, indices)
             for whole, some in zip(_tensors(resident), _tensors(part), strict=True):
                 whole[indices] = some.to(whole.device)
         self._resident = resident

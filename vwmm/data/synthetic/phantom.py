@@ -23,7 +23,7 @@ from vwmm.data.synthetic.phantom_images import DRAW, Site
 from vwmm.data.synthetic.phantom_truth import FINDINGS_OF, LABELS, MODALITIES, Findings, ceilings_table, label_of
 from vwmm.system.errors import UserError
 
-RECIPE = 1  # goes up whenever the same options give other bytes
+VERSION = 1  # goes up whenever the same options give other bytes
 SUFFIXES = {"vw_mri": ".nii.gz", "mri": ".nii.gz", "ct": ".dcm"}
 SIZES = ("small", "full")
 MIN_CASES = 10
@@ -60,7 +60,7 @@ class Options:
 
     def as_json(self) -> str:
         """The content of `demo.json`, by which a cohort is recognised."""
-        return json.dumps({"program": "vwmm demo", "recipe": RECIPE, **asdict(self)}, indent=2) + "\n"
+        return json.dumps({"program": "vwmm demo", "recipe": VERSION, **asdict(self)}, indent=2) + "\n"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _IN_PLACE = 0.5
 
 
 @dataclass(frozen=True)
-class Placed:
+class OrientedView:
     """The volume, or its slice, as the modality asks for it."""
 
     view: np.ndarray
@@ -44,7 +44,7 @@ class Placed:
     """Which slice of the turned image; None where there was nothing to choose, and of a projection."""
 
 
-def placed(image: Image, modality: Modality) -> Placed:
+def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
     """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
     if modality.spacing_mm is not None and not image.has_spacing:
         raise ImageError("the file has no voxel sizes: leave spacing_mm out, or convert it")
@@ -79,7 +79,7 @@ def placed(image: Image, modality: Modality) -> Placed:
         affine = np.diag([*np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis), 1.0, 1.0])
         axes = (0, 1)
         index = None if index is None or length == 1 else index + box[axis].start
-    return Placed(view, affine, axes, box, axis, index)
+    return OrientedView(view, affine, axes, box, axis, index)
 
 
 def check_dims(shape: tuple[int, ...], modality: Modality) -> None:

@@ -27,7 +27,7 @@ from vwmm.data.transforms.geometry import (
     check_dims,
     check_spacing,
     is_sheared,
-    placed,
+    orient_and_crop,
     respaced_coordinates,
     steady_affine,
     upright_spacing,
@@ -72,7 +72,7 @@ def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.n
         raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
     if modality.window_hu is not None and (reason := hounsfield_signs(image.voxels, image.bounds).problem):
         raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
-    at = placed(image, modality)
+    at = orient_and_crop(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
     scaling, coordinates = _scaling(view, modality), None
     if (spacing_mm := _spacing(modality, view.shape, affine)) is not None:
@@ -122,7 +122,7 @@ class Scaling:
 
 
 def _scaling(view: np.ndarray, modality: Modality) -> Scaling:
-    """Of an image as `placed` gives it, before it is respaced."""
+    """Of an image as `orient_and_crop` gives it, before it is respaced."""
     window = None if modality.window_hu is None else (modality.window_hu[0], modality.window_hu[1])
     if modality.clip_percentiles is not None:
         low, high = (float(bound) for bound in np.percentile(view, modality.clip_percentiles))

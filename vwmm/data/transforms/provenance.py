@@ -6,7 +6,7 @@ import numpy as np
 
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image
-from vwmm.data.transforms.geometry import placed, with_slice_axis
+from vwmm.data.transforms.geometry import orient_and_crop, with_slice_axis
 from vwmm.data.transforms.orientation import axis_codes, orientation_of
 
 
@@ -32,7 +32,7 @@ def view_of(image: Image, modality: Modality) -> View:
     """The view of an image that `transform` can make an input of."""
     from nibabel.orientations import axcodes2ornt, ornt_transform
 
-    at, image = placed(image, modality), with_slice_axis(image, modality)
+    at, image = orient_and_crop(image, modality), with_slice_axis(image, modality)
     voxels, spacing, index = image.voxels, np.array(image.spacing_mm), None
     codes = input_codes = axis_codes(image.affine)[: voxels.ndim]
     order = np.arange(voxels.ndim)  # the stored axis that becomes each axis of the input

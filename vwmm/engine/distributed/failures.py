@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.system.errors import EXIT_FAILED, EXIT_INVALID, RunError, StoppedEarly, Told, UserError, format_problems
+from vwmm.system.errors import (
+    EXIT_FAILED,
+    EXIT_INVALID,
+    AlreadyReported,
+    RunError,
+    StoppedEarly,
+    UserError,
+    format_problems,
+)
 from vwmm.system.streams import machine_problem
 
 # Words of the errors that a collective operation raises where another process is to blame.
@@ -14,11 +22,11 @@ _OF_OTHERS = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken p
 
 @contextmanager
 def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iterator[None]:
-    """An error within becomes `Told` once the first failing process has reported it; a hanging one is named."""
+    """The first process to fail reports its error, or names a hanging one; then raises `AlreadyReported`."""
     runtime.watch.start()
     try:
         yield
-    except (Told, StoppedEarly):
+    except (AlreadyReported, StoppedEarly):
         raise
     except UserError as error:
         raise _tell(runtime, format_problems(error.problems), EXIT_INVALID, report_outcome) from error
@@ -31,16 +39,16 @@ def failing_once(runtime: Runtime, report_outcome: Callable[[int], int]) -> Iter
             raise _tell(runtime, text, EXIT_FAILED, report_outcome) from error
         blamed = runtime.watch.blame() if any(word in str(error) for word in _OF_OTHERS) else None
         if blamed == "":
-            raise Told(EXIT_FAILED) from error
+            raise AlreadyReported(EXIT_FAILED) from error
         raise _tell(runtime, blamed or _own_words(runtime, error), EXIT_FAILED, report_outcome) from error
     finally:
         runtime.watch.leave()
 
 
-def _tell(runtime: Runtime, message: str, code: int, report_outcome: Callable[[int], int]) -> Told:
+def _tell(runtime: Runtime, message: str, code: int, report_outcome: Callable[[int], int]) -> AlreadyReported:
     if runtime.watch.fail(message, before=lambda: report_outcome(code)):
-        return Told(code)
-    return Told(EXIT_FAILED)
+        return AlreadyReported(code)
+    return AlreadyReported(EXIT_FAILED)
 
 
 def _own_words(runtime: Runtime, error: Exception) -> str:

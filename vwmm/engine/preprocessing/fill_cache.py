@@ -105,7 +105,7 @@ def prepare_images(
         runtime.stop_if_asked()
     problems = [
         Problem(f"{store.folder} cannot be written: {result.reason}", key="cache.dir")
-        if result.is_of_store
+        if result.is_cache_error
         else image_problem(*image, cohort, result.reason)
         for image, result in zip(images, results, strict=True)
         if isinstance(result, Failure)

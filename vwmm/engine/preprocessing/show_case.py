@@ -1,7 +1,7 @@
 """Draws what the network sees of one case.
 
 The augmented pictures are those that training on a CPU makes of the case in its first epochs, by the same code. A GPU
-draws the same changes, but other noise. Modality dropout depends on the whole cohort and is not shown.
+makes the same changes, but other noise. Modality dropout depends on the whole cohort and is not shown.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ import torch
 
 from vwmm.analysis.figures.case_sheet import NUM_AUGMENTED, Augmented, Row, draw_case_sheet
 from vwmm.config.schema import Config
-from vwmm.data.augmentation.augment import Draw, augment_batch, draw_cases
-from vwmm.data.augmentation.captions import describe_draw, describe_transforms
+from vwmm.data.augmentation.augment import AugmentationParams, augment_batch, sample_params
+from vwmm.data.augmentation.captions import describe_params, describe_transforms
 from vwmm.data.checks.preflight import image_problem
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.readers.read import Image, ImageError, read_image
@@ -49,10 +49,10 @@ def show_case(config: Config, case: Case, *, epochs: int = NUM_AUGMENTED) -> byt
                 after_spacing_mm=view.input_spacing_mm,
                 after_orientation=view.input_orientation,
                 augmented=[
-                    Augmented(array, f"epoch {epoch}: {describe_draw(draw, modality.size, view.input_orientation)}")
+                    Augmented(array, f"epoch {epoch}: {describe_params(one, modality.size, view.input_orientation)}")
                     for epoch, augmented in enumerate(changed, 1)
                     if name in augmented
-                    for array, draw in [augmented[name]]
+                    for array, one in [augmented[name]]
                 ],
                 detail=describe_transforms(modality, images[name].voxels.shape, view.slice_index),
             )
@@ -84,18 +84,18 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
 
 def augment_case(
     config: Config, case: Case, inputs: Mapping[str, np.ndarray], *, epoch: int
-) -> dict[str, tuple[np.ndarray, Draw]]:
-    """The case's images of `size` as an epoch of the training sees them, and their draws; none that is not augmented.
+) -> dict[str, tuple[np.ndarray, AugmentationParams]]:
+    """The case's images of `size` as an epoch of the training sees them, and the parameters; augmented ones only.
 
     inputs: (1, *size) float32 of each image that is there.
     """
-    draws = draw_cases([case.name], config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
+    params = sample_params([case.name], config.modalities, config.augment, seed=config.train.seed, epoch=epoch)
     batch = {name: torch.zeros(1, 1, *modality.size) for name, modality in config.modalities.items()}
     for name, array in inputs.items():
         batch[name][0] = torch.from_numpy(array)
     present = torch.tensor([[name in inputs for name in config.modalities]])
-    augmented = augment_batch(batch, present, draws)
-    return {name: (augmented[name][0, 0].numpy(), draws[name][0]) for name in inputs if name in draws}
+    augmented = augment_batch(batch, present, params)
+    return {name: (augmented[name][0, 0].numpy(), params[name][0]) for name in inputs if name in params}
 
 
 def _problem(config: Config, case: Case, name: str, reason: str) -> Problem:

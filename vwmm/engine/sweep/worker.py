@@ -21,7 +21,16 @@ from vwmm.engine.console import duration
 from vwmm.engine.launch.launcher import collected_signals, launch
 from vwmm.engine.sweep.plan import Sweep, open_study
 from vwmm.engine.tracking.metrics_file import read_records
-from vwmm.system.errors import EXIT_DONE, EXIT_INVALID, EXIT_STOPPED, RunError, StoppedEarly, Told, UserError, say
+from vwmm.system.errors import (
+    EXIT_DONE,
+    EXIT_INVALID,
+    EXIT_STOPPED,
+    AlreadyReported,
+    RunError,
+    StoppedEarly,
+    UserError,
+    say,
+)
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.sweep.study import SweepStudy
@@ -220,12 +229,12 @@ class Watcher:
 def run_worker(sweep: Sweep, script: Path, launch_file: str | None) -> str:
     """Works until there are enough trials; what is then known, in lines.
 
-    Raises StoppedEarly, RunError, UserError; `Told` with the code of a training that ended the sweep.
+    Raises StoppedEarly, RunError, UserError; `AlreadyReported` with the code of a training that ended the sweep.
     """
     with collected_signals() as signals:
         worker = Worker(sweep, script, launch_file, signals)
         if (code := worker.work()) != EXIT_DONE:
-            raise Told(code)
+            raise AlreadyReported(code)
         with worker.alone():
             return worker.write_results()
 

@@ -18,7 +18,7 @@ from vwmm.data.checks.preflight import check_images
 from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.read import read_image
-from vwmm.data.transforms.geometry import placed, upright_spacing
+from vwmm.data.transforms.geometry import orient_and_crop, upright_spacing
 from vwmm.data.transforms.preprocess import Mode, load_input
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def test_a_tilted_series_is_brought_to_right_angles(mode: Mode, spacing: list[fl
 def test_a_tilted_series_is_resampled_by_monais_spacing(tmp_path: Path) -> None:
     slices(tmp_path / "a", tilt=0.3)
     source = read_image(tmp_path / "a")
-    affine = placed(source, recipe()).affine
+    affine = orient_and_crop(source, recipe()).affine
 
     expected = monai_input(source, recipe(spacing_mm=upright_spacing(affine[:3, :3])))
 
