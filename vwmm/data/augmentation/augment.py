@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from vwmm.config.schema import Augmentation, Modality
+from vwmm.data.augmentation.changes import CHANGES, Apply
 from vwmm.data.loading.dataset import Batch, CaseDataset
 
 _AUGMENT = 4  # keeps these random numbers apart from others that use the same seed
@@ -40,6 +41,8 @@ class AugmentationParams:
     """Standard deviation of the noise; 0: none."""
     key: int
     """64-bit key of the noise."""
+    changes: Mapping[str, Apply]
+    """Those of changes.py that this image gets, by name."""
 
 
 def case_key(name: str) -> int:
@@ -83,7 +86,18 @@ def sample_image_params(
         shift=changes[1] * augmentation.shift_intensity if is_shifted else 0.0,
         noise=noise if is_noisy else 0.0,
         key=int(random.integers(0, 2**63)),
+        changes=_sample_changes(augmentation, (_AUGMENT, seed, epoch, case, modality)),
     )
+
+
+def _sample_changes(augmentation: Augmentation, seeds: Sequence[int]) -> dict[str, Apply]:
+    """The changes of `CHANGES` that happen, each with random numbers of its own."""
+    found = {}
+    for name, change in CHANGES.items():
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence((*seeds, case_key(name)))))
+        if (apply := change(augmentation, random)) is not None:
+            found[name] = apply
+    return found
 
 
 def sample_params(
@@ -149,6 +163,9 @@ def augment_batch(
             _apply_compiled(volumes.numpy(), augmented.numpy(), rows, chosen)
         elif rows:
             augmented[rows] = apply_on_device(volumes[rows], chosen)
+        for row, one in zip(rows, chosen, strict=True):
+            for apply in one.changes.values():
+                augmented[row] = apply(augmented[row])
         result[name] = augmented.reshape(image.shape)
     return result
 

@@ -67,7 +67,7 @@ def describe_params(params: AugmentationParams, size: Sequence[int], orientation
         parts.append(f"values ×{params.gain:.2f} {sign}{abs(params.shift):.3f}")
     if params.noise > 0:
         parts.append(f"noise {params.noise:.3f}")
-    return ", ".join(parts) or "unchanged in this epoch"
+    return ", ".join([*parts, *params.changes]) or "unchanged in this epoch"
 
 
 def mirrored_axes(linear: np.ndarray) -> np.ndarray:
