@@ -16,24 +16,6 @@ from vwmm.data.transforms.hounsfield import POSSIBLE, HounsfieldSigns, hounsfiel
 from vwmm.data.transforms.provenance import view_of
 from vwmm.system.fault_injection import FAULTS
 
-# Messages of the readers, and the kind of finding of each.
-_KINDS = (
-    ("empty (0 bytes)", "empty"),
-    ("has no voxels", "empty"),
-    ("has no DICOM image", "empty"),
-    ("every voxel has the same value", "constant"),
-    ("not finite (NaN or infinite)", "not_finite"),
-    ("expected 2 or 3 dimensions", "dimension"),
-    ("expected a volume", "dimension"),
-    ("pages; expected one picture", "dimension"),
-    ("time series", "dimension"),
-    ("DICOM series: ", "mixed_series"),
-    ("another orientation than the other slices", "mixed_series"),
-    ("has no voxel sizes", "no_spacing"),
-    ("is a localizer among the slices", "mixed_series"),
-    ("one series has one", "mixed_series"),
-)
-
 
 @dataclass(frozen=True)
 class ImageJob:
@@ -107,7 +89,7 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         check_dims(image.voxels.shape, job.modality)
         view = view_of(image, job.modality)
     except ImageError as error:
-        return Unusable(kind_of(str(error)), str(error))
+        return Unusable(error.kind, str(error))
     except Exception as error:  # any library, any damage: the image is to be named
         return Unusable("unreadable", f"cannot be read: {error.__class__.__name__}")
     return ImageFacts(
@@ -127,11 +109,6 @@ def facts_of(job: ImageJob) -> "ImageFacts | Unusable":
         plane=view.voxels if job.has_picture else None,
         plane_spacing_mm=view.spacing_mm,
     )
-
-
-def kind_of(reason: str) -> str:
-    """The kind of finding of a reader's message."""
-    return next((kind for words, kind in _KINDS if words in reason), "unreadable")
 
 
 def names_with_dates(paths: list[Path]) -> int:

@@ -57,14 +57,14 @@ def check_images(
     return problems
 
 
-def image_problem(case: Case, name: str, cohort: Cohort, reason: str) -> Problem:
+def image_problem(case: Case, name: str, cohort: Cohort, reason: str, kind: str = "unreadable") -> Problem:
     """Why an image cannot be used, with its line and path."""
     path = case.images[name]
     assert path is not None
     folder = cohort.csv_path.parent
     shown = shorten(str(path.relative_to(folder) if path.is_relative_to(folder) else path), MAX_SHOWN)
     found = f"{name} {shown}: {reason}"
-    return Problem(found, "unreadable", case.line, case.name, name, shown, where=cohort.csv_path.name)
+    return Problem(found, kind, case.line, case.name, name, shown, where=cohort.csv_path.name)
 
 
 def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> Problem | None:
@@ -74,7 +74,7 @@ def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> P
         shape = check_header(path, series=modality.series, needs_even=modality.needs_even_slices)
         check_dims(shape, modality)
     except ImageError as error:
-        return image_problem(case, name, cohort, str(error))
+        return image_problem(case, name, cohort, str(error), error.kind)
     return None
 
 

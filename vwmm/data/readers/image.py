@@ -35,8 +35,10 @@ MAX_VOXELS = 2**30  # 4 GiB in float32; no medical image of one case is larger
 class ImageError(ValueError):
     """An unusable image, and why: one line, safe for any names in the file or its header."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kind: str = "unreadable") -> None:
+        """kind: of `vwmm.system.problems.KINDS`."""
         super().__init__(printable(text))
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     text = " x ".join(str(length) for length in shape)
     if len(shape) not in (2, 3):
         raise ImageError(
-            f"expected 2 or 3 dimensions, found {len(shape)} ({text}); a time series needs one image chosen"
+            f"expected 2 or 3 dimensions, found {len(shape)} ({text}); a time series needs one image chosen",
+            "dimension",
         )
     if min(shape) < 1:
-        raise ImageError(f"the image has no voxels ({text})")
+        raise ImageError(f"the image has no voxels ({text})", "empty")
     if np.prod([float(length) for length in shape]) > MAX_VOXELS:
         raise ImageError(f"{text} voxels are more than {MAX_VOXELS:,}: the header is probably damaged")
     return shape
@@ -102,7 +105,7 @@ def check_dtype(dtype: np.dtype) -> None:
 def check_affine(affine: np.ndarray) -> None:
     """ImageError where voxels have no place in space. affine: in millimetres."""
     if not np.isfinite(affine).all():
-        raise ImageError("the affine is not finite (NaN or infinite)")
+        raise ImageError("the affine is not finite (NaN or infinite)", "not_finite")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     # As shares of the lengths: voxels of an electron microscope have an affine like any other.
     if not (lengths > 1e-9).all() or not abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6:
@@ -125,9 +128,9 @@ def check_voxels(image: Image) -> None:
     low, high = image.bounds
     if not (math.isfinite(low) and math.isfinite(high)):
         count = int(image.voxels.size - np.isfinite(image.voxels).sum())
-        raise ImageError(f"{count} of {image.voxels.size} voxels are not finite (NaN or infinite)")
+        raise ImageError(f"{count} of {image.voxels.size} voxels are not finite (NaN or infinite)", "not_finite")
     if low == high:
-        raise ImageError(f"every voxel has the same value ({low:g}): this image is empty")
+        raise ImageError(f"every voxel has the same value ({low:g}): this image is empty", "constant")
 
 
 def without_padding(voxels: np.ndarray, unit: str) -> np.ndarray:

@@ -91,7 +91,7 @@ def _open_picture(path: Path) -> Iterator[Any]:
         if picture.mode == "CMYK":
             raise ImageError("the colours are CMYK, made for print; save the picture in grey")
         if getattr(picture, "n_frames", 1) != 1:
-            raise ImageError(f"the file has {picture.n_frames} pages; expected one picture")
+            raise ImageError(f"the file has {picture.n_frames} pages; expected one picture", "dimension")
         yield picture
 
 
@@ -165,7 +165,7 @@ def _open_tiff(path: Path) -> Iterator[Any]:
         if tiff.is_imagej and tiff.imagej_metadata:
             count = max(count, int(tiff.imagej_metadata.get("images", 1)))
         if count != 1:
-            raise ImageError(f"the file has {count} pages; expected one picture")
+            raise ImageError(f"the file has {count} pages; expected one picture", "dimension")
         if page.imagedepth != 1:
             raise ImageError(f"the file has {page.imagedepth} planes; expected one picture")
         places = list(zip(page.dataoffsets, page.databytecounts, strict=True))

@@ -108,7 +108,7 @@ def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
             raise ImageError("neither a file nor a folder")
         kind = format_of(path)
         if stat.S_ISREG(state.st_mode) and state.st_size == 0:
-            raise ImageError("the file is empty (0 bytes)")
+            raise ImageError("the file is empty (0 bytes)", "empty")
         if stat.S_ISREG(state.st_mode) and state.st_size <= MAX_POINTER_BYTES and is_pointer(path):
             raise ImageError(f"the file is not there, but a pointer to it: {HOW_TO_FETCH}")
         return functions[kind](path, series) if kind == "dicom_series" else functions[kind](path)

@@ -47,7 +47,7 @@ class OrientedView:
 def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
     """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
     if modality.spacing_mm is not None and not image.has_spacing:
-        raise ImageError("the file has no voxel sizes: leave spacing_mm out, or convert it")
+        raise ImageError("the file has no voxel sizes: leave spacing_mm out, or convert it", "no_spacing")
     image = even_or_single(with_slice_axis(image, modality), modality)
     if modality.bias_correction:
         image = bias_corrected(image, modality.foreground)
@@ -58,7 +58,7 @@ def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
     box = tuple(slice(0, length) for length in view.shape)
     if modality.crop_foreground_mm is not None:
         if modality.crop_foreground_mm > 0 and not image.has_spacing:
-            raise ImageError("the file has no voxel sizes: a margin in mm needs that; crop by 0")
+            raise ImageError("the file has no voxel sizes: a margin in mm needs that; crop by 0", "no_spacing")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)[: view.ndim]
         margin = np.ceil(modality.crop_foreground_mm / lengths - 1e-6).astype(int)
         box = box_around(foreground(view, modality.foreground), margin.tolist())
@@ -86,7 +86,7 @@ def check_dims(shape: tuple[int, ...], modality: Modality) -> None:
     """Raises ImageError where an image of this shape cannot become the modality's input."""
     sizes = " x ".join(map(str, shape))
     if modality.dims == 3 and (len(shape) != 3 or min(shape) == 1):
-        raise ImageError(f"expected a volume (dims: 3), found a single slice of {sizes}")
+        raise ImageError(f"expected a volume (dims: 3), found a single slice of {sizes}", "dimension")
     if modality.dims == 2 and len(shape) == 3 and isinstance(modality.slice, int) and modality.slice >= max(shape):
         raise ImageError(f"slice {modality.slice} does not exist in {sizes} voxels")
 

@@ -69,7 +69,8 @@ def planes_of(dataset: Any) -> tuple[Plane, ...]:
         return (plane,)
     pointers = np.atleast_1d(np.array(dataset.get("FrameIncrementPointer") or [], dtype=np.int64)).tolist()
     if any(word in dataset for word in ("FrameTime", "FrameTimeVector")) or not _SLICE_VECTORS.issuperset(pointers):
-        raise ImageError(f"the {frames} frames are a time series or several views, no stack; one image must be chosen")
+        found = f"the {frames} frames are a time series or several views, no stack; one image must be chosen"
+        raise ImageError(found, "dimension")
     offsets = _numbers(dataset, "GridFrameOffsetVector", frames)
     if offsets is None or plane.position_mm is None or plane.axes is None:
         return (_without_place(plane),) * frames
@@ -216,11 +217,14 @@ def _agreeing(planes: Sequence[Plane], names: Sequence[str]) -> tuple[np.ndarray
     directions = np.stack([plane.axes.ravel() for plane in planes if plane.axes is not None])
     if odd := odd_ones(directions, names, _SAME):
         raise ImageError(
-            f"{_named(odd)}: another orientation than the other slices; move it elsewhere, if it is a localizer"
+            f"{_named(odd)}: another orientation than the other slices; move it elsewhere, if it is a localizer",
+            "mixed_series",
         )
     sizes = np.log([plane.spacing_mm or (1.0, 1.0) for plane in planes])
     if odd := odd_ones(sizes, names, _SAME):
-        raise ImageError(f"{_named(odd)}: another PixelSpacing than the other slices; one series has one")
+        raise ImageError(
+            f"{_named(odd)}: another PixelSpacing than the other slices; one series has one", "mixed_series"
+        )
     positions = np.stack([plane.position_mm for plane in planes if plane.position_mm is not None])
     return positions, directions[0].reshape(2, 3)
 
@@ -245,7 +249,7 @@ def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> b
         counts = np.diff([-1, *np.flatnonzero(steps >= _SAME), len(steps)])
         if counts.min() == counts.max():
             what = f"every place has {counts[0]} slices: a time series or several echoes; one image must be chosen"
-            raise ImageError(f"{names[0]} and {names[1]} lie at the same place, and {what}")
+            raise ImageError(f"{names[0]} and {names[1]} lie at the same place, and {what}", "dimension")
         first = int(twice[0])
         raise ImageError(
             f"{names[first]} and {names[first + 1]} lie at the same place: a slice is there twice; remove one"

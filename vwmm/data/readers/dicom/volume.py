@@ -139,7 +139,7 @@ def _headers(path: Path, series: str | None) -> list[Header]:
     if not found:
         has_folders = any(inner.is_dir() for inner in path.iterdir())
         hint = "; name the folder that has the files themselves" if has_folders else ""
-        raise ImageError(f"the folder has no DICOM image{hint}")
+        raise ImageError(f"the folder has no DICOM image{hint}", "empty")
     return _check_alike(_chosen(found, series))
 
 
@@ -148,7 +148,7 @@ def _read_named(path: Path) -> Header | None:
     try:
         return read_header(path)
     except ImageError as error:
-        raise ImageError(f"{path.name}: {error}") from None
+        raise ImageError(f"{path.name}: {error}", error.kind) from None
     except OSError as error:
         raise ImageError(f"{path.name}: {error.strerror}") from None
 
@@ -158,7 +158,7 @@ def _named(header: Header, headers: Sequence[Header]) -> Frames:
     try:
         return read_frames(header)
     except ImageError as error:
-        raise error if len(headers) == 1 else ImageError(f"{header.path.name}: {error}") from None
+        raise error if len(headers) == 1 else ImageError(f"{header.path.name}: {error}", error.kind) from None
 
 
 def _chosen(headers: Sequence[Header], series: str | None) -> list[Header]:
@@ -173,7 +173,9 @@ def _chosen(headers: Sequence[Header], series: str | None) -> list[Header]:
         count = len({header.series for header in chosen})
         what = "the folder has" if series is None else f"{series!r} describes"
         raise ImageError(
-            f"{what} {count} DICOM series: {_listed(chosen)}; choose one by modalities.NAME.series (UID or description)"
+            f"{what} {count} DICOM series: {_listed(chosen)}; choose one by modalities.NAME.series (UID or "
+            "description)",
+            "mixed_series",
         )
     return chosen
 
@@ -200,14 +202,15 @@ def _check_alike(headers: list[Header]) -> list[Header]:
         raise ImageError(f"{several[0]} has several frames, and is one of {len(headers)} files; name one file instead")
     localizers = [header.path.name for header in headers if header.is_localizer]
     if localizers and len(localizers) < len(headers):
-        raise ImageError(f"{localizers[0]} is a localizer among the slices; move it elsewhere")
+        raise ImageError(f"{localizers[0]} is a localizer among the slices; move it elsewhere", "mixed_series")
     sizes = np.array([header.shape for header in headers])
     if odd := odd_ones(sizes, names, 0):
         header = headers[names.index(odd[0])]
         usual = next(other for other in headers if other.path.name not in odd)
         raise ImageError(
             f"{odd[0]} has {header.columns} x {header.rows} voxels, other slices have {usual.columns} x {usual.rows}; "
-            "one series has one size"
+            "one series has one size",
+            "mixed_series",
         )
     units = np.array([[header.unit == unit for unit in UNITS] for header in headers], dtype=float)
     if odd := odd_ones(units, names, 0):
