@@ -75,14 +75,14 @@ def prepare_images(
     store = Store(cache)
     recipes = {name: store.recipe(modality) for name, modality in modalities.items()}
 
-    def room_for(results: Sequence[Result | None]) -> int:
+    def num_bytes_of(results: Sequence[Result | None]) -> int:
         missing = [name for (_, name), result in zip(images, results, strict=True) if result is None]
         return sum(recipes[name].layout.file_bytes for name in missing)
 
     store.locks.hold_together()  # no process may remove entries until the run is known to need them
     # 1. What is there already, as far as can be known without reading the images.
     results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=False))
-    if runtime.decide(lambda: room_for(results) + _SPARE_BYTES > _disk(store.folder).free):
+    if runtime.decide(lambda: num_bytes_of(results) + _SPARE_BYTES > _disk(store.folder).free):
         results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=True))
     runtime.stop_if_asked()
     todo = [number for number, result in enumerate(results) if result is None]
@@ -92,17 +92,30 @@ def prepare_images(
             store,
             len(images),
             sum(isinstance(result, Entry) for result in results),
-            room_for(results),
+            num_bytes_of(results),
             sum(recipes[name].layout.voxel_bytes for _, name in images),
         ),
     )
 
     # 2. The rest.
     if todo:
-        runtime.decide(lambda: _check_room(store.folder, len(todo), room_for(results)))
+        runtime.decide(lambda: _check_free_bytes(store.folder, len(todo), num_bytes_of(results)))
         for number, result in zip(todo, _build(runtime, cache, modalities, [images[n] for n in todo]), strict=True):
             results[number] = result
         runtime.stop_if_asked()
+    prepared = _all_entries(store, cohort, images, results)
+    built = prepared.num_built
+    total = len(prepared.entries)
+    LOG.info("cache: %d of %d images found, %d transformed now", total - built, total, built)
+    if not store.locks.are_supported:
+        LOG.info("cache: %s has no file locks: processes that build at once may do the same work twice", store.folder)
+    return prepared
+
+
+def _all_entries(
+    store: Store, cohort: Cohort, images: Sequence[tuple[Case, str]], results: Sequence[Result | None]
+) -> Images:
+    """The entries of the images. Raises UserError with every image that has none."""
     problems = [
         Problem(f"{store.folder} cannot be written: {result.reason}", key="cache.dir")
         if result.is_cache_error
@@ -117,12 +130,7 @@ def prepare_images(
         for (case, name), entry in zip(images, results, strict=True)
         if isinstance(entry, Entry)
     }
-    prepared = Images(entries, store)
-    built = prepared.num_built
-    LOG.info("cache: %d of %d images found, %d transformed now", len(entries) - built, len(entries), built)
-    if not store.locks.are_supported:
-        LOG.info("cache: %s has no file locks: processes that build at once may do the same work twice", store.folder)
-    return prepared
+    return Images(entries, store)
 
 
 class _Look:
@@ -177,7 +185,7 @@ def _build(
         return runtime.share_out(images, build_share)
 
 
-def _check_room(cache_dir: Path, num_images: int, needed: int) -> None:
+def _check_free_bytes(cache_dir: Path, num_images: int, needed: int) -> None:
     """Errors of the cache itself are reported once, not for each image."""
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
