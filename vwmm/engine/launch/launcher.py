@@ -44,15 +44,10 @@ def launch(
     and again while it runs; once it returns True, the script is asked to stop, as by a signal.
     """
     command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        *launch_options(launch_file),
+        sys.executable, "-m", "accelerate.commands.launch", *launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
-        *_machine_options(os.environ, turn),
-        str(script),
-        *arguments,
-    ]
+        *_machine_options(os.environ, turn), str(script), *arguments,
+    ]  # fmt: skip
     with outcome_in_temporary_folder() as outcome:
         environment = {
             # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
@@ -72,17 +67,15 @@ def launch(
             _wait_through_signals(process, outcome, signals, watch)
             _wait_for_workers(outcome.folder)
         code = outcome.final_code()
-        if code is None:
-            if signals.count(signal.SIGINT) > 1:
-                reason = "interrupted twice: stopped at once"
-            else:
-                reason = "the process was killed from outside (out of memory?)"
-            if not any(outcome.folder.glob(f"{_WORKER}*")):
-                return process.returncode if process.returncode > 0 else EXIT_FAILED  # the launcher has reported why
+        if code is not None:
+            return code
+        if any(outcome.folder.glob(f"{_WORKER}*")):  # else the launcher has reported why
+            is_interrupted = signals.count(signal.SIGINT) > 1
+            killed = "the process was killed from outside (out of memory?)"
+            reason = "interrupted twice: stopped at once" if is_interrupted else killed
             outcome.note_failure(reason)
             say(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
-            return process.returncode if process.returncode > 0 else EXIT_FAILED
-        return code
+        return process.returncode if process.returncode > 0 else EXIT_FAILED
 
 
 def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:

@@ -86,16 +86,9 @@ def prepare_images(
         results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=True))
     runtime.stop_if_asked()
     todo = [number for number, result in enumerate(results) if result is None]
-    LOG.info(
-        "%s",
-        _forecast(
-            store,
-            len(images),
-            sum(isinstance(result, Entry) for result in results),
-            num_bytes_of(results),
-            sum(recipes[name].layout.voxel_bytes for _, name in images),
-        ),
-    )
+    num_found = sum(isinstance(result, Entry) for result in results)
+    voxel_bytes = sum(recipes[name].layout.voxel_bytes for _, name in images)
+    LOG.info("%s", _forecast(store, len(images), num_found, num_bytes_of(results), voxel_bytes))
 
     # 2. The rest.
     if todo:
