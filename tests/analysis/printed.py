@@ -54,7 +54,7 @@ WORDS = "the same patient may stand in both rows under two names; the images agr
 
 
 class Rows(HTMLParser):
-    """The text of each cell of a table, of each paragraph, item, caption and heading, without what a figure draws."""
+    """The text of each cell of a table, of each paragraph, item, caption and heading."""
 
     TAGS = frozenset({"td", "th", "p", "li", "caption", "h1", "h2", "h3", "dt", "dd", "pre", "figcaption"})
 
@@ -62,22 +62,19 @@ class Rows(HTMLParser):
         super().__init__()
         self.texts: list[str] = []
         self._open: list[str] = []
-        self._depth_of_svg = 0
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._depth_of_svg += tag == "svg"
         if tag in self.TAGS:
             self._open.append(tag)
             self.texts.append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self._depth_of_svg -= tag == "svg"
         if tag in self.TAGS:
             self._open.pop()
 
     def handle_data(self, data: str) -> None:
-        if self._open and not self._depth_of_svg:
+        if self._open:
             self.texts[-1] += data
 
 

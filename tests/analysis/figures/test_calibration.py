@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from tests.analysis.figures.test_report_figures import text_of
+from tests.analysis.pictures import text_of
 from vwmm.analysis.figures.calibration import brier_scores, calibration_of, calibration_plot, group_limits
 from vwmm.analysis.figures.style import to_svg
 from vwmm.analysis.run_record import RecordedPredictions
@@ -84,9 +84,10 @@ def test_the_brier_score_is_sklearns() -> None:
 
 
 def test_the_figure_says_its_values_in_words() -> None:
-    svg = to_svg(calibration_plot(calibration_of(drawn(100, sharpness=1), ["no", "yes"])))
+    figure = calibration_plot(calibration_of(drawn(100, sharpness=1), ["no", "yes"]))
+    svg = to_svg(figure)
 
-    assert "of 10 cases with a mean probability of 0.0" in svg
+    assert "of 10 cases with a mean probability of 0.0" in str(figure.get_label())
     assert "probability of yes" in text_of(svg)
     assert "Calibration (N = 100 cases)" in text_of(svg)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.analysis.conftest import CANARY, ORIGIN
+from tests.analysis.pictures import with_pictures
 from tests.analysis.printed import CLASSES, evaluation_page, folds_of
 from vwmm.analysis.pages.cross_validation_report import pool
 from vwmm.analysis.pages.evaluation_report import evaluate_table
@@ -24,8 +25,8 @@ SHARED = (
 def test_both_pages_have_the_same_parts(make_run: Callable[..., Path], tmp_path: Path) -> None:
     record = read_run(make_run(tmp_path / "fold-0", classes=CLASSES))
 
-    pooled = pool("cv", folds_of(3), CLASSES, MODALITIES, origin=ORIGIN, record=record).page
-    evaluated = evaluation_page(record)
+    pooled = with_pictures(pool("cv", folds_of(3), CLASSES, MODALITIES, origin=ORIGIN, record=record).page)
+    evaluated = with_pictures(evaluation_page(record))
 
     assert [words for words in SHARED if words not in pooled] == []
     assert [words for words in SHARED if words not in evaluated] == []

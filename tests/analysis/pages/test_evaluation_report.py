@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.conftest import ORIGIN
+from tests.analysis.pictures import with_pictures
 from vwmm.analysis.pages.evaluation_report import Evaluated, describe, evaluate_table
 
 FACTS = {"run": "first", "epoch": 3, "is_test": False, "num_test_cases": 0, "times_evaluated": 1}
@@ -83,7 +84,7 @@ def test_the_calibration_stands_in_the_page_and_in_the_summary() -> None:
     assert calibration["excess"]["value"] == pytest.approx(scores.mean() - 0.5)
     expected = np.mean((scores - np.arange(60) % 2) ** 2)
     assert found.summary["metrics"]["brier"]["value"] == pytest.approx(expected)
-    assert "Calibration (N = 60 cases)" in found.page
+    assert "Calibration (N = 60 cases)" in with_pictures(found.page)
     assert "Brier score" in found.page
 
 

@@ -81,7 +81,7 @@ def calibration_plot(calibration: Calibration) -> Figure:
     figure = new_figure(4.9, 5.4, "Calibration: " + ("; ".join(
         f"of {group.num_cases} cases with a mean probability of {group.predicted:.2f}, a share of {group.observed:.2f}"
         for group in groups
-    ) or "too few cases"))  # fmt: skip
+    ) or "too few cases") + ".")  # fmt: skip
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (2, 3)))
     if groups:

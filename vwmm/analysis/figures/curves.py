@@ -21,7 +21,8 @@ _BY_STEP = "#A8B3BD"
 def learning_curves(history: History, *, panels: Sequence[str] = ("loss", "scores")) -> Figure:
     """Loss and validation scores over epochs, one above the other, or one of them; the best epoch is marked."""
     validation = history.validation
-    figure = new_figure(5.4, 0.4 + 2.9 * len(panels), f"{' and '.join(panels).capitalize()}: {_describe(history)}")
+    words = f"Learning curves of {' and '.join(panels)} {_describe(history)}"
+    figure = new_figure(5.4, 0.4 + 2.9 * len(panels), words)
     cases = validation["cases"].dropna()
     count = f" (validation N = {int(cases.iloc[-1])} cases)" if len(cases) else ""
     for panel, axes in zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True):
@@ -42,7 +43,7 @@ def modality_curves(history: History) -> Figure:
     """Of each modality by itself and of all together, a validation score over epochs: AUROC, else accuracy."""
     has_auroc = history.validation["auroc"].notna().any()
     score, title = ("auroc", "AUROC") if has_auroc else ("accuracy", "Accuracy")
-    figure = new_figure(5.4, 3.3, f"{title} of each modality by itself: {_describe(history)}")
+    figure = new_figure(5.4, 3.3, f"{title} of each modality by itself {_describe(history)}")
     axes = figure.subplots()
     _line(axes, history.validation, score, "all together", 0)
     for number, (name, table) in enumerate(history.alone.items(), 1):
@@ -67,7 +68,7 @@ def thin(x: np.ndarray, y: np.ndarray, max_points: int = MAX_POINTS) -> tuple[np
 def _describe(history: History) -> str:
     epochs = history.validation["epoch"].dropna()
     best = f"; the best is epoch {history.best_epoch}" if history.best_epoch is not None else ""
-    return f"learning curves over {len(epochs)} epochs{best}"
+    return f"over {len(epochs)} epochs{best}."
 
 
 def _draw_losses(axes: Axes, history: History) -> None:

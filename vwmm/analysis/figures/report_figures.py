@@ -50,7 +50,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         2.2 + cell_in * max(num_classes, 3), 1.4 + 0.85 * cell_in * max(num_classes, 3),
         f"Confusion matrix of {matrix.sum()} cases, {right} of them on the diagonal. " + "; ".join(
             f"{plain(name, escape_math=False)}: {matrix[i, i]} of {rows[i, 0]} right" for i, name in enumerate(classes)
-        ),
+        ) + ".",
     )  # fmt: skip
     axes = figure.subplots()
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1.25, edgecolors="white", linewidth=2)
@@ -80,17 +80,19 @@ def class_counts(split_table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     splits = [split for split in SPLITS if (split_table["split"] == split).any()]
     counts = pd.crosstab(split_table["label"], split_table["split"])
     counts = counts.reindex(index=list(classes), columns=splits, fill_value=0)
-    figure = new_figure(5.4, 1.3 + len(classes) * (0.12 + 0.25 * max(1, len(splits))), "Cases: " + "; ".join(
+    words = "; ".join(
         f"{plain(name, escape_math=False)}: " + ", ".join(f"{counts[s][name]} {SPLITS[s]}" for s in splits)
         for name in classes
-    ))  # fmt: skip
+    )
+    height = 1.3 + len(classes) * (0.12 + 0.25 * max(1, len(splits)))
+    figure = new_figure(5.4, height, f"Cases of each class by split: {words}.")
     axes = figure.subplots()
     thickness = 0.8 / max(1, len(splits))
     for number, split in enumerate(splits):
         places = np.arange(len(classes)) - 0.4 + (number + 0.5) * thickness
         bars = axes.barh(places, counts[split], thickness * 0.9, color=PALETTE[number])
-        words = [f"{count} {SPLITS[split]}" for count in counts[split]]
-        axes.bar_label(bars, labels=words, padding=3, fontsize=9.5, color=INK)
+        labels = [f"{count} {SPLITS[split]}" for count in counts[split]]
+        axes.bar_label(bars, labels=labels, padding=3, fontsize=9.5, color=INK)
     total = ", ".join(f"{int(counts[split].sum())} {SPLITS[split]}" for split in splits)
     dress(axes, title=f"Classes by split (N = {len(split_table)} cases)", x=f"cases: {total}" if total else "cases")
     axes.set_yticks(np.arange(len(classes)), [_wrapped(name) for name in classes])
@@ -110,7 +112,7 @@ def modality_presence(presence: pd.DataFrame) -> Figure:
         values.append(sum(count for _, count in counts[len(shown) :]))
     figure = new_figure(5.4, 1.1 + 0.36 * max(2, len(names)), "Cases by the modalities they have: " + "; ".join(
         f"{name}: {value}" for name, value in zip(names, values, strict=True)
-    ))  # fmt: skip
+    ) + ".")  # fmt: skip
     axes = figure.subplots()
     bars = axes.barh(np.arange(len(names)), values, 0.66, color=PALETTE[0])
     axes.bar_label(bars, padding=3, fontsize=9.5, color=INK)
@@ -125,7 +127,8 @@ def examples(shown: Sequence[Example]) -> Figure:
     """A row per example, a column per modality, grey scale; an empty cell means that the image is missing."""
     modalities = list(dict.fromkeys(name for example in shown for name in example.images))
     headings = [f"{plain(example.title, limit=60)}\n{verdict(example)}" for example in shown]
-    figure = new_figure(max(4.8, 1.65 * len(modalities)), 2.4 * max(1, len(shown)), "; ".join(headings))
+    words = f"Images of validation cases: {'; '.join(headings)}."
+    figure = new_figure(max(4.8, 1.65 * len(modalities)), 2.4 * max(1, len(shown)), words)
     rows = figure.subfigures(max(1, len(shown)), 1, squeeze=False)[:, 0]
     for example, heading, row in zip(shown, headings, rows, strict=False):
         row.suptitle(heading, fontsize=10.5, color=INK, x=0.01, ha="left")

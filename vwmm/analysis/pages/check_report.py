@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vwmm.analysis.figures.style import PALETTE, dress, new_figure, plain
-from vwmm.analysis.pages.markup import MAX_WHOLE, svg_of, templates, whole_words
+from vwmm.analysis.pages.markup import MAX_WHOLE, image_tag, templates, whole_words
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.statistics.confounding import Association
 from vwmm.system.problems import KINDS, SEVERITIES, Problem, count_severities
@@ -128,7 +128,7 @@ def _bars(title: str, name: str, counts: Mapping[str, int]) -> Markup | None:
     shown = shown[:_MAX_BARS] + ([(f"{len(counts) - _MAX_BARS} others", rest)] if rest else [])
     total = sum(counts.values())
     words = "; ".join(f"{name}: {count}" for name, count in shown)
-    figure = new_figure(3.9, 0.75 + 0.24 * len(shown), f"{title} of {name}, {total} images: {words}")
+    figure = new_figure(3.9, 0.75 + 0.24 * len(shown), f"{title} of {name}, {total} images: {words}.")
     axes = figure.subplots()
     axes.barh(range(len(shown)), [count for _, count in shown], color=PALETTE[0], height=0.7)
     for row, (_, count) in enumerate(shown):
@@ -139,7 +139,7 @@ def _bars(title: str, name: str, counts: Mapping[str, int]) -> Markup | None:
     axes.invert_yaxis()
     dress(axes, title=f"{title} (N = {total})")
     axes.spines["bottom"].set_visible(False)
-    return svg_of(figure)
+    return image_tag(figure)
 
 
 def _range_plot(modality: Modality) -> Markup:
@@ -147,13 +147,13 @@ def _range_plot(modality: Modality) -> Markup:
     low, high = modality.levels[:, 0], modality.levels[:, 1]
     figure = new_figure(
         3.9, 2.5, f"Values of {modality.name}: the 0.5 % percentile is {low.min():.4g} to {low.max():.4g}, "
-        f"the 99.5 % percentile {high.min():.4g} to {high.max():.4g}",
+        f"the 99.5 % percentile {high.min():.4g} to {high.max():.4g}.",
     )  # fmt: skip
     axes = figure.subplots()
     axes.scatter(low, high, s=9, color=PALETTE[0], alpha=0.6, linewidths=0)
     axes.margins(0.08)
     dress(axes, title=f"Values (N = {len(low)})", x="0.5 % percentile", y="99.5 % percentile")
-    return svg_of(figure)
+    return image_tag(figure)
 
 
 def _data_uri(picture: np.ndarray) -> Markup:

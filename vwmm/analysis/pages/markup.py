@@ -4,6 +4,7 @@ The name of a case is never broken: two cases of one patient may differ in their
 one searches the page for it. A line ends before or after it.
 """
 
+import base64
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,9 +31,10 @@ def templates() -> Environment:
     return environment
 
 
-def svg_of(figure: Figure) -> Markup:
-    """A figure, as it stands in a page."""
-    return Markup(to_svg(figure))  # noqa: S704  (matplotlib's XML, written out again escaped)
+def image_tag(figure: Figure) -> Markup:
+    """A figure as an `<img>` that holds its file: nothing in it reaches the page. Its label is the alternative text."""
+    content = base64.b64encode(to_svg(figure).encode()).decode()
+    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(figure.get_label(), content)
 
 
 def whole(name: str) -> Markup:

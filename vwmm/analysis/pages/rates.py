@@ -101,7 +101,7 @@ def _panels(heads: Sequence[tuple[str, str, str]], title: str, description: str)
     rows = math.ceil(number / columns)
     width = 4.9 if columns <= 2 else 7.8
     text = "; ".join(": ".join(head) for head in heads) or "not defined"
-    figure = new_figure(width, 0.5 + rows * ((width - 0.4) / columns + 0.45), f"{description}, 95 % interval: {text}")
+    figure = new_figure(width, 0.5 + rows * ((width - 0.4) / columns + 0.45), f"{description}, 95 % interval: {text}.")
     figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left", fontweight="bold")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel())
     for axes, head in zip(panels, heads, strict=False):

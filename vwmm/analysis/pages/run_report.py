@@ -17,7 +17,7 @@ from vwmm.analysis.figures.calibration import calibration_of, calibration_plot
 from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages import rates, result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
-from vwmm.analysis.pages.markup import svg_of, templates
+from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import origin_of
 from vwmm.analysis.pages.pathless import shown_config
 from vwmm.analysis.pages.results import Number
@@ -63,9 +63,9 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "summary": summary(record),
         "notes": [*record.notes, *near_duplicates_notes([record.environment])],
         "curves": _curves(record.history),
-        "modality_curves": svg_of(curves.modality_curves(record.history)) if record.history.alone else None,
+        "modality_curves": image_tag(curves.modality_curves(record.history)) if record.history.alone else None,
         "modality_notes": _modality_notes(record),
-        "examples": [svg_of(report_figures.examples([example])) for example in examples],
+        "examples": [image_tag(report_figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
         "split": record.split,
         "monitor": (record.config.get("train") or {}).get("monitor", "loss"),
@@ -161,12 +161,12 @@ def results_of(
         "cases": result_tables.cases_of(predictions, classes),
         "presence_rows": result_tables.presence_rows(predictions),
         "presence_notes": presence_notes(predictions, classes),
-        "confusion": svg_of(report_figures.confusion(result_tables.matrix_of(predictions, classes), classes)),
+        "confusion": image_tag(report_figures.confusion(result_tables.matrix_of(predictions, classes), classes)),
         "calibration": calibration,
-        "calibration_plot": svg_of(calibration_plot(calibration)),
+        "calibration_plot": image_tag(calibration_plot(calibration)),
         "excess": result_tables.cell_of("", excess, is_share=False),
-        "roc": svg_of(roc),
-        "precision_recall": svg_of(rates.precision_recall(predictions, classes)),
+        "roc": image_tag(roc),
+        "precision_recall": image_tag(rates.precision_recall(predictions, classes)),
         "has_wide_curves": len(classes) > 4,
     }
 
@@ -186,8 +186,8 @@ def _cohort(record: RunRecord) -> dict[str, Any]:
     has_images = len(record.presence.columns) > 0
     return {
         "cohort": cohort,
-        "class_figure": svg_of(report_figures.class_counts(record.split_table, record.classes)),
-        "presence_figure": svg_of(report_figures.modality_presence(record.presence)) if has_images else None,
+        "class_figure": image_tag(report_figures.class_counts(record.split_table, record.classes)),
+        "presence_figure": image_tag(report_figures.modality_presence(record.presence)) if has_images else None,
     }
 
 
@@ -196,7 +196,7 @@ def _curves(history: History) -> list[Markup]:
     if history.validation.empty and history.train.empty:
         return []
     panels = ("loss",) if history.validation.empty else ("loss", "scores")
-    return [svg_of(curves.learning_curves(history, panels=[panel])) for panel in panels]
+    return [image_tag(curves.learning_curves(history, panels=[panel])) for panel in panels]
 
 
 def pictures_of(record: RunRecord) -> dict[str, report_figures.Figure]:

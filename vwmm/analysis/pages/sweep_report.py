@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.pages import result_tables
-from vwmm.analysis.pages.markup import svg_of, templates
+from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import results_of
 from vwmm.analysis.run_record import RecordedPredictions
@@ -95,8 +95,8 @@ def render_search(searching: Searching, predictions: RecordedPredictions | None,
         "space": searching.space,
         "num_drawn": MAX_SLICES,
         "num_not_drawn": max(0, len(searching.space) - MAX_SLICES),
-        "course": svg_of(course(searching)) if shown else None,
-        "slices": svg_of(slices(searching)) if len(shown) > 1 else None,
+        "course": image_tag(course(searching)) if shown else None,
+        "slices": image_tag(slices(searching)) if len(shown) > 1 else None,
     }
     page |= results_of(predictions, classes, f"best trial ({best.number}), best checkpoint" if best else "")
     return templates().get_template("search.html.jinja").render(page)
@@ -111,7 +111,7 @@ def course(searching: Searching) -> Figure:
     """The value of each trial, and the best of all complete ones so far."""
     metric = NAMES[searching.metric]
     best = "" if searching.best is None else f"; the best is trial {searching.best.number}"
-    figure = new_figure(8.2, 3.3, f"{metric} of {len(searching.trials)} trials{best}")
+    figure = new_figure(8.2, 3.3, f"Validation {metric} of {len(searching.trials)} trials{best}.")
     axes = figure.subplots()
     _scatter(axes, searching, lambda trial: trial.number)
     complete = [(t.number, t.value) for t in searching.trials if t.state == "complete" and t.value is not None]
@@ -135,7 +135,8 @@ def slices(searching: Searching) -> Figure:
     columns = min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
     metric = NAMES[searching.metric]
-    figure = new_figure(2.75 * columns + 0.4, 2.5 * rows + 0.3, f"{metric} over each of {', '.join(keys)}")
+    words = f"Validation {metric} of the trials over each of {', '.join(keys)}."
+    figure = new_figure(2.75 * columns + 0.4, 2.5 * rows + 0.3, words)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, key in zip(panels, keys, strict=False):
         if key in searching.chosen:
