@@ -10,7 +10,6 @@ from vwmm.config.schema import Modality
 from vwmm.data.cache.memory_maps import EntryMaps
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.cases import Case
-from vwmm.data.loading.streaming import stream_copy
 from vwmm.data.readers.image import ImageError
 from vwmm.system.errors import RunError, UserError
 from vwmm.system.fault_injection import FAULTS
@@ -163,7 +162,7 @@ class CaseDataset:
         if voxels is None:
             target[...] = 0
         else:
-            stream_copy(target, voxels)
+            np.copyto(target, voxels)
         if levels is not None:
             levels[:] = found
 
