@@ -94,7 +94,7 @@ def train(config: Config) -> None:
         # 4. Open the run folder: what is needed to repeat the run is written before it begins.
         from vwmm.engine.runs.banner import describe_run
         from vwmm.engine.runs.open_run import open_run
-        from vwmm.engine.tracking.tracking import start_trackers
+        from vwmm.engine.tracking.trackers import start_trackers
 
         with open_run(runtime, config, cohort, assigned, split, images) as (folder, state, run_watch):
             note_cohort(config, cohort, assigned)

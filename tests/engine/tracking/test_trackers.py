@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.tracking import tracking
-from vwmm.engine.tracking.tracking import trackable_config
+from vwmm.engine.tracking import trackers, wandb
+from vwmm.engine.tracking.trackers import trackable_config
 
 
 @pytest.fixture(autouse=True)
@@ -80,34 +80,34 @@ def test_without_a_network_wandb_goes_offline_at_once(monkeypatch: pytest.Monkey
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        mode, why = tracking.wandb_mode("auto")
+        mode, why = wandb.choose_mode("auto")
     assert mode == "offline"
     assert "cannot be reached" in why
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the connection, and then nothing more: W&B itself would wait for 100 s."""
-    monkeypatch.setattr(tracking, "PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(wandb, "PROBE_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        mode, why = tracking.wandb_mode("auto")
+        mode, why = wandb.choose_mode("auto")
     assert (mode, "cannot be reached" in why) == ("offline", True)
 
 
 def test_a_server_that_answers_once_and_then_no_more_leaves_the_run_offline(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_answers", lambda url: True)
-    monkeypatch.setattr(tracking, "INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(wandb, "_answers", lambda url: True)
+    monkeypatch.setattr(wandb, "INIT_TIMEOUT_S", 1.0)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     config = load_config([], ["tracking.trackers=[wandb]"])
-    trackers = tracking.open_trackers(config, RunFolder(tmp_path))
-    assert "W&B, offline" in trackers.where()[0]
-    assert "the server does not answer; later: `vwmm sync" in trackers.where()[0]
-    trackers.finish()
+    opened = trackers.open_trackers(config, RunFolder(tmp_path))
+    assert "W&B, offline" in opened.where()[0]
+    assert "the server does not answer; later: `vwmm sync" in opened.where()[0]
+    opened.finish()
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
 
     assert not list((tmp_path / "wandb").glob("run-*"))
@@ -116,7 +116,7 @@ def test_a_server_that_answers_once_and_then_no_more_leaves_the_run_offline(
 def test_a_malformed_key_is_said_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    mode, why = tracking.wandb_mode("auto")
+    mode, why = wandb.choose_mode("auto")
     assert (mode, "key" in why) == ("offline", True), why
 
 
@@ -124,7 +124,7 @@ def test_a_copy_of_a_run_gets_an_entry_of_its_own_and_a_moved_one_keeps_its(tmp_
     config = load_config([], ["tracking.trackers=[mlflow]"])
 
     def entry_of(run: RunFolder) -> str:
-        tracking.open_trackers(config, run).finish()
+        trackers.open_trackers(config, run).finish()
         return str(json.loads(run.tracker.read_text())["mlflow_id"])
 
     (tmp_path / "first").mkdir()
@@ -150,10 +150,10 @@ def test_a_tracker_that_fails_is_told_no_more_and_costs_nothing_else(tmp_path: P
             self.rows += rows
 
     good, bad = Told(fails=False), Told(fails=True)
-    trackers = tracking.Trackers(RunFolder(tmp_path), [bad, good])  # type: ignore[list-item]
+    both = trackers.Trackers(RunFolder(tmp_path), [bad, good])  # type: ignore[list-item]
     for step in (1, 2):
-        trackers.log([{"event": "train", "epoch": 1, "step": step, "loss": 0.5, "lr": None}])
-    assert len(trackers) == 1
+        both.log([{"event": "train", "epoch": 1, "step": step, "loss": 0.5, "lr": None}])
+    assert len(both) == 1
     assert good.rows == [(step, {"train/loss": 0.5, "epoch": 1}) for step in (1, 2)]
 
 

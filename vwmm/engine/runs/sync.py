@@ -6,7 +6,7 @@ from vwmm.engine.console import start_log
 from vwmm.engine.runs.finish_run import find_examples
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.tracking.results import results_to_track
-from vwmm.engine.tracking.tracking import open_trackers
+from vwmm.engine.tracking.trackers import open_trackers
 from vwmm.system.errors import RunError
 
 

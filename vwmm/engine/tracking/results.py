@@ -7,7 +7,7 @@ from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages.run_report import pictures_of
 from vwmm.analysis.run_record import RunRecord, read_run
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.tracking.trackers import Results
+from vwmm.engine.tracking.base import Results
 
 _SCORES = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc")
 

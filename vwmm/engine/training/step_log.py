@@ -7,7 +7,7 @@ from vwmm.engine.checkpoints.checkpoint import Progress as Position
 from vwmm.engine.console import Progress
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.tracking.metrics_file import MetricsFile
-from vwmm.engine.tracking.tracking import Trackers
+from vwmm.engine.tracking.trackers import Trackers
 from vwmm.engine.training.train_loop import StepResult
 
 

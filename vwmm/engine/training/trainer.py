@@ -35,7 +35,7 @@ from vwmm.engine.console import Progress as Bar
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.tracking.metrics_file import MetricsFile, cut_metrics
-from vwmm.engine.tracking.tracking import Trackers
+from vwmm.engine.tracking.trackers import Trackers
 from vwmm.engine.training.learner import build_learner
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.train_loop import StepResult, train_one_epoch

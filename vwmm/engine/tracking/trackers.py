@@ -5,16 +5,13 @@ none has a gap or a duplicate step, even after a crash; `vwmm sync` does the sam
 """
 
 import hashlib
+import importlib
 import json
 import os
 import re
-import shutil
-import threading
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from vwmm.config.loading import PATH_KEYS
@@ -22,14 +19,20 @@ from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.engine.console import LOG
 from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.tracking.base import Results, Row, RunInfo, Tracker
 from vwmm.engine.tracking.metrics_file import read_records
-from vwmm.engine.tracking.trackers import Results, Row, Sheet, Tracker, WandbTracker, start_other
+from vwmm.engine.tracking.mlflow import MlflowTracker
+from vwmm.engine.tracking.tensorboard import TensorBoardTracker
+from vwmm.engine.tracking.trackio import TrackioTracker
+from vwmm.engine.tracking.wandb import start_wandb
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 
-PROBE_TIMEOUT_S = 3.0
-# With `auto`, a server that answers the probe and then nothing more has so long; then the run goes offline.
-INIT_TIMEOUT_S = 5.0
+OTHERS: dict[str, Callable[[RunInfo], Tracker]] = {
+    "tensorboard": TensorBoardTracker,
+    "mlflow": MlflowTracker,
+    "trackio": TrackioTracker,
+}
 _OF_STEP = ("loss", "lr", "grad_norm", "cases_per_s")
 _SCORES = ("loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 
@@ -87,9 +90,9 @@ class Trackers:
         records = sorted(found.values(), key=lambda record: (record["step"], record["event"] != "train"))
 
         def tell(tracker: Tracker) -> None:
-            self._last[id(tracker)] = {event: tracker.sent(event) for event in ("train", "validation")}
+            self._last[id(tracker)] = {event: tracker.last_logged_step(event) for event in ("train", "validation")}
             self._tell(tracker, records)
-            tracker.settle()
+            tracker.drop_superseded()
 
         self._each(tell)
 
@@ -146,21 +149,22 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
     started, problems = list[Tracker](), list[str | Problem]()
     known = _identities(run)
     for kind in config.tracking.trackers:
-        sheet = Sheet(
+        run_info = RunInfo(
             project=config.tracking.project,
             name=f"{config.tracking.group}/{run.name}" if config.tracking.group else run.name,
             group=config.tracking.group,
             folder=run.path,
             config=trackable_config(config),
-            known=known.get(f"{kind}_id"),
+            known_id=known.get(f"{kind}_id"),
         )
+        if kind == "wandb" and config.tracking.mode == "disabled":
+            continue
         try:
-            if kind != "wandb":
-                started.append(start_other(kind, sheet))
-            elif config.tracking.mode != "disabled":
-                started.append(_start_wandb(sheet, config.tracking.mode, run, known))
+            if kind == "wandb":
+                keep_identity = partial(_remember, run, known, kind)
+                started.append(start_wandb(run_info, config.tracking.mode, keep_identity))
             else:
-                continue
+                started.append(_start_other(kind, run_info))
         except UserError as error:
             problems += error.problems
             continue
@@ -174,74 +178,16 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
     return Trackers(run, started)
 
 
-def _start_wandb(sheet: Sheet, asked: str, run: RunFolder, known: dict[str, str]) -> Tracker:
-    mode, why = wandb_mode(asked)
-    # The identity outlives a restart, so that all parts are one run; it is kept before anything is sent.
-    identity = sheet.known or uuid.uuid4().hex[:12]
-    _remember(run, known, "wandb", identity)
-    os.environ.setdefault("WANDB_DATA_DIR", str(run.path / "wandb"))
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    folder = run.path / "wandb"
-    folder.mkdir(exist_ok=True)
-    before = set(folder.glob("run-*"))
-    import wandb
-
-    timeout_s = INIT_TIMEOUT_S if asked == "auto" else 90.0
+def _start_other(kind: str, run_info: RunInfo) -> Tracker:
+    """Raises UserError where it is not installed."""
+    # None of them is to report home how it is used.
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "true")
     try:
-        tracker = WandbTracker(sheet, identity=identity, is_online=mode == "online", init_timeout_s=timeout_s)
-    except wandb.errors.Error as error:
-        if asked != "auto" or mode == "offline":
-            raise UserError(
-                f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
-            ) from error
-        why = f" (the server does not answer; later: `vwmm sync {run.path}`)"
-        wandb.teardown()  # its own process still holds the run
-        for begun in set(folder.glob("run-*")) - before:
-            shutil.rmtree(begun, ignore_errors=True)
-        tracker = WandbTracker(sheet, identity=identity, is_online=False, init_timeout_s=90.0)
-    tracker.where += why
-    return tracker
-
-
-def wandb_mode(asked: str) -> tuple[str, str]:
-    """`online` or `offline`, and why. Without a quick probe an unreachable server would block the start for minutes."""
-    os.environ.setdefault("WANDB_SILENT", "true")  # we log one line in place of its start messages
-    try:
-        import wandb
+        importlib.import_module(kind)
     except ImportError as error:
-        raise UserError("tracking.trackers=[wandb]: wandb is not installed (pip install 'vwmm[wandb]')") from error
-    if asked != "auto":
-        return asked, ""
-    try:
-        has_key = wandb.login(prompt=False, verify=False)
-    except wandb.errors.Error as error:
-        return "offline", f" ({str(error).splitlines()[0]}; later: `vwmm sync`)"
-    if not has_key:
-        return "offline", " (no key; `wandb login`, or later `vwmm sync`)"
-    if not _answers(wandb.setup().settings.base_url):
-        return "offline", " (the server cannot be reached; later: `vwmm sync`)"
-    return "online", ""
-
-
-def _answers(url: str) -> bool:
-    """Whether anything answers there, through the proxy that the environment names."""
-    heard = threading.Event()
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(f"{url}/healthz")  # noqa: S310  # W&B's own setting
-            urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S).close()  # noqa: S310
-        except urllib.error.HTTPError:
-            pass  # an answer, too
-        except (OSError, ValueError):
-            return
-        heard.set()
-
-    # A name server that does not answer knows no timeout; the thread is then left behind.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_TIMEOUT_S + 1)
-    return heard.is_set()
+        raise UserError(f"tracking.trackers: {kind} is not installed (pip install 'vwmm[{kind}]')") from error
+    return OTHERS[kind](run_info)
 
 
 def _identities(run: RunFolder) -> dict[str, str]:
