@@ -1,7 +1,8 @@
 """NRRD (.nrrd, .nhdr), parsed within bounds: ITK's reader crashes on some damaged headers.
 
 The header is text, a field and its value a line, up to an empty line (https://teem.sourceforge.net/nrrd/format.html).
-The voxels follow, or are in a file beside the header.
+The voxels follow, or are in a file beside the header. pynrrd 1.1.3 parses it without bounds (a field of 20 MB is read),
+accepts negative sizes and another number of them than `dimension`, and ignores `TYPE:`: each check here would remain.
 """
 
 import math
