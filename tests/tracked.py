@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,12 @@ def steps_in_tensorboard(run: Path, key: str = "train/loss") -> list[tuple[int, 
 
 
 def steps_in_mlflow(run: Path, key: str = "train/loss") -> list[tuple[int, float]]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{run.parent}/mlflow.db")
-    (experiment,) = [found for found in client.search_experiments() if found.name == "vwmm"]
-    (tracked,) = client.search_runs([experiment.experiment_id])
-    history = client.get_metric_history(tracked.info.run_id, key)
-    return sorted((metric.step, metric.value) for metric in history)
+    """From its file, which is closed before another process forks: SQLite does not work on in a child."""
+    of_project = "experiment_id IN (SELECT experiment_id FROM experiments WHERE name = 'vwmm')"
+    with closing(sqlite3.connect(run.parent / "mlflow.db")) as database:
+        ((tracked,),) = database.execute(f"SELECT run_uuid FROM runs WHERE {of_project}")
+        found = database.execute("SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ?", (tracked, key))
+        return sorted(found)
 
 
 def steps_in_trackio(cwd: Path, key: str = "train/loss") -> list[tuple[int, float]]:
