@@ -109,7 +109,10 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cohort.csv of 36 synthetic cases on disk, some images missing: NIfTI and DICOM files."""
     from vwmm.data.synthetic.phantom import make_cohort
 
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "demo", cases=36, missing=0.15, sites=2, seed=3)
+    def make(folder: Path) -> Path:
+        return make_cohort(folder / "demo", cases=36, missing=0.15, sites=2, seed=3)
+
+    return made_once(tmp_path_factory, "cohort", make)
 
 
 @dataclass(frozen=True)
