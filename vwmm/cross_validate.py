@@ -70,8 +70,11 @@ def train_folds(chosen: Sequence[Fold], arguments: list[str], launch_file: str |
             _say(f"{place} is finished: {fold.run.path}")
             continue
         _say(f"{place}{_time_left(chosen, started, trained)}: {fold.run.path}")
-        words, turn = [*arguments, *fold.overrides()], numbers.index(fold.number) + 1
-        code = run_in_place(TRAIN, words, turn=turn) if is_launched() else launch(TRAIN, words, launch_file, turn=turn)
+        words, launch_index = [*arguments, *fold.overrides()], numbers.index(fold.number) + 1
+        if is_launched():
+            code = run_in_place(TRAIN, words, launch_index=launch_index)
+        else:
+            code = launch(TRAIN, words, launch_file, launch_index=launch_index)
         if code != EXIT_DONE:
             return code
         trained += 1

@@ -34,19 +34,19 @@ def launch(
     launch_file: str | None,
     *,
     num_processes: int | None = None,
-    turn: int = 0,
+    launch_index: int = 0,
     watch: Callable[[], bool] | None = None,
 ) -> int:
     """Runs a script under `accelerate launch` and returns the script's own exit code.
 
-    num_processes: how many, instead of the launch file's number. turn: of several launches one after another, which;
-    on several machines each has a port of its own, since some may still be leaving the one before. watch: asked again
-    and again while it runs; once it returns True, the script is asked to stop, as by a signal.
+    num_processes: how many, instead of the launch file's number. launch_index: which of several launches one after
+    another; on several machines each has a port of its own, since some may still be leaving the one before.
+    watch: asked again and again while it runs; once it returns True, the script is asked to stop, as by a signal.
     """
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
-        *_machine_options(os.environ, turn), str(script), *arguments,
+        *_machine_options(os.environ, launch_index), str(script), *arguments,
     ]  # fmt: skip
     with outcome_in_temporary_folder() as outcome:
         environment = {
@@ -78,13 +78,13 @@ def launch(
         return process.returncode if process.returncode > 0 else EXIT_FAILED
 
 
-def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
+def run_in_place(script: Path, arguments: Sequence[str], *, launch_index: int) -> int:
     """Runs a script in the place of this process, which a launcher started, and returns its exit code.
 
-    The script is one of as many processes, with this one's rank, and gets this one's signals. turn: which of several
-    scripts one after another; none begins before all of the one before have ended.
+    The script is one of as many processes, with this one's rank, and gets this one's signals. launch_index: which of
+    several scripts one after another; none begins before all of the one before have ended.
     """
-    with _meeting_point(turn) as variables, collected_signals() as signals:
+    with _meeting_point(launch_index) as variables, collected_signals() as signals:
         process = subprocess.Popen([sys.executable, str(script), *arguments], env={**os.environ, **variables})
         passed_on = 0
         while True:
@@ -97,10 +97,10 @@ def run_in_place(script: Path, arguments: Sequence[str], *, turn: int) -> int:
 
 
 @contextlib.contextmanager
-def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
+def _meeting_point(launch_index: int) -> Iterator[dict[str, str]]:
     """Variables that tell the script's processes where they find each other; waits at the end until all have ended.
 
-    The launcher's own store still holds what the processes of the turn before left there.
+    The launcher's own store still holds what the processes of the launch before left there.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     if num_processes == 1:
@@ -115,7 +115,7 @@ def _meeting_point(turn: int) -> Iterator[dict[str, str]]:
         is_master=rank == 0 and not launcher_has_store(),
         wait_for_workers=False,
     )
-    shared = PrefixStore(f"vwmm-turn-{turn}", own_keys(launchers, rank, num_processes))
+    shared = PrefixStore(f"vwmm-launch-{launch_index}", own_keys(launchers, rank, num_processes))
     if rank == 0:
         own = TCPStore(address, 0, is_master=True, wait_for_workers=False)
         shared.set("port", str(own.port))
@@ -152,7 +152,7 @@ def _before_launcher(parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]:
+def _machine_options(environment: Mapping[str, str], launch_index: int = 0) -> list[str]:
     """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
     if "VWMM_NUM_MACHINES" not in environment:
         return []
@@ -169,7 +169,7 @@ def _machine_options(environment: Mapping[str, str], turn: int = 0) -> list[str]
         raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
     values = {option: environment[name] for option, name in names.items()}
     if "main_process_port" in values:
-        values["main_process_port"] = str(int(values["main_process_port"]) + turn)
+        values["main_process_port"] = str(int(values["main_process_port"]) + launch_index)
     return [word for option, value in values.items() for word in (f"--{option}", value)]
 
 
