@@ -2,8 +2,8 @@
 
 One side is vwmm's training as a run does it: every step agreed on before anything is changed, gradients and losses
 looked at, places noted for the watch, metrics written, stops and checkpoints asked for. The other is a bare loop over
-the same slots with the same augmentation and dropout. Both train the same thin model in turns, on one process and on
-two; the ratio is that of the medians. Then: how long training waits for a checkpoint, and for a step's snapshot.
+the same micro-batches with the same augmentation and dropout. Both train the same thin model in turns, on one process
+and on two; the ratio is that of the medians. Then: how long training waits for a checkpoint, and for a step's snapshot.
 
     python benchmarks/resume.py [--rounds 9] [--full]
 """
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,12 +24,11 @@ from benchmarks.training_loop import make_dataset, take_turns
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.data.augmentation.augment import augmentation
-from vwmm.data.loading.loader import load_batches
-from vwmm.data.loading.sampling import plan_epoch, slots_of
-from vwmm.engine.checkpoints.checkpoint import copy_state
+from vwmm.data.loading.sampling import plan_epoch
+from vwmm.engine.checkpoints.state import copy_state
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
-from vwmm.engine.training.train_loop import _forward, _key
-from vwmm.engine.training.trainer import Fit, Material
+from vwmm.engine.training.epoch import Epoch
+from vwmm.engine.training.trainer import Datasets, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERRIDES = [*training_loop.OVERRIDES, "model.dropout=0.2", "train.micro_batch_size=2", "train.epochs=1000"]
@@ -40,57 +38,58 @@ FULL = ["train.batch_size=4", "train.micro_batch_size=2", "train.epochs=1000"]
 NUM_FULL_CASES = 8
 
 
-def make_fit(folder: Path, runtime: Runtime, overrides: list[str], num_cases: int) -> Fit:
+def make_trainer(folder: Path, runtime: Runtime, overrides: list[str], num_cases: int) -> Trainer:
     """A run in a folder of its own, about to begin."""
     config = load_config([], [*overrides, f"run.dir={folder}"])
-    shared = folder / f"cache-{runtime.process}"
+    shared = folder / f"cache-{runtime.rank}"
     dataset = make_dataset(shared, overrides, num_cases)
     run = RunFolder(folder / "run")
     run.path.mkdir(exist_ok=True)
-    fit = Fit(runtime, config, Material(dataset, dataset, ("0", "1", "2")), run)
-    fit.resume(None)
-    return fit
+    trainer = Trainer(runtime, config, Datasets(dataset, dataset, ("0", "1", "2")), run)
+    trainer.checkpointing.resume(None)
+    return trainer
 
 
-def train_bare(fit: Fit, epoch: int) -> None:
+def train_bare(trainer: Trainer, number: int) -> None:
     """What any loop needs: batch, augmentation, forward, loss, backward, step."""
-    runtime, learner, train = fit.runtime, fit.learner, fit.config.train
-    dataset, present = fit.material.train, fit.material.train.present()
-    steps = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=0, epoch=epoch)
-    mine = [slots_of(len(s), process=runtime.process, num_processes=runtime.num_processes) for s in steps]
-    wanted = [slots[number] for slots, numbers in zip(steps, mine, strict=True) for number in numbers]
-    batches = load_batches(dataset, wanted, runtime.device, num_threads=1)
-    augment = augmentation(dataset, fit.config.modalities, fit.config.augment, seed=0, epoch=epoch)
-    engine = learner.engine
-    engine.train()
-    for step, (slots, numbers) in enumerate(zip(steps, mine, strict=True), 1):
-        num_cases = sum(map(len, slots))
-        for number in numbers:
-            batch = next(batches)
-            batch = replace(batch, images=augment(batch))
-            with engine.slot(is_last=number == numbers[-1]):
-                loss = _forward(learner, batch, present, num_cases, _key(0, step, number), runtime.device)
-                engine.backward(loss)
-        engine.update(is_good=True)
+    runtime, learner, train = trainer.runtime, trainer.learner, trainer.config.train
+    dataset = trainer.datasets.train
+    plan = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=0, epoch=number)
+    augment = augmentation(dataset, trainer.config.modalities, trainer.config.augment, seed=0, epoch=number)
+    epoch = Epoch(
+        dataset, plan, present=dataset.present(), augment=augment, first_step=1, seed=0, rank=runtime.rank,
+        num_processes=runtime.num_processes,
+    )  # fmt: skip
+    strategy = learner.strategy
+    strategy.train()
+    with epoch.batches(runtime.device) as read:
+        for step in epoch.steps():
+            num_cases = len(step.cases)
+            for micro_batch in step.own:
+                batch = read(micro_batch)
+                with strategy.micro_batch(is_last=micro_batch.is_last):
+                    logits = strategy.forward(batch.images, batch.present, micro_batch.dropout_seed)
+                    strategy.backward(learner.loss(logits, batch.labels, batch.indices) / num_cases)
+            strategy.update(is_finite=True)
 
 
 def measure(rounds: int, overrides: list[str], num_cases: int) -> None:
     """Both sides in turns, and the time for a checkpoint, on the processes that there are."""
     runtime = start_runtime(load_config([], overrides).train)
-    runtime.watch.start()
+    runtime.watchdog.start()
     with tempfile.TemporaryDirectory() as own:
-        folder = Path(runtime.decide(lambda: own))
-        fit, epoch = make_fit(folder, runtime, overrides, num_cases), 0
+        folder = Path(runtime.broadcast_from_main(lambda: own))
+        trainer, epoch = make_trainer(folder, runtime, overrides, num_cases), 0
 
         def guarded() -> None:
             nonlocal epoch
             epoch += 1
-            fit.progress.step = (epoch - 1) * fit.steps_per_epoch
-            fit.train_part(epoch, fit._after_step)
+            trainer.progress.step = (epoch - 1) * trainer.steps_per_epoch
+            trainer.train_steps(epoch, trainer._after_step)
 
-        times = take_turns({"guarded": guarded, "bare": lambda: train_bare(fit, epoch)}, rounds)
-        if runtime.is_main:
-            medians = {name: statistics.median(values) / fit.steps_per_epoch for name, values in times.items()}
+        times = take_turns({"guarded": guarded, "bare": lambda: train_bare(trainer, epoch)}, rounds)
+        if runtime.is_main_process:
+            medians = {name: statistics.median(values) / trainer.steps_per_epoch for name, values in times.items()}
             pairs = [a / b for a, b in zip(times["guarded"], times["bare"], strict=True)]
             print(
                 f"{runtime.num_processes} process(es): {medians['guarded'] * 1e3:.2f} ms a step, bare "
@@ -98,27 +97,28 @@ def measure(rounds: int, overrides: list[str], num_cases: int) -> None:
                 f"median of the ratios {statistics.median(pairs):.4f} (n = {rounds})"
             )
         if runtime.num_processes == 1:
-            measure_saving(fit)
+            measure_saving(trainer)
         runtime.wait()
-        runtime.watch.leave()
+        runtime.watchdog.leave()
 
 
-def measure_saving(fit: Fit) -> None:
+def measure_saving(trainer: Trainer) -> None:
     """How long training waits for the copy, for the whole writing if it waited for it, and for a snapshot."""
-    assert fit.saver is not None
+    saver = trainer.checkpointing._saver
+    assert saver is not None
     found: dict[str, list[float]] = {"copy": [], "written": [], "snapshot": []}
-    fit.saver.snapshot = Path("/dev/shm") / f"vwmm-benchmark-{os.getpid()}" / "state"  # noqa: S108
+    saver.snapshot = Path("/dev/shm") / f"vwmm-benchmark-{os.getpid()}" / "state"  # noqa: S108
     for _ in range(15):
         start = time.perf_counter()
-        fit._save()
+        trainer.checkpointing._save()
         found["copy"].append(time.perf_counter() - start)
-        fit.saver.wait()
+        saver.wait()
         found["written"].append(time.perf_counter() - start)
         start = time.perf_counter()
-        fit._keep_in_memory()
+        trainer.checkpointing._keep_in_memory()
         found["snapshot"].append(time.perf_counter() - start)
-    fit.saver._forget_snapshot()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(fit))
+    saver._forget_snapshot()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(trainer))
     ms = {name: statistics.median(values) * 1e3 for name, values in found.items()}
     print(
         f"a checkpoint of {size / 1e6:.1f} MB: training waits {ms['copy']:.1f} ms, it is on the disk after "
@@ -126,8 +126,8 @@ def measure_saving(fit: Fit) -> None:
     )
 
 
-def _tensors(fit: Fit) -> list[torch.Tensor]:
-    state = copy_state(fit.model, fit.progress, {}, optimizer=fit.engine.state())
+def _tensors(trainer: Trainer) -> list[torch.Tensor]:
+    state = copy_state(trainer.model, trainer.progress, {}, optimizer=trainer.learner.strategy.state())
     return [*state.weights.values(), *(state.optimizer or {}).values()]
 
 

@@ -25,8 +25,11 @@ from vwmm.data.loading.sampling import plan_epoch
 from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.strategies.data_parallel import DataParallel
 from vwmm.engine.training.batch_norm import RunningStatistics
-from vwmm.engine.training.train_loop import Learner, train_one_epoch
+from vwmm.engine.training.epoch import Epoch
+from vwmm.engine.training.learner import Learner
+from vwmm.engine.training.train_loop import train_one_epoch
 from vwmm.models.fusion import build_model
+from vwmm.models.losses import WeightedCrossEntropy
 
 OVERRIDES = [
     "modalities.vw_mri.size=[32,32,32]",
@@ -70,32 +73,27 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
         learner = Learner(
             DataParallel(runtime, model, prepared, prepared_optimizer, max_grad_norm=None),
             RunningStatistics(dict(model.branches.items()), runtime.accelerator),
-            weights=None,
-            case_weights=None,
-            label_smoothing=0.0,
-            seed=0,
+            WeightedCrossEntropy(dataset.labels),
         )
 
         def ours() -> None:
-            train_one_epoch(
-                runtime,
-                learner,
+            epoch = Epoch(
                 dataset,
                 steps,
                 present=dataset.present(),
                 augment=lambda batch: batch.images,  # its cost has a benchmark of its own
                 first_step=1,
-                set_rate=lambda step: 1e-4,
-                after_step=lambda _: None,
+                seed=0,
             )
+            train_one_epoch(runtime, learner, epoch, set_rate=lambda step: 1e-4, after_step=lambda _: None)
 
         def bare() -> None:
             loss_of = torch.nn.CrossEntropyLoss()
             prepared.train()
-            for slots in steps:
-                for slot in slots:
-                    batch = dataset[slot].to(runtime.device).cast()
-                    loss = loss_of(prepared(batch.images, batch.present), batch.labels) * len(slot) / train.batch_size
+            for micro_batches in steps:
+                for cases in micro_batches:
+                    batch = dataset[cases].to(runtime.device).cast()
+                    loss = loss_of(prepared(batch.images, batch.present), batch.labels) * len(cases) / train.batch_size
                     runtime.accelerator.backward(loss)
                 prepared_optimizer.step()
                 prepared_optimizer.zero_grad()

@@ -126,6 +126,7 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
 
     from benchmarks.training_loop import make_dataset
     from vwmm.engine.distributed.runtime import start_runtime
+    from vwmm.engine.training.epoch import Epoch
     from vwmm.engine.training.learner import build_learner
     from vwmm.engine.training.train_loop import train_one_epoch
     from vwmm.models.fusion import build_model
@@ -151,11 +152,11 @@ def count_reductions(rank: int, port: int, folder: Path, answers: Any) -> None:
         model = build_model(config.model, config.modalities, 3, seed=0)
         learner = build_learner(runtime, model, train, config.modalities, dataset, 3)
         sizes.clear()
-        train_one_epoch(
-            runtime, learner, dataset, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]], present=dataset.present(),
-            augment=lambda batch: batch.cast().images, first_step=1, set_rate=lambda step: 1e-4,
-            after_step=keep,
+        epoch = Epoch(
+            dataset, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]], present=dataset.present(), first_step=1, seed=0,
+            augment=lambda batch: batch.cast().images, rank=rank, num_processes=2, dummies=learner.strategy.dummies,
         )  # fmt: skip
+        train_one_epoch(runtime, learner, epoch, set_rate=lambda step: 1e-4, after_step=keep)
     answers.put((rank, found))
     dist.destroy_process_group()
 
@@ -209,7 +210,7 @@ def tiny_config() -> Config:
 
 @pytest.mark.parametrize("gpus", [1, 6])
 def test_a_checkpoint_has_as_many_bytes_as_the_formula_says(gpus: int) -> None:
-    from vwmm.engine.checkpoints.checkpoint import Progress, copy_state, optimizer_tensors
+    from vwmm.engine.checkpoints.state import Progress, copy_state, optimizer_tensors
     from vwmm.models.fusion import build_model
 
     config = tiny_config()
@@ -277,10 +278,10 @@ class CountingStore:
 
 
 def test_the_watch_asks_as_often_as_the_formula_says() -> None:
-    from vwmm.engine.distributed.watchdog import Watch
+    from vwmm.engine.distributed.watchdog import Watchdog
 
     store = CountingStore()
-    watches = [Watch(process=number, num_processes=5, store=store) for number in range(5)]
+    watches = [Watchdog(rank=number, num_processes=5, store=store) for number in range(5)]
     for watch in watches:
         watch._look()
 

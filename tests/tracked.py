@@ -70,7 +70,7 @@ def assert_complete(run: Path, cwd: Path) -> None:
     """Each step and each epoch of metrics.jsonl is with each tracker once."""
     for event, key in (("train", "train/loss"), ("validation", "val/loss"), ("validation", "val/ct_alone/loss")):
         records = read_metrics(run, event)
-        losses = [record["alone"]["ct"]["loss"] if "alone" in key else record["loss"] for record in records]
+        losses = [record["unimodal"]["ct"]["loss"] if "unimodal" in key else record["loss"] for record in records]
         expected = [(record["step"], loss) for record, loss in zip(records, losses, strict=True)]
         for kind, found in everywhere(run, cwd, key):
             assert [step for step, _ in found] == [step for step, _ in expected], (kind, key)

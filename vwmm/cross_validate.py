@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         names = ", ".join(map(str, left))
         say(f"not pooled yet: fold {names} unfinished; whichever ends last pools them all")
     else:
-        print(pool_folds(folds), flush=True)
+        print(pool_folds(folds).describe(), flush=True)
     return EXIT_DONE
 
 

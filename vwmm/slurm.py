@@ -18,7 +18,7 @@ from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks.preflight import check_cohort_to_prepare, check_config, read_experiment
-from vwmm.data.loading.sampling import slot_problems
+from vwmm.data.loading.sampling import micro_batch_problems
 from vwmm.engine.evaluation.cross_validation import plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
 from vwmm.engine.launch.slurm_job import Request, ask_slurm, has_slurm, read_request
@@ -166,7 +166,7 @@ def _share(config: Config, request: Request | None) -> list[str]:
     train = config.train
     if request is None:
         return []
-    problems = slot_problems(train.batch_size, train.micro_batch_size, request.num_processes)
+    problems = micro_batch_problems(train.batch_size, train.micro_batch_size, request.num_processes)
     of_file = launch_file_problems(request.launch_file, train, request.num_processes, has_gpu=request.gpus_per_node > 0)
     if problems or of_file:
         raise UserError([*problems, *of_file])

@@ -24,7 +24,6 @@ from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
-from vwmm.system.signals import STOP
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -57,60 +56,13 @@ def run(arguments: list[str]) -> int:
 
 def train(config: Config) -> None:
     """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
-    # 1. Read the cohort, divide the patients, look into every file. No GPU is held yet.
+    # Read the cohort, divide the patients, look into every file. No GPU is held yet.
     cohort, assigned = check_config(config, open_files=is_speaker())
 
-    # 2. Join the other processes. From here on a signal waits until there is nothing half done.
-    from vwmm.engine.console import LOG, start_log
-    from vwmm.engine.distributed.failures import failing_once
-    from vwmm.engine.distributed.runtime import start_runtime
-    from vwmm.engine.launch.rendezvous import note_done, was_done
+    # Only now torch is imported, which takes seconds.
+    from vwmm.engine.runs.train import train as train_run
 
-    start_log(is_speaker=is_speaker())
-    runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
-    STOP.defer()
-    if config.train.max_minutes is not None:
-        STOP.ask_after(config.train.max_minutes)
-    with failing_once(runtime, report_outcome):
-        if runtime.decide(was_done):
-            LOG.info("the run was done before the launcher's restart: nothing is left to do")
-            return
-
-        # 3. Transform each image once, for all processes and all later runs.
-        from vwmm.data.cohort.splits import cases_of, record_of_split
-        from vwmm.engine.check.before_training import note_cohort, warn_of_suspicions
-        from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
-        from vwmm.engine.training.trainer import Fit, Material
-
-        images = prepare_images(runtime, cohort, config.modalities, config.cache)
-        warn_of_suspicions(config, cohort, assigned, images)
-        training, validation = (
-            build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
-            for part in ("train", "val")
-        )
-        material = Material(training, validation, cohort.classes)
-        split = record_of_split(cohort, assigned, config.split, config.data.columns)
-
-        # 4. Open the run folder: what is needed to repeat the run is written before it begins.
-        from vwmm.engine.runs.banner import describe_run
-        from vwmm.engine.runs.open_run import open_run
-        from vwmm.engine.tracking.trackers import start_trackers
-
-        with open_run(runtime, config, cohort, assigned, split, images) as (folder, state, run_watch):
-            note_cohort(config, cohort, assigned)
-
-            # 5. Train, or go on. After each epoch: validate, and keep the best and the last checkpoint.
-            fit = Fit(runtime, config, material, folder, run_watch)
-            LOG.info("%s", describe_run(runtime, config, material, split, fit.model, folder))
-            fit.resume(state)
-            with start_trackers(runtime, config, folder) as fit.trackers:
-                fit.run_epochs()
-
-                # 6. Log the result, and write the report.
-                from vwmm.engine.runs.finish_run import finish_run
-
-                finish_run(runtime, config, material, folder, fit)
-        note_done()
+    train_run(config, cohort, assigned)
 
 
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:

@@ -84,7 +84,7 @@ def compute(arguments: list[str]) -> int:
 
     with failing_once(runtime, report_outcome):
         report = verify_run(runtime, config, run, cohort, assigned, first=first, count=count)
-        if runtime.is_main:
+        if runtime.is_main_process:
             print("\n".join(report.lines))
         runtime.wait()
     return EXIT_DONE if report.is_same else EXIT_FAILED

@@ -23,7 +23,7 @@ from tests.faults.rehearsing import (
 )
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder, choose_run_folder
-from vwmm.engine.checkpoints.checkpoint import read_meta
+from vwmm.engine.checkpoints.checkpoint import read_checkpoint
 from vwmm.system.errors import UserError
 
 
@@ -79,8 +79,8 @@ def test_a_loss_that_is_no_number_names_the_cases_and_leaves_the_state_before_it
     assert code == 1
     assert text.count("the loss is nan in step 6, on cases case_") == 1
     assert (status["state"], status["step"]) == ("failed", 5)
-    progress = read_meta(run.last)["progress"]
-    assert (progress["step"], progress["skipped"]) == (5, 0)
+    progress = read_checkpoint(run.last).progress
+    assert (progress.step, progress.skipped) == (5, 0)
     # It goes on where it stopped, and ends like one that had no such step.
     outcome = run_through(cohort, tmp_path, [], launch=TWO)
     assert outcome.codes == [0]

@@ -133,7 +133,7 @@ def test_each_modality_alone_is_answered_as_if_the_others_were_missing() -> None
     model = build().eval()
     images, present = images_of(2), mask_of([[1, 1, 1], [1, 0, 1]])
 
-    answers = model(images, present, each_alone=True)
+    answers = model(images, present, with_unimodal=True)
 
     assert answers.shape[:2] == (2, 4)
     torch.testing.assert_close(answers[:, 0], model(images, present), rtol=0, atol=0)

@@ -18,7 +18,7 @@ from vwmm.config.split_record import SplitRecord
 from vwmm.system.csv_cells import as_meant
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
-ALONE_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")
+UNIMODAL_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 VALIDATION_COLUMNS = ("epoch", "step", "loss", "accuracy", "balanced_accuracy", "auroc", "cases", "train_loss", "lr")
 
 
@@ -32,8 +32,8 @@ class History:
     """A row per epoch: `VALIDATION_COLUMNS`; float64."""
     best_epoch: int | None
     """The epoch of the best checkpoint, counted from 1."""
-    alone: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """By modality, of its predictions by itself: a row per epoch, `ALONE_COLUMNS`; float64."""
+    unimodal: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """By modality, of its predictions by itself: a row per epoch, `UNIMODAL_COLUMNS`; float64."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, 
 def _alone(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for event in events:
-        alone = event.get("alone")
+        alone = event.get("unimodal")
         for name, scores in alone.items() if isinstance(alone, dict) else ():
             if isinstance(scores, dict):
                 rows.setdefault(name, []).append({**scores, "epoch": event.get("epoch")})
-    return {name: _numbers(found, ALONE_COLUMNS) for name, found in rows.items()}
+    return {name: _numbers(found, UNIMODAL_COLUMNS) for name, found in rows.items()}
 
 
 def setting(config: Mapping[str, Any], dotted: str) -> Any:

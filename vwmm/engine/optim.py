@@ -11,15 +11,15 @@ from vwmm.config.schema import Train
 
 
 def build_optimizer(
-    parameters: Iterable[torch.nn.Parameter], train: Train, *, are_divided: bool = False
+    parameters: Iterable[torch.nn.Parameter], train: Train, *, are_sharded: bool = False
 ) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD of torch, with its fused implementation.
 
-    are_divided: whether the parameters are DTensors, for which torch has no fused SGD.
+    are_sharded: whether the parameters are DTensors, for which torch has no fused SGD.
     """
     if train.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=not are_divided
+            parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=not are_sharded
         )
     kind = torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from vwmm.models.norm import spare_single_values
+from vwmm.models.norm import replace_batch_norm
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
 from vwmm.system.monai_import import import_monai
@@ -27,7 +27,7 @@ def build_branch(
         _resnet(backbone, dims, norm) if backbone.startswith("resnet") else _densenet(backbone, dims, norm)
     )
     make_deterministic(network)
-    spare_single_values(network)
+    replace_batch_norm(network)
     if num_features is None:
         return network, pooled
     return nn.Sequential(network, RowLinear(pooled, num_features)), num_features

@@ -59,7 +59,7 @@ class FusionModel(nn.Module):
             {_key(name): nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
         )
         self.head = head
-        self.runs_every_branch = False
+        self.run_empty_branches = False
         """Whether a branch without images still runs, on an empty batch: needed if processes share its weights."""
 
     def forward(
@@ -68,22 +68,22 @@ class FusionModel(nn.Module):
         present: torch.Tensor,
         dropout_seed: int | None = None,
         *,
-        each_alone: bool = False,
+        with_unimodal: bool = False,
     ) -> torch.Tensor:
         """images: per modality (B, 1, *size); present: (B, M) bool -> logits (B, K).
 
         dropout_seed: key of this forward's dropout; in training without one nothing is dropped. Every parameter takes
-        part in the result, so data-parallel training need not look for unused ones; B may be 0. each_alone: logits
+        part in the result, so data-parallel training need not look for unused ones; B may be 0. with_unimodal: logits
         (B, 1 + M, K), beside those of all modalities those of each as if the others were missing.
         """
         features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.names)]
         generator = None if dropout_seed is None else torch.Generator().manual_seed(dropout_seed)
         logits: torch.Tensor = self.head(torch.cat(features, dim=1), generator)  # (B, M * F)
-        if not each_alone:
+        if not with_unimodal:
             return logits
         missing = [self.missing[_key(name)].expand(len(present), -1).to(features[0].dtype) for name in self.names]
-        alone = [[*missing[:m], features[m], *missing[m + 1 :]] for m in range(len(self.names))]
-        return torch.stack([logits, *(self.head(torch.cat(parts, dim=1)) for parts in alone)], dim=1)
+        unimodal = [[*missing[:m], features[m], *missing[m + 1 :]] for m in range(len(self.names))]
+        return torch.stack([logits, *(self.head(torch.cat(parts, dim=1)) for parts in unimodal)], dim=1)
 
     def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(B, F): the branch's features of the images that are there, the learned vector for the others."""
@@ -95,7 +95,7 @@ class FusionModel(nn.Module):
             # case's features must not depend on what is missing in the others.
             whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
             return torch.where(present[:, None], branch(whole), missing)
-        if len(rows) == 0 and self.runs_every_branch:
+        if len(rows) == 0 and self.run_empty_branches:
             branch.eval()  # batch statistics of an empty batch are NaN
             nothing = branch(images[:0]).sum()
             branch.train()

@@ -1,6 +1,7 @@
 """Cross-entropy of a global batch that several ranks compute in parts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,3 +59,31 @@ def summed_cross_entropy(
         logits.float(), labels, weight=weights, label_smoothing=label_smoothing, reduction=how
     )
     return found if of_cases is None else (found * of_cases).sum()
+
+
+@dataclass(frozen=True)
+class WeightedCrossEntropy:
+    """Cross-entropy of the training cases: summed over a micro-batch, divided by the weight of the whole batch."""
+
+    labels: Sequence[int]
+    """(N,) classes of all training cases."""
+    class_weights: list[float] | None = None
+    """(K,) weights of the classes."""
+    case_weights: np.ndarray | None = None
+    """(N,) float32 weights of the cases."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
+
+    def total_weight(self, cases: Sequence[int]) -> float:
+        """The sum of the weights of a batch, given by the indices of its cases."""
+        of_cases = None if self.case_weights is None else self.case_weights[list(cases)]
+        return batch_weight([self.labels[index] for index in cases], self.class_weights, of_cases)
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """The weighted sum over a micro-batch: logits (B, K), labels (B,) int64, indices (B,) int64 on the CPU."""
+        device = logits.device
+        weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=device)
+        of_cases = None
+        if self.case_weights is not None:
+            of_cases = torch.from_numpy(self.case_weights[indices.numpy()]).to(device, non_blocking=True)
+        return summed_cross_entropy(logits, labels, weights, self.label_smoothing, of_cases)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class _SparingBatchNorm(_BatchNorm):
+class SingleValueSafeBatchNorm(_BatchNorm):
     """One value of a channel has no variance: it becomes the layer's bias, and the running statistics stay.
 
     A copy of the image as its neighbour would give the same values; but the gradients, which are zero, would be the
@@ -23,15 +23,15 @@ class _SparingBatchNorm(_BatchNorm):
         return nothing + self.bias.view_as(nothing).to(nothing.dtype)
 
 
-class BatchNorm2d(_SparingBatchNorm, nn.BatchNorm2d):
+class BatchNorm2d(SingleValueSafeBatchNorm, nn.BatchNorm2d):
     """Of images (B, C, H, W)."""
 
 
-class BatchNorm3d(_SparingBatchNorm, nn.BatchNorm3d):
+class BatchNorm3d(SingleValueSafeBatchNorm, nn.BatchNorm3d):
     """Of volumes (B, C, H, W, D)."""
 
 
-def spare_single_values(network: nn.Module) -> None:
+def replace_batch_norm(network: nn.Module) -> None:
     """Replaces torch's layers with these; weights and names stay."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

@@ -95,6 +95,11 @@ class FaultInjector:
         self._waiting = parse_faults(environment.get(VARIABLE, ""))
         self._rank = int(environment.get("RANK", "0"))
 
+    @property
+    def make_nan(self) -> bool:
+        """Whether one of the faults makes something NaN."""
+        return any(fault.do == "nan" for fault in self._waiting)
+
     def at(self, phase: str, *, step: int | None = None, case: str | None = None) -> bool:
         """Called wherever something can go wrong; whether what is computed here is to be NaN."""
         if not self._waiting:

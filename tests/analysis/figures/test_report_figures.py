@@ -21,7 +21,7 @@ from vwmm.analysis.figures.curves import thin
 from vwmm.analysis.figures.report_figures import Example, to_svg
 from vwmm.analysis.figures.style import PALETTE, line_look, spread
 from vwmm.analysis.pages import rates
-from vwmm.analysis.run_record import ALONE_COLUMNS, TRAIN_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
+from vwmm.analysis.run_record import TRAIN_COLUMNS, UNIMODAL_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
 from vwmm.analysis.statistics.intervals import Interval
 
 
@@ -66,9 +66,9 @@ def all_figures(classes: list[str]) -> list[Figure]:
 def test_each_modality_has_a_curve_of_its_own_beside_all_together() -> None:
     history = make_history()
     tables = {
-        name: history.validation[list(ALONE_COLUMNS)].assign(cases=50.0 + k) for k, name in enumerate(("ct", "mri"))
+        name: history.validation[list(UNIMODAL_COLUMNS)].assign(cases=50.0 + k) for k, name in enumerate(("ct", "mri"))
     }
-    figure = curves.modality_curves(replace(history, alone=tables))
+    figure = curves.modality_curves(replace(history, unimodal=tables))
     drawn = text_of(to_svg(figure))
     for words in ("Accuracy of each modality by itself", "all together", "ct (N = 50)", "mri (N = 51)"):
         assert words in drawn, drawn
@@ -218,9 +218,9 @@ def test_lines_are_told_apart_without_their_colour() -> None:
 
 def test_each_line_has_its_name_beside_its_end_and_no_two_names_meet() -> None:
     history = make_history()
-    tables = {name: history.validation[list(ALONE_COLUMNS)].assign(cases=50.0) for name in ("ct", "mri", "vw")}
+    tables = {name: history.validation[list(UNIMODAL_COLUMNS)].assign(cases=50.0) for name in ("ct", "mri", "vw")}
 
-    axes = curves.modality_curves(replace(history, alone=tables)).axes[0]
+    axes = curves.modality_curves(replace(history, unimodal=tables)).axes[0]
 
     names = {text.get_text(): text.get_position()[1] for text in axes.texts}
     assert {"all together", "ct (N = 50)", "mri (N = 50)", "vw (N = 50)"} < set(names)

@@ -142,7 +142,7 @@ def test_the_report_says_it_of_the_best_epoch(make_run: Callable[..., Path], tmp
     for event in events:
         if event["event"] == "validation":
             value = 0.2 if event is best else 0.6
-            event["alone"] = {"ct": {"loss": 1.0, "accuracy": value, "balanced_accuracy": value, "auroc": 0.6,
+            event["unimodal"] = {"ct": {"loss": 1.0, "accuracy": value, "balanced_accuracy": value, "auroc": 0.6,
                                      "cases": 60}}  # fmt: skip
     (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
@@ -154,7 +154,7 @@ def test_the_report_says_it_of_the_best_epoch(make_run: Callable[..., Path], tmp
 
 def test_a_cross_validation_adds_the_folds_up() -> None:
     alone = {"ct": {"loss": 1.0, "accuracy": 23 / 24, "balanced_accuracy": 0.9, "auroc": 0.9, "cases": 24}}
-    folds = [replace(fold, validation={**fold.validation, "alone": alone}) for fold in folds_of(3)]
+    folds = [replace(fold, validation={**fold.validation, "unimodal": alone}) for fold in folds_of(3)]
 
     page = pool("cv", folds, CLASSES, ["vw_mri", "mri", "ct"], origin=ORIGIN).page
 

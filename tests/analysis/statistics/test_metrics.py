@@ -132,9 +132,9 @@ def test_a_modality_alone_is_measured_on_the_cases_that_have_it() -> None:
     predictions = Predictions(
         cases=["a", "b", "c"], patients=["a", "b", "c"], labels=np.array([0, 1, 1]), logits=logits,
         present=np.array([[True, False], [True, True], [False, True]]), classes=["x", "y"], modalities=["ct", "mri"],
-        alone={"ct": logits, "mri": logits},
+        unimodal={"ct": logits, "mri": logits},
     )  # fmt: skip
-    alone = predictions.alone_metrics()
+    alone = predictions.unimodal_metrics()
     assert [(name, scores["cases"], scores["accuracy"]) for name, scores in alone.items()] == [
         ("ct", 2, 1.0), ("mri", 2, 0.5),
     ]  # fmt: skip

@@ -8,35 +8,35 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vwmm.data.loading.sampling import draw_present, evaluation_batches, num_steps, plan_epoch, slots_of
+from vwmm.data.loading.sampling import draw_present, evaluation_batches, micro_batches_of, num_steps, plan_epoch
 
 SIZES = st.tuples(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.integers(0, 5), st.integers(0, 3))
 
 
 @given(sizes=SIZES)
 def test_each_case_stands_once_in_an_epoch(sizes: tuple[int, int, int, int, int]) -> None:
-    num_cases, micro, slots, seed, epoch = sizes
+    num_cases, micro, count, seed, epoch = sizes
 
-    steps = plan_epoch(num_cases, micro * slots, micro, seed=seed, epoch=epoch)
+    steps = plan_epoch(num_cases, micro * count, micro, seed=seed, epoch=epoch)
 
-    assert sorted(case for step in steps for slot in step for case in slot) == list(range(num_cases))
-    assert len(steps) == num_steps(num_cases, micro * slots, micro)
+    assert sorted(case for step in steps for cases in step for case in cases) == list(range(num_cases))
+    assert len(steps) == num_steps(num_cases, micro * count, micro)
 
 
 @given(sizes=SIZES)
-def test_slots_are_micro_batches_and_none_holds_a_single_case(sizes: tuple[int, int, int, int, int]) -> None:
-    num_cases, micro, slots, seed, epoch = sizes
+def test_no_micro_batch_holds_a_single_case(sizes: tuple[int, int, int, int, int]) -> None:
+    num_cases, micro, count, seed, epoch = sizes
 
-    steps = plan_epoch(num_cases, micro * slots, micro, seed=seed, epoch=epoch)
+    steps = plan_epoch(num_cases, micro * count, micro, seed=seed, epoch=epoch)
 
-    sizes_of_slots = [len(slot) for step in steps for slot in step]
-    assert all(size == micro for size in sizes_of_slots[:-1] if micro == 1 or size != micro + 1)
-    assert max(sizes_of_slots) <= micro + 1
-    assert sizes_of_slots.count(micro + 1) <= 1
+    found = [len(cases) for step in steps for cases in step]
+    assert all(size == micro for size in found[:-1] if micro == 1 or size != micro + 1)
+    assert max(found) <= micro + 1
+    assert found.count(micro + 1) <= 1
     if micro > 1 and num_cases > 1:
-        assert min(sizes_of_slots) > 1
-    assert all(1 <= len(step) <= slots for step in steps)
-    assert all(len(step) == slots for step in steps[:-1])
+        assert min(found) > 1
+    assert all(1 <= len(step) <= count for step in steps)
+    assert all(len(step) == count for step in steps[:-1])
 
 
 def test_the_plan_is_the_seeds_and_the_epochs() -> None:
@@ -54,11 +54,13 @@ def test_the_plan_is_the_same_forever() -> None:
     assert plan_epoch(7, 4, 2, seed=0, epoch=1) == [[[2, 5], [4, 6]], [[0, 1, 3]]]
 
 
-@given(num_slots=st.integers(0, 20), num_processes=st.integers(1, 8))
-def test_the_processes_share_the_slots_out(num_slots: int, num_processes: int) -> None:
-    shares = [slots_of(num_slots, process=process, num_processes=num_processes) for process in range(num_processes)]
+@given(num_micro_batches=st.integers(0, 20), num_processes=st.integers(1, 8))
+def test_ranks_share_the_micro_batches_evenly(num_micro_batches: int, num_processes: int) -> None:
+    shares = [
+        micro_batches_of(num_micro_batches, rank=rank, num_processes=num_processes) for rank in range(num_processes)
+    ]
 
-    assert sorted(slot for share in shares for slot in share) == list(range(num_slots))
+    assert sorted(number for share in shares for number in share) == list(range(num_micro_batches))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

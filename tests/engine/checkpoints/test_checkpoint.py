@@ -17,21 +17,15 @@ from torch import nn
 
 from vwmm.engine.checkpoints import checkpoint
 from vwmm.engine.checkpoints.checkpoint import (
-    Progress,
-    State,
-    copy_state,
+    DAMAGED,
     find_checkpoint,
-    load_optimizer,
-    load_parts,
-    load_weights,
+    free_name,
+    load_checkpoint,
     older_checkpoints,
-    optimizer_tensors,
-    read_meta,
-    read_progress,
-    restore_optimizer,
-    set_aside,
+    read_checkpoint,
     write_checkpoint,
 )
+from vwmm.engine.checkpoints.state import Progress, State, copy_state, optimizer_tensors, restore_optimizer
 from vwmm.system.errors import UserError
 
 
@@ -62,9 +56,10 @@ def state_of(step: int = 0, *, seed: int = 0, parts: torch.Tensor | None = None)
 
 
 def put_in(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    load_weights(folder, model)
-    restore_optimizer(model, optimizer, load_optimizer(folder))
-    return read_progress(folder)
+    state = load_checkpoint(folder)
+    state.restore_weights(model)
+    restore_optimizer(model, optimizer, state.optimizer or {})
+    return state.progress
 
 
 def test_model_optimizer_and_position_come_back_bit_for_bit(tmp_path: Path) -> None:
@@ -99,7 +94,7 @@ def test_the_one_before_is_kept_under_its_step_or_not_at_all(tmp_path: Path) -> 
         write_checkpoint(tmp_path / "best", state_of(step))
     assert [path.name for path in older_checkpoints(tmp_path / "last")] == ["step-00000006", "step-00000004"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last", "step-00000004", "step-00000006"]
-    assert read_meta(tmp_path / "best")["progress"]["step"] == 8
+    assert read_checkpoint(tmp_path / "best").progress.step == 8
 
 
 def test_a_crash_between_the_two_renames_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +111,7 @@ def test_a_crash_between_the_two_renames_leaves_the_one_before(tmp_path: Path, m
         write_checkpoint(tmp_path / "last", state_of(4))
     found = find_checkpoint(tmp_path / "last")
     assert found is not None
-    assert read_meta(found)["progress"]["step"] == 2
+    assert found.progress.step == 2
 
 
 def test_a_disk_that_is_full_costs_the_new_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,24 +119,23 @@ def test_a_disk_that_is_full_costs_the_new_one_only(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(checkpoint.SafetensorError("full")))
     with pytest.raises(OSError, match="full"):
         write_checkpoint(tmp_path / "last", state_of(4))
-    assert read_meta(tmp_path / "last")["progress"]["step"] == 2
+    assert read_checkpoint(tmp_path / "last").progress.step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-def test_statistics_in_parts_are_for_as_many_processes_only(tmp_path: Path) -> None:
+def test_statistics_in_parts_come_back(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "last", state_of(2, parts=torch.arange(6.0).reshape(2, 3)))
-    parts = load_parts(tmp_path / "last", 2)
+    parts = load_checkpoint(tmp_path / "last").parts
     assert parts is not None
     assert parts.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert load_parts(tmp_path / "last", 3) is None
     write_checkpoint(tmp_path / "whole", state_of(2))
-    assert load_parts(tmp_path / "whole", 2) is None
+    assert load_checkpoint(tmp_path / "whole").parts is None
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "best", state_of())
     with pytest.raises(UserError, match="do not fit"):
-        load_weights(tmp_path / "best", nn.Linear(3, 4))
+        load_checkpoint(tmp_path / "best").restore_weights(nn.Linear(3, 4))
 
 
 def test_a_checkpoint_is_safetensors_and_json_only(tmp_path: Path) -> None:
@@ -156,7 +150,9 @@ def test_a_damaged_one_gets_a_name_of_its_own_each_time(tmp_path: Path) -> None:
     names = []
     for _ in range(3):
         write_checkpoint(tmp_path / "last", state_of(1))
-        names.append(set_aside(tmp_path / "last").name)
+        name = free_name(tmp_path / "last", DAMAGED)
+        (tmp_path / "last").rename(name)
+        names.append(name.name)
     assert names == ["damaged-last", "damaged-last-2", "damaged-last-3"]
 
 
@@ -189,7 +185,7 @@ def test_no_accident_goes_unnoticed(block: int, tmp_path: Path) -> None:
         if file.exists() and _says_the_same(file, tmp_path / "good" / file.name):
             continue  # the accident met a zero, or a blank of the JSON
         with pytest.raises(UserError, match=r"damaged|not complete|format"):
-            read_meta(broken)
+            read_checkpoint(broken)
 
 
 def _says_the_same(file: Path, good: Path) -> bool:
@@ -224,9 +220,8 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(block
         writer.join()
         found = find_checkpoint(tmp_path / "last")
         assert found is not None
-        read_meta(found)
         model, optimizer = network(9)
-        progress = put_in(found, model, optimizer)
+        progress = put_in(found.path, model, optimizer)
         again = copy_state(model, progress, {"classes": ["a"]}, optimizer=optimizer_tensors(model, optimizer))
         assert xxhash.xxh3_128_hexdigest(_bytes_of(again)) in known
 
@@ -251,11 +246,10 @@ def test_code_in_a_checkpoint_is_not_run(file: str, tmp_path: Path) -> None:
     (tmp_path / "last" / file).write_bytes(pickle.dumps(_Canary(canary)))
     model, optimizer = network(0)
     for read in (
-        lambda: read_meta(tmp_path / "last"),
-        lambda: load_weights(tmp_path / "last", model),
+        lambda: read_checkpoint(tmp_path / "last"),
+        lambda: load_checkpoint(tmp_path / "last"),
         lambda: put_in(tmp_path / "last", model, optimizer),
-        lambda: load_parts(tmp_path / "last", 2),
-        lambda: read_progress(tmp_path / "last"),
+        lambda: checkpoint.Checkpoint(tmp_path / "last", Progress(), {}).load(),  # not verified before
     ):
         try:
             read()
@@ -275,7 +269,7 @@ def test_a_word_of_the_description_that_was_changed_is_noticed(before: str, afte
     assert before in meta.read_text()
     meta.write_text(meta.read_text().replace(before, after, 1))
     with pytest.raises(UserError, match=r"damaged: meta\.json"):
-        read_meta(tmp_path / "last")
+        read_checkpoint(tmp_path / "last")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to read as another user")
@@ -290,7 +284,7 @@ def test_checkpoint_that_another_user_may_not_read_names_the_file_and_the_cure()
         def read() -> None:
             os.setuid(65534)
             try:
-                read_meta(folder / "best")
+                read_checkpoint(folder / "best")
             except UserError as error:
                 writer.send(str(error))
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.engine.checkpoints.test_checkpoint import state_of
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoints.checkpoint import State, read_meta, write_checkpoint
-from vwmm.engine.checkpoints.resume import find_state, make_snapshot_folder, snapshot_place
+from vwmm.engine.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+from vwmm.engine.checkpoints.resume import Found, find_state, make_snapshot_folder, snapshot_place
+from vwmm.engine.checkpoints.state import State
 from vwmm.engine.tracking.metrics_file import MetricsFile
 from vwmm.system.errors import UserError
 
@@ -17,6 +18,17 @@ from vwmm.system.errors import UserError
 def at(step: int, *, best: int | None = None) -> State:
     state = state_of(step)
     return replace(state, progress=replace(state.progress, best_epoch=best, epoch=step // 2))
+
+
+def find(run: RunFolder, snapshot: Path | None) -> Found:
+    """As a run does it: finds, then settles."""
+    found = find_state(run, snapshot)
+    found.settle()
+    return found
+
+
+def path_of(found: Found) -> Path | None:
+    return None if found.checkpoint is None else found.checkpoint.path
 
 
 def damage(folder: Path, file: str = "model.safetensors") -> None:
@@ -38,44 +50,61 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_the_newest_state_is_gone_on_from_and_nothing_is_said(run: RunFolder) -> None:
-    found = find_state(run, None)
-    assert found.path == run.last
+    found = find(run, None)
+    assert path_of(found) == run.last
     assert found.messages == []
 
 
 def test_a_run_without_a_checkpoint_begins_at_its_start(tmp_path: Path) -> None:
-    found = find_state(RunFolder(tmp_path), None)
-    assert (found.path, found.messages) == (None, [])
+    found = find(RunFolder(tmp_path), None)
+    assert (path_of(found), found.messages) == (None, [])
 
 
 def test_damaged_ones_are_set_aside_and_the_cost_is_said(run: RunFolder) -> None:
     damage(run.last)
     damage(run.last.with_name("step-00000004"), "meta.json")
-    found = find_state(run, None)
-    assert found.path == run.last.with_name("step-00000002")
+    found = find(run, None)
+    assert path_of(found) == run.last.with_name("step-00000002")
     assert "model.safetensors is not what was written; set aside as damaged-last" in found.messages[0]
     assert "damaged-step-00000004" in found.messages[1]
     assert found.messages[2] == "going on from step 2: 4 steps are done again"
     assert not run.last.exists()
-    assert find_state(run, None).messages == []  # said once
+    assert find(run, None).messages == []  # said once
+
+
+def test_finding_a_state_changes_nothing_on_the_disk(run: RunFolder) -> None:
+    damage(run.last)
+    damage(run.best)
+    place = snapshot_place(run)
+    make_snapshot_folder(place)
+    try:
+        write_checkpoint(place, at(7, best=3), is_durable=False)
+        folders = [run.path, place.parent]
+        before = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+        found = find_state(run, place)
+        assert found.renames
+        assert found.outdated == place
+        assert {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")} == before
+    finally:
+        shutil.rmtree(place.parent)
 
 
 def test_without_an_intact_state_the_run_begins_again(run: RunFolder) -> None:
     for folder in run.last.parent.iterdir():
         damage(folder)
-    found = find_state(run, None)
-    assert found.path is None
+    found = find(run, None)
+    assert path_of(found) is None
     assert found.messages[-1] == "going on from step 0: 6 steps are done again"
 
 
 def test_a_damaged_best_checkpoint_is_learned_again(run: RunFolder) -> None:
     write_checkpoint(run.last.with_name("step-00000001"), at(1))
     damage(run.best)
-    found = find_state(run, None)
-    assert found.path == run.last.with_name("step-00000001")
+    found = find(run, None)
+    assert path_of(found) == run.last.with_name("step-00000001")
     # What came after the lost best must not be taken for the newest state when there is a best again.
     write_checkpoint(run.best, at(2, best=1))
-    assert find_state(run, None).path == run.last.with_name("step-00000001")
+    assert path_of(find(run, None)) == run.last.with_name("step-00000001")
     assert sorted(path.name for path in run.last.parent.glob("unused-*")) == [
         "unused-last", "unused-step-00000002", "unused-step-00000004",
     ]  # fmt: skip
@@ -83,8 +112,8 @@ def test_a_damaged_best_checkpoint_is_learned_again(run: RunFolder) -> None:
 
 def test_a_crash_between_two_renames_of_the_best_loses_nothing(run: RunFolder) -> None:
     run.best.rename(run.best.with_name("best-step-00000002"))
-    assert find_state(run, None).path == run.last
-    assert read_meta(run.best)["progress"]["step"] == 2
+    assert path_of(find(run, None)) == run.last
+    assert read_checkpoint(run.best).progress.step == 2
 
 
 def test_a_snapshot_that_is_newer_is_taken_and_one_of_an_unwritten_best_is_not(run: RunFolder) -> None:
@@ -92,17 +121,17 @@ def test_a_snapshot_that_is_newer_is_taken_and_one_of_an_unwritten_best_is_not(r
     make_snapshot_folder(place)
     try:
         write_checkpoint(place, at(7, best=1), is_durable=False)
-        assert find_state(run, place).path == place
+        assert path_of(find(run, place)) == place
         write_checkpoint(place, at(7, best=3), is_durable=False)
-        assert find_state(run, place).path == run.last
+        assert path_of(find(run, place)) == run.last
         assert not place.exists()
         write_checkpoint(place, at(7, best=1), is_durable=False)
         damage(place)
-        assert find_state(run, place).path == run.last
+        assert path_of(find(run, place)) == run.last
         # Of the same step: the checkpoint that knows the epoch's validation, not the snapshot before it.
         state = at(6, best=1)
         write_checkpoint(place, replace(state, progress=replace(state.progress, epoch=2)), is_durable=False)
-        assert find_state(run, place).path == run.last
+        assert path_of(find(run, place)) == run.last
     finally:
         shutil.rmtree(place.parent)
 

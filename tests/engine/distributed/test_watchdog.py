@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from vwmm.engine.distributed.watchdog import State, Watch, hanging
+from vwmm.engine.distributed.heartbeat import State, hanging
+from vwmm.engine.distributed.watchdog import Failure, Watchdog
 
 FINE, LONG = 1.0, 100.0
 
@@ -36,23 +37,23 @@ def test_the_one_that_hangs_is_told_from_those_that_wait_for_it(states: list[Sta
 
 
 @pytest.fixture
-def pair() -> list[Watch]:
+def pair() -> list[Watchdog]:
     """Two processes' watches in one, by a real store."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    return [Watch(process=n, num_processes=2, store=store, timeout_s=4) for n in range(2)]
+    return [Watchdog(rank=n, num_processes=2, store=store, timeout_s=4) for n in range(2)]
 
 
-def test_only_the_first_failure_is_said(pair: list[Watch], capsys: pytest.CaptureFixture[str]) -> None:
-    noted: list[str] = []
-    pair[0].on_failure = noted.append
-    assert pair[0].fail("process 0 broke")
-    assert not pair[1].fail("process 1 saw the connection break")
-    assert pair[1].blame() == ""
-    assert noted == ["process 0 broke"]
-    assert capsys.readouterr().err == "process 0 broke\n"
+def test_only_the_first_failure_is_said(pair: list[Watchdog], capsys: pytest.CaptureFixture[str]) -> None:
+    noted: list[Failure] = []
+    pair[0].report_failures_to(noted.append)
+    assert pair[0].fail(Failure.of_line("process 0 broke"))
+    assert not pair[1].fail(Failure.of_line("process 1 saw the connection break"))
+    assert pair[1].diagnose() == ""
+    assert noted == [Failure("vwmm: process 0 broke", "process 0 broke")]
+    assert capsys.readouterr().err == "vwmm: process 0 broke\n"
 
 
-def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watch], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watchdog], monkeypatch: pytest.MonkeyPatch) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     pair[1].at("backward", step=7)
@@ -60,27 +61,27 @@ def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watch], monk
         patch.setattr(os, "getpid", lambda: child.pid)
         pair[1]._publish()
     pair[0]._look()
-    blamed = pair[0].blame()
-    assert blamed is not None
-    assert "process 1 has ended, last seen in backward, step 7" in blamed
+    diagnosis = pair[0].diagnose()
+    assert diagnosis is not None
+    assert "process 1 has ended, last seen in backward, step 7" in diagnosis
 
 
-def test_nobody_else_is_blamed_for_an_error_of_ones_own(pair: list[Watch], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_error_is_not_attributed_to_another_rank(pair: list[Watchdog], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vwmm.engine.distributed.watchdog._PATIENCE_S", 0.2)
     pair[0]._publish()
     pair[1]._publish()
-    assert pair[0].blame() is None
+    assert pair[0].diagnose() is None
 
 
-def test_a_place_is_said_in_words(pair: list[Watch]) -> None:
+def test_a_place_is_said_in_words(pair: list[Watchdog]) -> None:
     pair[0].at("read", step=3, case="c1")
     assert pair[0].where() == "read, step 3, case c1"
 
 
 def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom vwmm.engine.distributed.watchdog import Watch\nwatch = Watch(timeout_s=1.5)\nwatch.start()\n"
-        "watch.at('forward', step=3)\ntime.sleep(60)\n"
+        "import time\nfrom vwmm.engine.distributed.watchdog import Watchdog\n"
+        "watch = Watchdog(timeout_s=1.5)\nwatch.start()\nwatch.at('forward', step=3)\ntime.sleep(60)\n"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
@@ -92,10 +93,10 @@ def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
 
 def test_a_process_that_nobody_listens_to_any_more_ends_as_well() -> None:
     code = (
-        "import time\nfrom vwmm.engine.distributed.watchdog import Watch\n"
+        "import time\nfrom vwmm.engine.distributed.watchdog import Watchdog\n"
         "from vwmm.engine.console import LOG, start_log\n"
         "start_log(is_speaker=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
-        "watch = Watch(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"
+        "watch = Watchdog(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None

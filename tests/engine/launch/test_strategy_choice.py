@@ -8,11 +8,11 @@ import yaml
 from tests.conftest import ROOT, texts
 from vwmm.config.schema import Train
 from vwmm.engine.launch.strategy_choice import (
-    EngineChoice,
-    choose_engine,
-    engine_of_launch_file,
-    engine_problems,
-    hide_engine,
+    StrategyChoice,
+    choose_strategy,
+    hide_strategy,
+    strategy_of_launch_file,
+    strategy_problems,
 )
 from vwmm.system.errors import UserError
 
@@ -23,24 +23,24 @@ STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
 @pytest.mark.parametrize(
     ("environment", "choice", "name"),
     [
-        ({}, EngineChoice(), "data parallel"),
-        (ZERO | {STAGE: "1"}, EngineChoice("deepspeed", 1), "DeepSpeed ZeRO-1"),
+        ({}, StrategyChoice(), "data parallel"),
+        (ZERO | {STAGE: "1"}, StrategyChoice("deepspeed", 1), "DeepSpeed ZeRO-1"),
         (
             ZERO | {STAGE: "3", "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"},
-            EngineChoice("deepspeed", 3, offload_optimizer=True),
+            StrategyChoice("deepspeed", 3, offload_optimizer=True),
             "DeepSpeed ZeRO-3, optimizer in main memory",
         ),
-        (FSDP, EngineChoice("fsdp2"), "FSDP2"),
+        (FSDP, StrategyChoice("fsdp2"), "FSDP2"),
         (
             FSDP | {"FSDP_OFFLOAD_PARAMS": "true", "FSDP_RESHARD_AFTER_FORWARD": "false"},
-            EngineChoice("fsdp2", 0, True, True, False),
+            StrategyChoice("fsdp2", 0, True, True, False),
             "FSDP2, optimizer and weights in main memory",
         ),
-        ({"ACCELERATE_USE_FSDP": "false"}, EngineChoice(), "data parallel"),
+        ({"ACCELERATE_USE_FSDP": "false"}, StrategyChoice(), "data parallel"),
     ],
 )
-def test_what_is_asked_for(environment: dict[str, str], choice: EngineChoice, name: str) -> None:
-    assert choose_engine(environment) == choice
+def test_what_is_asked_for(environment: dict[str, str], choice: StrategyChoice, name: str) -> None:
+    assert choose_strategy(environment) == choice
     assert str(choice) == name
 
 
@@ -60,20 +60,20 @@ def test_what_is_asked_for(environment: dict[str, str], choice: EngineChoice, na
 )
 def test_what_cannot_be_honoured_is_an_error(environment: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        choose_engine(environment)
+        choose_strategy(environment)
 
 
 @pytest.mark.parametrize(
     ("choice", "recipe", "message"),
     [
-        (EngineChoice("fsdp2"), {"num_processes": 1}, "sharding needs at least two processes"),
-        (EngineChoice("fsdp2"), {"precision": "fp16"}, "train.mixed_precision=fp16: not with FSDP2"),
-        (EngineChoice("deepspeed", 2), {"train": Train(exact=True)}, "train.exact=true: DeepSpeed ZeRO-2"),
-        (EngineChoice("fsdp2", offload_weights=True), {"has_gpu": False}, "everything is in main memory already"),
+        (StrategyChoice("fsdp2"), {"num_processes": 1}, "sharding needs at least two processes"),
+        (StrategyChoice("fsdp2"), {"precision": "fp16"}, "train.mixed_precision=fp16: not with FSDP2"),
+        (StrategyChoice("deepspeed", 2), {"train": Train(exact=True)}, "train.exact=true: DeepSpeed ZeRO-2"),
+        (StrategyChoice("fsdp2", offload_weights=True), {"has_gpu": False}, "everything is in main memory already"),
     ],
 )
 def test_a_recipe_that_an_engine_cannot_train_is_an_error(
-    choice: EngineChoice, recipe: dict[str, object], message: str
+    choice: StrategyChoice, recipe: dict[str, object], message: str
 ) -> None:
     fitting: dict[str, object] = {"train": Train(), "precision": "bf16", "num_processes": 2, "has_gpu": True}
 
@@ -82,19 +82,19 @@ def test_a_recipe_that_an_engine_cannot_train_is_an_error(
         assert isinstance(train, Train)
         assert isinstance(precision, str)
         assert isinstance(number, int)
-        return engine_problems(choice, train, precision, number, has_gpu=bool(has_gpu))
+        return strategy_problems(choice, train, precision, number, has_gpu=bool(has_gpu))
 
     assert problems(fitting) == []
     assert [text for text in problems(fitting | recipe) if message in text]
 
 
 def test_data_parallel_training_has_no_such_problem() -> None:
-    assert engine_problems(EngineChoice(), Train(exact=True), "fp16", 1, has_gpu=False) == []
+    assert strategy_problems(StrategyChoice(), Train(exact=True), "fp16", 1, has_gpu=False) == []
 
 
 def test_accelerate_does_not_see_the_engine() -> None:
     environment = {**ZERO, **FSDP, "OTHER": "1"}
-    hide_engine(environment)
+    hide_strategy(environment)
     assert environment == {"FSDP_VERSION": "2", "OTHER": "1"}
 
 
@@ -118,17 +118,17 @@ def test_the_launch_files_ask_for_what_their_names_say(stage: int) -> None:
 )
 def test_a_launch_file_says_before_it_is_launched_what_it_will_ask_for(name: str, engine: str) -> None:
     content = yaml.safe_load((ROOT / "launch" / f"{name}.yaml").read_text())
-    assert str(engine_of_launch_file(content)) == engine
+    assert str(strategy_of_launch_file(content)) == engine
 
 
 def test_what_a_launch_file_may_not_say_is_known_before_it_is_launched() -> None:
     section = {"zero_stage": 4, "gradient_clipping": 1.0, "deepspeed_config_file": "x.json"}
     with pytest.raises(UserError) as caught:
-        engine_of_launch_file({"distributed_type": "DEEPSPEED", "deepspeed_config": section})
+        strategy_of_launch_file({"distributed_type": "DEEPSPEED", "deepspeed_config": section})
     assert [problem.split(":")[0] for problem in texts(caught.value.problems)] == [
         "launch file, zero_stage", "launch file, deepspeed_config_file", "launch file, gradient_clipping",
     ]  # fmt: skip
     with pytest.raises(UserError, match="fsdp_version: expected 2, found 1"):
-        engine_of_launch_file({"distributed_type": "FSDP", "fsdp_config": {}})
+        strategy_of_launch_file({"distributed_type": "FSDP", "fsdp_config": {}})
     with pytest.raises(UserError, match="fsdp_config: expected a mapping"):
-        engine_of_launch_file({"distributed_type": "FSDP", "fsdp_config": [1]})
+        strategy_of_launch_file({"distributed_type": "FSDP", "fsdp_config": [1]})

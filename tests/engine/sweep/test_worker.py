@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import vwmm.engine.sweep.worker
 from tests.conftest import TINY
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.search_space import Searched, Space, read_space
+from vwmm.engine.checkpoints.checkpoint import write_checkpoint
+from vwmm.engine.checkpoints.state import Progress, State
 from vwmm.engine.sweep.plan import Sweep, plan_sweep
 from vwmm.engine.sweep.study import COMPLETE, JournalLock, SweepStudy
 from vwmm.engine.sweep.worker import Worker, run_worker, wait_until_free
@@ -54,11 +57,10 @@ class FakeTraining:
                 stream.write(json.dumps({"event": "validation", "epoch": epoch, "step": epoch, "loss": loss}) + "\n")
             if watch():
                 return 75
-        run.best.mkdir(parents=True)
         known = [(loss, epoch) for epoch, loss in enumerate(losses, 1) if loss is not None]
         loss, epoch = min(known) if known else (None, 1)
         meta = {"classes": ["a", "b"], "validation": {"loss": loss, "epoch": epoch, "cases": 7}}
-        (run.best / "meta.json").write_text(json.dumps(meta))
+        write_checkpoint(run.best, State({"w": torch.zeros(1)}, Progress(epoch=epoch), meta))
         run.write_status("done")
         return 0
 
@@ -68,10 +70,6 @@ def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr(vwmm.engine.sweep.worker, "launch", fake)
     monkeypatch.setattr(vwmm.engine.sweep.worker, "_LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(
-        "vwmm.engine.checkpoints.checkpoint.read_meta", lambda folder: json.loads((folder / "meta.json").read_text())
-    )
-    monkeypatch.setattr("vwmm.engine.sweep.results.read_meta", lambda folder: {"classes": ["a", "b"]})
     return fake
 
 

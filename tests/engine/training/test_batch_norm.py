@@ -1,4 +1,4 @@
-"""Running statistics kept in parts over the processes, or brought together slot by slot."""
+"""Running statistics kept in parts over the processes, or brought together one micro-batch after another."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +13,7 @@ from vwmm.models.norm import BatchNorm2d, single_valued_layers
 HAS_IMAGES = [True, True, False, True, True, True, True]
 
 
-def slots() -> list[torch.Tensor]:
+def micro_batches() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(4, 3, generator=generator) * (n + 1) + n for n in range(7)]
 
@@ -29,16 +29,14 @@ def processes(number: int, *, exact: bool = False) -> list[tuple[Any, RunningSta
 
 
 def compute(branch: Any, statistics: RunningStatistics, process: int, number: int) -> None:
-    """One step of seven slots, every `number`-th of them on this process."""
+    """One step of seven micro-batches, every `number`-th of them on this process."""
     statistics.begin_step([[4 * has_any] for has_any in HAS_IMAGES])
-    for position, (slot, has_any) in enumerate(zip(slots(), HAS_IMAGES, strict=True)):
+    for position, (images, has_any) in enumerate(zip(micro_batches(), HAS_IMAGES, strict=True)):
         if position % number != process:
-            statistics.pass_over(position)
             continue
-        statistics.begin_slot()
-        if has_any:
-            branch(slot)
-        statistics.end_slot(position)
+        with statistics.micro_batch(position):
+            if has_any:
+                branch(images)
 
 
 def state(branch: Any) -> list[torch.Tensor]:
@@ -57,7 +55,7 @@ def test_the_sum_of_the_parts_is_what_one_process_has() -> None:
     summed = torch.stack([own.flat for _, own, _ in parts]).sum(0)
     for branch, own, accelerator in parts:
         accelerator.reduce = lambda tensor, reduction: summed
-        own.bring_together()
+        own.all_reduce()
         for mine, expected in zip(state(branch), state(whole), strict=True):
             torch.testing.assert_close(mine, expected)
 
@@ -92,7 +90,7 @@ def test_a_step_that_is_passed_over_leaves_the_statistics_as_they_were(exact: bo
     statistics.end_step()
     before = state(branch)
     compute(branch, statistics, 0, number)
-    statistics.go_back()
+    statistics.end_step(is_finite=False)
     assert all(torch.equal(mine, expected) for mine, expected in zip(state(branch), before, strict=True))
 
 
@@ -100,6 +98,7 @@ def test_parts_that_were_saved_are_gone_on_with() -> None:
     parts = processes(2)
     for number, (branch, own, _) in enumerate(parts):
         compute(branch, own, number, 2)
+        own.end_step()
     gathered = torch.stack([own.flat.clone() for _, own, _ in parts])
     for number, (branch, own, accelerator) in enumerate(processes(2)):
         accelerator.gather = lambda tensor: gathered
@@ -109,21 +108,21 @@ def test_parts_that_were_saved_are_gone_on_with() -> None:
         saved = own.gather_parts()
         assert saved is not None
         weights = {f"branches.ct.0.{name}": buffer for name, buffer in branch[0].named_buffers()}
-        whole = own.made_whole(weights, saved)
+        whole = own.with_reduced_statistics(weights, saved)
         expected = gathered.sum(dim=0)
         assert torch.equal(whole["branches.ct.0.running_mean"], expected[:3])
         assert torch.equal(whole["branches.ct.0.running_var"], expected[3:])
 
 
-def test_one_process_has_nothing_to_bring_together_and_a_model_without_batch_norm_neither() -> None:
+def test_one_process_has_nothing_to_all_reduce_and_a_model_without_batch_norm_neither() -> None:
     branch, statistics, _ = processes(1)[0]
     compute(branch, statistics, 0, 1)
-    statistics.bring_together()
+    statistics.all_reduce()
     assert statistics.gather_parts() is None
     accelerator = cast(Any, SimpleNamespace(is_main_process=False, num_processes=2, process_index=1))
     empty = RunningStatistics({"ct": nn.Sequential(nn.Linear(2, 2))}, accelerator)
     empty.begin_step([[2]])
-    empty.bring_together()
+    empty.all_reduce()
     assert empty.gather_parts() is None
 
 
@@ -131,7 +130,7 @@ NUM_IMAGES = [4, 1, 0, 3, 1, 1, 2]
 
 
 def mixed(number: int, *, exact: bool) -> list[tuple[Any, RunningStatistics, Any]]:
-    """Like `processes`, of a branch whose second layer has one value of each image; slots of none, one or several."""
+    """Like `processes`; the branch's second layer sees one value of each image, micro-batches have 0 to 4 images."""
     made: list[tuple[Any, RunningStatistics, Any]] = []
     for process in range(number):
         branch = nn.Sequential(BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), BatchNorm2d(3))
@@ -142,19 +141,17 @@ def mixed(number: int, *, exact: bool) -> list[tuple[Any, RunningStatistics, Any
         assert found == {"3"}, "of this network the last one, behind the layer that makes three channels of one"
         statistics = RunningStatistics({"ct": branch}, accelerator, exact=exact, single_valued={"ct": {"2"}})
         made.append((branch, statistics, accelerator))
-        statistics.begin_step([[images] for images in NUM_IMAGES])
-        for position, (slot, images) in enumerate(zip(slots_of_images(), NUM_IMAGES, strict=True)):
+        statistics.begin_step([[number] for number in NUM_IMAGES])
+        for position, (images, num_images) in enumerate(zip(micro_batches_of_images(), NUM_IMAGES, strict=True)):
             if position % number != process:
-                statistics.pass_over(position)
                 continue
-            statistics.begin_slot()
-            if images:
-                branch(slot)
-            statistics.end_slot(position)
+            with statistics.micro_batch(position):
+                if num_images:
+                    branch(images)
     return made
 
 
-def slots_of_images() -> list[torch.Tensor]:
+def micro_batches_of_images() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(images, 3, 4, 4, generator=generator) * 2 + 1 for images in NUM_IMAGES]
 
@@ -163,20 +160,23 @@ def slots_of_images() -> list[torch.Tensor]:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_single_images_count_only_where_they_have_a_variance(number: int, exact: bool) -> None:
     wide, narrow = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
-    for slot in slots_of_images():
-        if len(slot) > 0:
-            means = wide(slot).mean(dim=(2, 3), keepdim=True)
-            if len(slot) > 1:
+    for images in micro_batches_of_images():
+        if len(images) > 0:
+            means = wide(images).mean(dim=(2, 3), keepdim=True)
+            if len(images) > 1:
                 narrow(means)
     parts = mixed(number, exact=exact)
     if exact:
         summed = torch.stack([own._terms for _, own, _ in parts if own._terms is not None]).sum(0)
-    else:
+    for _, own, accelerator in parts:
+        if exact:
+            accelerator.reduce = lambda tensor, reduction: summed
+        own.end_step()
+    if not exact:
         summed = torch.stack([own.flat for _, own, _ in parts]).sum(0)
     for branch, own, accelerator in parts:
         accelerator.reduce = lambda tensor, reduction: summed
-        own.end_step()
-        own.bring_together()
+        own.all_reduce()
         for layer, expected in ((branch[0], wide), (branch[2], narrow)):
             for mine, theirs in zip(layer.buffers(), expected.buffers(), strict=True):
                 torch.testing.assert_close(mine, theirs)

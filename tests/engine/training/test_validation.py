@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.engine.training.validation import describe_epoch, is_better
+from vwmm.engine.training.early_stopping import is_better
+from vwmm.engine.training.validation import describe_epoch
 
 
 @pytest.mark.parametrize(

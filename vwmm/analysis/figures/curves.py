@@ -46,7 +46,7 @@ def modality_curves(history: History) -> Figure:
     figure = new_figure(5.4, 3.3, f"{title} of each modality by itself {_describe(history)}")
     axes = figure.subplots()
     _line(axes, history.validation, score, "all together", 0)
-    for number, (name, table) in enumerate(history.alone.items(), 1):
+    for number, (name, table) in enumerate(history.unimodal.items(), 1):
         cases = table["cases"].dropna()
         count = f" (N = {int(cases.iloc[-1])})" if len(cases) else ""
         _line(axes, table, score, plain(name, limit=24) + count, number)

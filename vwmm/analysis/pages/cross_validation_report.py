@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vwmm.analysis.figures.calibration import calibration_of
@@ -22,7 +23,7 @@ from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
-from vwmm.analysis.run_record import RunRecord, read_predictions
+from vwmm.analysis.run_record import RecordedPredictions, RunRecord, read_predictions
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import classification_metrics
 from vwmm.config.split_record import SplitRecord
@@ -77,6 +78,29 @@ def pool(
     table = _table(folds)
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "a run writes these columns"
+    sites = table[site_column].to_numpy(dtype=str) if site_column in table else None
+    sites = None if sites is None or not (sites != "").any() else sites
+    summary = _summary(folds, table, predictions, classes, sites)
+    page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
+    page |= {"notes": notes, "origin": origin}
+    unimodal = summed_scores(fold.validation for fold in folds)
+    page["modality_notes"] = unimodal_notes(predictions, classes, unimodal)
+    naive = compare_with_commonest(result_tables.matrix_of(predictions, classes), classes)
+    page["sentence"] = f"{page['sentence']} {naive}".rstrip()
+    page |= {"split": _split_words(folds[0].split)}
+    page |= results_of(predictions, classes, "each by the model that did not see its patient",
+                       folds=table["fold"].to_numpy(), sites=sites) | recipe_of(record)  # fmt: skip
+    return Pooled(table, summary, templates().get_template("cross_validation.html.jinja").render(page))
+
+
+def _summary(
+    folds: Sequence[FoldResult],
+    table: pd.DataFrame,
+    predictions: RecordedPredictions,
+    classes: Sequence[str],
+    sites: np.ndarray | None,
+) -> dict[str, Any]:
+    """The content of cross_validation.json."""
     rows = [
         {
             "fold": fold.number,
@@ -90,34 +114,24 @@ def pool(
     ]
     right = predictions.predicted == predictions.labels
     interval = accuracy_interval(right, predictions.patients)
-    scores = classification_metrics(predictions.labels, predictions.probabilities)
     losses = [row["loss"] * row["cases"] for row in rows if row["loss"] is not None]
     pooled = {
         "cases": len(table),
         "patients": table["patient"].nunique(),
         "right": int(right.sum()),
         "loss": math.fsum(losses) / len(table) if len(losses) == len(rows) else None,
-        **scores,
+        **classification_metrics(predictions.labels, predictions.probabilities),
         "accuracy_interval": None if interval is None else list(interval),
     }
-    sites = table[site_column].to_numpy(dtype=str) if site_column in table else None
-    sites = None if sites is None or not (sites != "").any() else sites
-    summary = {"folds": rows, "pooled": pooled, "mean": _over(rows, statistics.fmean), "std": _over(rows, _deviation)}
-    summary |= {
+    return {
+        "folds": rows,
+        "pooled": pooled,
+        "mean": _over(rows, statistics.fmean),
+        "std": _over(rows, _deviation),
         "by_class": by_class(predictions, classes),
         "calibration": calibration_json(calibration_of(predictions, classes)),
         "by_site": [] if sites is None else by_site(predictions, sites),
     }
-    page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
-    page |= {"notes": notes, "origin": origin}
-    alone = summed_scores(fold.validation for fold in folds)
-    page["modality_notes"] = unimodal_notes(predictions, classes, alone)
-    naive = compare_with_commonest(result_tables.matrix_of(predictions, classes), classes)
-    page["sentence"] = f"{page['sentence']} {naive}".rstrip()
-    page |= {"split": _split_words(folds[0].split)}
-    page |= results_of(predictions, classes, "each by the model that did not see its patient",
-                       folds=table["fold"].to_numpy(), sites=sites) | recipe_of(record)  # fmt: skip
-    return Pooled(table, summary, templates().get_template("cross_validation.html.jinja").render(page))
 
 
 def describe(summary: Mapping[str, Any]) -> str:

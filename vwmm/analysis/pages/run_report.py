@@ -63,7 +63,7 @@ def render(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         "summary": summary(record),
         "notes": [*record.notes, *near_duplicates_notes([record.environment])],
         "curves": _curves(record.history),
-        "modality_curves": image_tag(curves.modality_curves(record.history)) if record.history.alone else None,
+        "modality_curves": image_tag(curves.modality_curves(record.history)) if record.history.unimodal else None,
         "modality_notes": _modality_notes(record),
         "examples": [image_tag(report_figures.examples([example])) for example in examples],
         "has_many_modalities": len(record.modalities) > 3,
@@ -204,7 +204,7 @@ def pictures_of(record: RunRecord) -> dict[str, report_figures.Figure]:
     shown = {}
     if not record.history.validation.empty:
         shown["learning_curves"] = curves.learning_curves(record.history)
-    if record.history.alone:
+    if record.history.unimodal:
         shown["modalities_alone"] = curves.modality_curves(record.history)
     if record.predictions is not None and len(record.predictions.labels):
         matrix = result_tables.matrix_of(record.predictions, record.classes)

@@ -35,7 +35,7 @@ class UnimodalScore:
 def unimodal_scores(history: History) -> list[UnimodalScore]:
     """Those of the best epoch; none where it has none."""
     found = []
-    for name, table in history.alone.items():
+    for name, table in history.unimodal.items():
         rows = table[table["epoch"] == history.best_epoch]
         if len(rows):
             row = {key: None if np.isnan(value) else float(value) for key, value in rows.iloc[-1].items()}
@@ -47,7 +47,7 @@ def summed_scores(validations: Iterable[Mapping[str, Any]]) -> list[UnimodalScor
     """Of folds together, from the validation record of each: the right ones add up, other scores do not."""
     sums: dict[str, tuple[int, int]] = {}
     for validation in validations:
-        for name, scores in (validation.get("alone") or {}).items():
+        for name, scores in (validation.get("unimodal") or {}).items():
             for one in _score(name, scores):
                 cases, right = sums.get(name, (0, 0))
                 sums[name] = (cases + one.cases, right + one.right)

@@ -30,7 +30,7 @@ class Predictions:
     """The M modalities."""
     extra: Sequence[Mapping[str, str]] = field(default=())
     """Further columns of each case."""
-    alone: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unimodal: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(N, K) float32 by modality, the logits as if the other images were missing; empty if not requested."""
 
     def probabilities(self) -> np.ndarray:
@@ -48,10 +48,10 @@ class Predictions:
         scores.update(classification_metrics(self.labels[known], self.probabilities()[known]))
         return {**scores, "cases": int(known.sum())}
 
-    def alone_metrics(self) -> dict[str, dict[str, float | int | None]]:
+    def unimodal_metrics(self) -> dict[str, dict[str, float | int | None]]:
         """Of each modality by itself, over the cases that have its image."""
         found = {}
-        for m, (name, logits) in enumerate(self.alone.items()):
+        for m, (name, logits) in enumerate(self.unimodal.items()):
             has_image = self.present[:, m]
             scores = replace(self, labels=np.where(has_image, self.labels, -1), logits=logits).metrics()
             if has_image.any():

@@ -1,7 +1,7 @@
 """The sampler: which cases form each step, from (seed, epoch) alone.
 
-A step's batch is made of slots: micro-batches that are each computed whole on one process. The plan does not know how
-many processes there are, so their number cannot change it.
+A step's batch is made of micro-batches, each computed whole on one rank. The plan does not know how many ranks there
+are, so their number cannot change it.
 """
 
 import numpy as np
@@ -9,30 +9,32 @@ import numpy as np
 # Keep these draws apart from others that use the same seed.
 _ORDER = 1
 _MODALITY_DROPOUT = 3
+# The number of a micro-batch without cases, by which a rank that has none takes part in a step's reduction.
+DUMMY_MICRO_BATCH = -1
 
 
 def plan_epoch(
     num_cases: int, batch_size: int, micro_batch_size: int, *, seed: int, epoch: int
 ) -> list[list[list[int]]]:
-    """Steps of an epoch, each a list of slots, each a list of case indices.
+    """Steps of an epoch, each a list of micro-batches, each a list of case indices.
 
-    Every case stands in it once. A single case that would be left over joins the slot before it (batch norm cannot
-    normalise one value by itself), so the last slot may be larger by one.
+    Every case stands in it once. A single case that would be left over joins the micro-batch before it (batch norm
+    cannot normalise one value by itself), so the last micro-batch may be larger by one.
     """
     seeds = np.random.SeedSequence((_ORDER, seed, epoch))
     order = np.random.Generator(np.random.PCG64(seeds)).permutation(num_cases).tolist()
     steps = [
         [
-            order[slot : slot + micro_batch_size]
-            for slot in range(start, min(start + batch_size, num_cases), micro_batch_size)
+            order[first : first + micro_batch_size]
+            for first in range(start, min(start + batch_size, num_cases), micro_batch_size)
         ]
         for start in range(0, num_cases, batch_size)
     ]
     if micro_batch_size > 1 and num_cases > 1 and len(steps[-1][-1]) == 1:
-        alone = steps[-1].pop()
+        single = steps[-1].pop()
         if not steps[-1]:
             steps.pop()
-        steps[-1][-1] = steps[-1][-1] + alone
+        steps[-1][-1] = steps[-1][-1] + single
     return steps
 
 
@@ -41,21 +43,21 @@ def num_steps(num_cases: int, batch_size: int, micro_batch_size: int) -> int:
     return len(plan_epoch(num_cases, batch_size, micro_batch_size, seed=0, epoch=0))
 
 
-def slot_problems(batch_size: int, micro_batch_size: int, num_processes: int) -> list[str]:
+def micro_batch_problems(batch_size: int, micro_batch_size: int, num_processes: int) -> list[str]:
     """Why so many processes cannot share a step."""
-    num_slots = batch_size // micro_batch_size
-    if num_processes <= num_slots:
+    num_micro_batches = batch_size // micro_batch_size
+    if num_processes <= num_micro_batches:
         return []
     return [
         f"{num_processes} processes cannot share train.batch_size={batch_size} in micro-batches of "
-        f"{micro_batch_size}: that makes {num_slots}. Use at most {num_slots} processes, "
+        f"{micro_batch_size}: that makes {num_micro_batches}. Use at most {num_micro_batches} processes, "
         f"or train.batch_size={num_processes * micro_batch_size} (which changes the result)"
     ]
 
 
-def slots_of(num_slots: int, *, process: int, num_processes: int) -> list[int]:
-    """The slots that one process computes: every `num_processes`-th."""
-    return list(range(process, num_slots, num_processes))
+def micro_batches_of(num_micro_batches: int, *, rank: int, num_processes: int) -> list[int]:
+    """The micro-batches of a step that one rank computes: every `num_processes`-th."""
+    return list(range(rank, num_micro_batches, num_processes))
 
 
 def evaluation_batches(num_cases: int, batch_size: int) -> list[list[int]]:

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import torch
 import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
+from vwmm.engine.checkpoints.state import Progress, State
 from vwmm.system.errors import UserError
 from vwmm.system.fault_injection import FAULTS
 
@@ -29,64 +29,6 @@ WEIGHTS, OPTIMIZER, STATISTICS, META = (
 )  # fmt: skip
 LAST, OLDER, DAMAGED, UNUSED = "last", "step-", "damaged-", "unused-"
 _CHUNK = 2**22
-
-
-@dataclass
-class Progress:
-    """Where a run stands."""
-
-    epoch: int = 0
-    """Epochs that are complete."""
-    step: int = 0
-    """Optimizer updates that are done, those that were skipped included."""
-    best_value: float | None = None
-    """The monitored value of the best checkpoint."""
-    best_epoch: int | None = None
-    """Its epoch."""
-    stopping_value: float | None = None
-    """The monitored value that early stopping measures an improvement from."""
-    epochs_without_improvement: int = 0
-    """For early stopping."""
-    loss_sum: float = 0.0
-    """Of the unfinished epoch: the sum of the training losses of its cases."""
-    loss_cases: int = 0
-    """How many cases that sum is over."""
-    skipped: int = 0
-    """Steps that were skipped because of a NaN or infinite loss or gradient."""
-    last_record: dict[str, Any] = field(default_factory=dict)
-    """The last step's line of metrics.jsonl, which is written after its state has been kept in memory."""
-    scaler: dict[str, Any] = field(default_factory=dict)
-    """State of the loss scaling of fp16."""
-
-
-@dataclass(frozen=True)
-class State:
-    """A copy of all that a checkpoint holds, which training no longer changes."""
-
-    weights: Mapping[str, torch.Tensor]
-    """The model's parameters and buffers."""
-    progress: Progress
-    """Where the run stood."""
-    description: Mapping[str, Any]
-    """What is needed to use the weights elsewhere."""
-    optimizer: Mapping[str, torch.Tensor] | None = None
-    """By `parameter/entry`; None if no run will resume from it."""
-    parts: torch.Tensor | None = None
-    """(P, n) the processes' parts of the batch-norm statistics; None where each had the whole."""
-
-
-def copy_state(
-    model: nn.Module,
-    progress: Progress,
-    description: Mapping[str, Any],
-    *,
-    optimizer: Mapping[str, torch.Tensor] | None = None,
-    parts: torch.Tensor | None = None,
-) -> State:
-    """The state as it is now; `optimizer`: a copy of its state already."""
-    weights = {name: copy_tensor(tensor) for name, tensor in model.state_dict().items()}
-    copied = Progress(**json.loads(json.dumps(asdict(progress))))
-    return State(weights, copied, dict(description), optimizer, None if parts is None else copy_tensor(parts))
 
 
 def write_checkpoint(folder: Path, state: State, *, keep: int = 1, is_durable: bool = True) -> None:
@@ -135,7 +77,7 @@ def _write_files(folder: Path, state: State) -> None:
 def _put_in_place(temporary: Path, folder: Path, keep: int, *, is_durable: bool) -> None:
     """Renames; the one before has another name until the new one has its own, and is removed or kept after that."""
     if folder.exists():
-        os.replace(folder, _free_name(folder))
+        os.replace(folder, _name_by_step(folder))
     os.replace(temporary, folder)
     if is_durable:
         _flush(folder.parent)
@@ -152,7 +94,7 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(removing, ignore_errors=True)
 
 
-def _free_name(folder: Path) -> Path:
+def _name_by_step(folder: Path) -> Path:
     """`step-00000120` beside `last`, `best-step-...` beside `best`; by what it holds, if that can be read."""
     try:
         step = int(json.loads((folder / META).read_text(encoding="utf-8"))["progress"]["step"])
@@ -174,8 +116,39 @@ def older_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of a complete, unchanged checkpoint. Raises UserError."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on the disk that is complete and unchanged."""
+
+    path: Path
+    """Its folder."""
+    progress: Progress
+    """Where the run stood."""
+    description: Mapping[str, Any]
+    """What is needed to use the weights elsewhere: classes, modalities, model, validation, ..."""
+
+    def load(self) -> State:
+        """Its tensors. Raises UserError."""
+        tensors: dict[str, dict[str, torch.Tensor]] = {}
+        for name in (WEIGHTS, OPTIMIZER, STATISTICS):
+            if name == WEIGHTS or (self.path / name).exists():
+                try:
+                    tensors[name] = load_file(self.path / name)
+                except (OSError, SafetensorError) as error:
+                    raise UserError(f"checkpoint {self.path}: {name} cannot be read: {error}") from error
+        parts = tensors.get(STATISTICS, {}).get("parts")
+        return State(
+            tensors[WEIGHTS], self.progress, self.description, tensors.get(OPTIMIZER), parts=parts, path=self.path
+        )
+
+
+def load_checkpoint(folder: Path) -> State:
+    """The state in a checkpoint's folder, verified. Raises UserError."""
+    return read_checkpoint(folder).load()
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """A complete, unchanged checkpoint, without its tensors. Raises UserError."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
@@ -185,6 +158,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
             raise UserError(f"checkpoint {folder} is damaged: {META} is not what was written")
         files: dict[str, dict[str, Any]] = meta["files"]
         damaged = [name for name, facts in files.items() if not _is_intact(folder / Path(name).name, facts)]
+        progress = Progress(**{known.name: meta["progress"][known.name] for known in fields(Progress)})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -195,101 +169,20 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
     if damaged:
         raise UserError(f"checkpoint {folder} is damaged: {', '.join(damaged)} is not what was written")
-    return dict(meta)
+    description = {key: value for key, value in meta.items() if key not in ("format", "progress", "files")}
+    return Checkpoint(folder, progress, description)
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint, or the one before it if a crash came between two renames."""
-    return next((path for path in (folder, *older_checkpoints(folder)) if (path / META).exists()), None)
+def find_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint, or the one before it if a crash came between two renames. Raises UserError if it is damaged."""
+    path = next((path for path in (folder, *older_checkpoints(folder)) if (path / META).exists()), None)
+    return None if path is None else read_checkpoint(path)
 
 
-def set_aside(folder: Path, prefix: str = DAMAGED) -> Path:
-    """Gives a checkpoint a name under which it is never loaded."""
+def free_name(folder: Path, prefix: str) -> Path:
+    """A name beside a checkpoint that is not in use, under which it is never loaded."""
     numbers = (f"{prefix}{folder.name}" + (f"-{n}" if n > 1 else "") for n in range(1, 10**6))
-    name = next(path for number in numbers if not (path := folder.with_name(number)).exists())
-    os.replace(folder, name)
-    return name
-
-
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Puts a checkpoint's weights into a model of the same shape. Raises UserError."""
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"checkpoint {folder}: the weights do not fit this model: {error}") from error
-
-
-def load_parts(folder: Path, num_processes: int) -> torch.Tensor | None:
-    """(P, n) the processes' parts of the statistics, if it has any and they were as many. Raises UserError."""
-    if not (folder / STATISTICS).exists():
-        return None
-    try:
-        parts = load_file(folder / STATISTICS)["parts"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise UserError(f"checkpoint {folder}: the statistics cannot be read: {error}") from error
-    return parts if len(parts) == num_processes else None
-
-
-def load_optimizer(folder: Path) -> dict[str, torch.Tensor]:
-    """The optimizer's state, by `parameter/entry`, of a checkpoint that is intact. Raises UserError."""
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(folder / OPTIMIZER)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"checkpoint {folder}: the optimizer's state cannot be read: {error}") from error
-    return tensors
-
-
-def read_progress(folder: Path) -> Progress:
-    """Where the run stood. Raises UserError."""
-    try:
-        values = json.loads((folder / META).read_text(encoding="utf-8"))["progress"]
-        return Progress(**{known.name: values[known.name] for known in fields(Progress)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
-
-
-def digest(parameters: Iterator[nn.Parameter]) -> str:
-    """A hash of the weights' bits."""
-    hashed = xxhash.xxh3_128()
-    for parameter in parameters:
-        hashed.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return hashed.hexdigest()
-
-
-def optimizer_tensors(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    whole: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
-) -> dict[str, torch.Tensor]:
-    """A copy of the optimizer's state, by `parameter/entry`; `whole` brings together what is divided."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    tensors = {}
-    for parameter, state in optimizer.state.items():
-        for entry, value in state.items():
-            if value is not None:
-                tensors[f"{names[id(parameter)]}/{entry}"] = copy_tensor(
-                    whole(value) if torch.is_tensor(value) else torch.tensor(value)
-                )
-    return tensors
-
-
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Puts in what `optimizer_tensors` gave. Raises UserError where it is another model's."""
-    parameters = dict(model.named_parameters())
-    numbers = {id(p): n for n, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, entry = key.rpartition("/")
-        if name not in parameters:
-            raise UserError(f"the optimizer's state in the checkpoint is another model's: it has {name}")
-        state.setdefault(numbers[id(parameters[name])], {})[entry] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def copy_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor's copy in this computer's memory."""
-    copied = tensor.detach().to("cpu", copy=True)
-    return copied.contiguous()
+    return next(path for number in numbers if not (path := folder.with_name(number)).exists())
 
 
 def _hash_meta(meta: Mapping[str, Any]) -> str:

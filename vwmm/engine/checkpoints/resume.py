@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.checkpoints.checkpoint import UNUSED, Progress, older_checkpoints, read_meta, read_progress, set_aside
+from vwmm.engine.checkpoints.checkpoint import (
+    DAMAGED,
+    UNUSED,
+    Checkpoint,
+    free_name,
+    older_checkpoints,
+    read_checkpoint,
+)
 from vwmm.engine.tracking.metrics_file import last_step
 from vwmm.system.errors import UserError
 
@@ -18,12 +25,29 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - who may read and write there is check
 
 @dataclass
 class Found:
-    """A state to go on from."""
+    """A state to resume from, and what is to be cleared away before."""
 
-    path: Path | None
-    """Its folder; None: the run begins at its first step."""
+    checkpoint: Checkpoint | None
+    """The state; None: the run begins at its first step."""
     messages: list[str] = field(default_factory=list)
     """The damage found, and the steps it costs."""
+    renames: list[tuple[Path, Path]] = field(default_factory=list)
+    """Checkpoints that are damaged or must not be used, and the names under which they are never loaded."""
+    outdated: Path | None = None
+    """A snapshot in memory that is older than the state."""
+
+    def set_aside(self, path: Path, why: str, prefix: str = DAMAGED) -> None:
+        """A checkpoint that is not to be found again."""
+        name = free_name(path, prefix)
+        self.renames.append((path, name))
+        self.messages.append(f"{why}; set aside as {name.name}")
+
+    def settle(self) -> None:
+        """Renames and removes what must not be found again."""
+        for path, name in self.renames:
+            os.replace(path, name)
+        if self.outdated is not None:
+            shutil.rmtree(self.outdated, ignore_errors=True)
 
 
 def snapshot_place(run: RunFolder) -> Path:
@@ -46,52 +70,46 @@ def make_snapshot_folder(place: Path) -> None:
 
 
 def find_state(run: RunFolder, snapshot: Path | None) -> Found:
-    """The newest intact state of a run, that of a snapshot included.
+    """The newest intact state of a run, that of a snapshot included. Changes nothing on the disk: see `Found.settle`.
 
     A best checkpoint that is damaged is learned again: then only states from before it will do.
     """
     found = Found(None)
     reached = last_step(run.metrics)
-    best_epoch = _intact_best(run, found.messages)
+    best_epoch = _intact_best(run, found)
     candidates = [run.last, *older_checkpoints(run.last)]
     if snapshot is not None and snapshot.exists() and _is_own(snapshot.parent):
         candidates = [snapshot, *candidates]
-    good: list[tuple[Path, Progress]] = []
-    for path in candidates:
-        if not path.exists():
-            continue
-        try:
-            read_meta(path)
-            good.append((path, read_progress(path)))
-        except UserError as error:
-            aside = set_aside(path)
-            found.messages.append(f"{error}; set aside as {aside.name}")
-    usable = [(path, state) for path, state in good if (state.best_epoch or 0) <= best_epoch]
-    newest = max(usable, key=lambda pair: (pair[1].step, pair[1].epoch), default=None)
-    found.path = None if newest is None else newest[0]
-    start = 0 if newest is None else newest[1].step
-    for path, state in good:
-        if path == snapshot and path != found.path:
-            shutil.rmtree(path, ignore_errors=True)
-        elif state.step > start:  # it would be taken for the newest one as soon as the best is there again
-            found.messages.append(f"{path} is of step {state.step}; set aside as {set_aside(path, UNUSED).name}")
+    intact = [one for path in candidates if path.exists() and (one := _read(path, found)) is not None]
+    usable = [one for one in intact if (one.progress.best_epoch or 0) <= best_epoch]
+    found.checkpoint = max(usable, key=lambda one: (one.progress.step, one.progress.epoch), default=None)
+    start = 0 if found.checkpoint is None else found.checkpoint.progress.step
+    for one in intact:
+        if one.path == snapshot and one is not found.checkpoint:
+            found.outdated = one.path
+        elif one.progress.step > start:  # it would be taken for the newest one as soon as the best is there again
+            found.set_aside(one.path, f"{one.path} is of step {one.progress.step}", UNUSED)
     if found.messages:
         again = f"{reached - start} steps are done again" if reached > start else "no step is lost"
         found.messages.append(f"going on from step {start}: {again}")
     return found
 
 
-def _intact_best(run: RunFolder, messages: list[str]) -> int:
+def _read(path: Path, found: Found) -> Checkpoint | None:
+    try:
+        return read_checkpoint(path)
+    except UserError as error:
+        found.set_aside(path, str(error))
+        return None
+
+
+def _intact_best(run: RunFolder, found: Found) -> int:
     """The epoch of the best checkpoint; 0 where there is none that is intact."""
     for path in (run.best, *older_checkpoints(run.best)):
-        if path.exists():
-            try:
-                epoch = int(read_meta(path)["progress"]["epoch"])
-                if path != run.best:  # a crash came between two renames
-                    os.replace(path, run.best)
-                return epoch
-            except UserError as error:
-                messages.append(f"{error}; set aside as {set_aside(path).name}")
+        if path.exists() and (best := _read(path, found)) is not None:
+            if path != run.best:  # a crash came between two renames
+                found.renames.append((path, run.best))
+            return best.progress.epoch
     return 0
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
-from vwmm.engine.checkpoints.checkpoint import Progress, State, write_checkpoint
+from vwmm.engine.checkpoints.checkpoint import write_checkpoint
+from vwmm.engine.checkpoints.state import Progress, State
 from vwmm.engine.console import LOG
 from vwmm.engine.tracking.metrics_file import MetricsFile
 from vwmm.system.errors import RunError
@@ -18,10 +19,18 @@ from vwmm.system.errors import RunError
 class Saver:
     """Checkpoints of one run, written by the main process one after another."""
 
-    def __init__(self, run: RunFolder, metrics: MetricsFile, *, keep: int, snapshot: Path | None = None) -> None:
-        """snapshot: where the state after each step is kept in memory; None: nowhere."""
+    def __init__(
+        self,
+        run: RunFolder,
+        metrics: MetricsFile,
+        *,
+        keep: int,
+        snapshot: Path | None = None,
+        saved: Progress | None = None,
+    ) -> None:
+        """snapshot: where each step's state is kept in memory; None: nowhere. saved: where the run resumes from."""
         self.run, self.metrics, self.keep, self.snapshot = run, metrics, keep, snapshot
-        self.saved: Progress | None = None
+        self.saved = saved
         """Where the run stood in the last checkpoint that is on the disk."""
         self.files: dict[str, Any] = {}
         """Digests of what the last checkpoint's state stands beside, for status.json."""

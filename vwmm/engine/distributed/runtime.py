@@ -18,10 +18,10 @@ from accelerate.utils import (
 )
 
 from vwmm.config.schema import Train
-from vwmm.data.loading.sampling import slot_problems
-from vwmm.engine.distributed.watchdog import Watch
+from vwmm.data.loading.sampling import micro_batch_problems
+from vwmm.engine.distributed.watchdog import Watchdog
 from vwmm.engine.launch.rendezvous import INIT_METHOD, register_meeting
-from vwmm.engine.launch.strategy_choice import EngineChoice, choose_engine, engine_problems, hide_engine
+from vwmm.engine.launch.strategy_choice import StrategyChoice, choose_strategy, hide_strategy, strategy_problems
 from vwmm.system.errors import StoppedEarly, UserError
 from vwmm.system.signals import STOP
 
@@ -39,18 +39,18 @@ class Runtime:
     """Accelerate's, made once per process."""
     mixed_precision: str
     """The precision in use: `no`, `fp16` or `bf16`."""
-    watch: Watch = field(default_factory=Watch)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     """Where this process and the others are."""
-    engine: EngineChoice = field(default_factory=EngineChoice)
+    strategy: StrategyChoice = field(default_factory=StrategyChoice)
     """Who keeps the weights."""
 
     @property
-    def is_main(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes and speaks for all."""
         return bool(self.accelerator.is_main_process)
 
     @property
-    def process(self) -> int:
+    def rank(self) -> int:
         """This process's number, from 0."""
         return int(self.accelerator.process_index)
 
@@ -77,16 +77,16 @@ class Runtime:
             "num_processes": self.num_processes,
             "devices": gather_object([name]),
             "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
-            "engine": str(self.engine),
+            "engine": str(self.strategy),
             "mixed_precision": self.mixed_precision,
             "threads_per_process": torch.get_num_threads(),
         }
 
-    def share_out(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+    def map_over_ranks(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
         """The results of all items in their order: each process works on its share, and all get all results."""
-        mine = list(range(self.process, len(items), self.num_processes))
+        mine = list(range(self.rank, len(items), self.num_processes))
         done = list(zip(mine, work([items[number] for number in mine]), strict=True))
-        self.watch.at("wait", waits=True)
+        self.watchdog.at("wait", waits=True)
         return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
 
     def count_together(self) -> Callable[[int], int]:
@@ -99,16 +99,16 @@ class Runtime:
                 return sums[0]
 
             return add
-        key = self.decide(lambda: f"vwmm-{uuid.uuid4().hex}")
+        key = self.broadcast_from_main(lambda: f"vwmm-{uuid.uuid4().hex}")
         # The store through which the processes found each other; torch has no public way to it.
         store = torch.distributed.distributed_c10d._get_default_store()
         return lambda number: int(store.add(key, number))
 
-    def decide(self, on_main: Callable[[], Result]) -> Result:
+    def broadcast_from_main(self, on_main: Callable[[], Result]) -> Result:
         """What the main process found, on every process; its UserError is everybody's."""
         answer: list[Any] = [None, None]
-        self.watch.at("wait", waits=not self.is_main)
-        if self.is_main:
+        self.watchdog.at("wait", waits=not self.is_main_process)
+        if self.is_main_process:
             try:
                 answer[0] = on_main()
             except UserError as error:
@@ -122,19 +122,19 @@ class Runtime:
 
     def wait(self) -> None:
         """Until every process is here."""
-        self.watch.at("wait", waits=True)
+        self.watchdog.at("wait", waits=True)
         self.accelerator.wait_for_everyone()
 
-    def any(self, holds: bool) -> bool:
+    def any_rank(self, holds: bool) -> bool:
         """Whether it holds on any of the processes."""
         if self.num_processes == 1:
             return holds
-        self.watch.at("wait", waits=True)
+        self.watchdog.at("wait", waits=True)
         return bool(self.accelerator.reduce(torch.tensor(float(holds), device=self.device), reduction="sum").item())
 
     def stop_if_asked(self) -> None:
         """Raises StoppedEarly on every process if any was asked to stop; to be called by all at once."""
-        if self.any(STOP.is_asked):
+        if self.any_rank(STOP.is_asked):
             asked = STOP.reason or "a request to another process"
             raise StoppedEarly(f"stopped by {asked}; the same command resumes from here")
 
@@ -146,15 +146,15 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
     micro-batches.
     """
     asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if shares_steps and (problems := slot_problems(train.batch_size, train.micro_batch_size, asked)):
+    if shares_steps and (problems := micro_batch_problems(train.batch_size, train.micro_batch_size, asked)):
         raise UserError(problems)
-    engine = choose_engine(os.environ)
-    hide_engine(os.environ)
+    strategy = choose_strategy(os.environ)
+    hide_strategy(os.environ)
     precision = choose_precision(train.mixed_precision)
     register_meeting()
     if not _has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
-    if shares_steps and (problems := engine_problems(engine, train, precision, asked, has_gpu=_has_gpu())):
+    if shares_steps and (problems := strategy_problems(strategy, train, precision, asked, has_gpu=_has_gpu())):
         raise UserError(problems)
     accelerator = Accelerator(
         # Without a GPU Accelerate treats several processes as single ones, unless this is set.
@@ -172,10 +172,10 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
         torch.set_num_threads(train.cpu_threads)
     else:
         _compute_deterministically()
-    watch = Watch(
-        process=accelerator.process_index, num_processes=asked, store=_own_store(asked), timeout_s=hang_timeout_s
+    watchdog = Watchdog(
+        rank=accelerator.process_index, num_processes=asked, store=_own_store(asked), timeout_s=hang_timeout_s
     )
-    return Runtime(accelerator, precision, watch, engine)
+    return Runtime(accelerator, precision, watchdog, strategy)
 
 
 def _own_store(num_processes: int) -> Any:

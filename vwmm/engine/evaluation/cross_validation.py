@@ -7,10 +7,10 @@ runs/NAME/predictions.csv, cross_validation.json, report.html
 import csv
 import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vwmm.config.run_digests import predictions_differ
 from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, open_in_place, write_whole
@@ -22,6 +22,9 @@ from vwmm.data.cohort.splits import fold_numbers, record_of_split
 from vwmm.system.csv_cells import as_meant, csv_text
 from vwmm.system.errors import UserError, is_speaker
 from vwmm.system.problems import Problem
+
+if TYPE_CHECKING:  # pandas takes half a second, and planning needs none
+    import pandas as pd
 
 DEFAULT_FOLDS = 5
 
@@ -180,24 +183,55 @@ def _command(fold: Fold, arguments: Any) -> str:
     return command_of("cross_validate", arguments)
 
 
-def pool_folds(folds: Sequence[Fold]) -> str:
-    """Writes the pooled results of finished folds; returns lines for the log. Raises UserError for a damaged run."""
-    from vwmm.analysis.pages.baseline import no_better_note
-    from vwmm.analysis.pages.cross_validation_report import FoldResult, describe, pool
+@dataclass(frozen=True)
+class CrossValidationResult:
+    """The pooled results of all folds."""
+
+    folder: Path
+    """Where predictions.csv, cross_validation.json and report.html are."""
+    predictions: "pd.DataFrame"
+    """predictions.csv: each case once, predicted by the model that was not trained on its patient."""
+    summary: Mapping[str, Any]
+    """cross_validation.json: metrics by fold, pooled, mean and standard deviation."""
+
+    def describe(self) -> str:
+        """Lines for people."""
+        from vwmm.analysis.pages.baseline import no_better_note
+        from vwmm.analysis.pages.cross_validation_report import describe
+
+        total = self.summary["pooled"]
+        bounds = total["accuracy_interval"]
+        interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+        auroc = "" if total["auroc"] is None else f", AUROC {total['auroc']:.3f}"
+        note = no_better_note(self.predictions["label"].tolist(), total["right"])
+        return "\n".join(
+            [
+                describe(self.summary),
+                *([note] if note else []),
+                f"result   accuracy {total['accuracy']:.3f} ({total['right']} of {total['cases']} cases, each out of "
+                f"fold{interval}){auroc}",
+                f"folds    {self.folder}",
+                f"report   {self.folder / 'report.html'}",
+            ]
+        )
+
+
+def pool_folds(folds: Sequence[Fold]) -> CrossValidationResult:
+    """Pools the results of finished folds and writes them. Raises UserError for a damaged run."""
+    from vwmm.analysis.pages.cross_validation_report import FoldResult, pool
     from vwmm.analysis.pages.origin import origin_of
     from vwmm.analysis.pages.run_report import near_duplicates_notes
     from vwmm.analysis.run_record import read_run
-    from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
+    from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 
     results, classes = [], None
     for fold in folds:
         best = find_checkpoint(fold.run.best)
         if best is None or not fold.run.predictions.exists():
             raise UserError(f"{fold.run.path}: is finished, but has no best checkpoint or no predictions any more")
-        meta = read_meta(best)
-        classes = classes or meta["classes"]
+        classes = classes or best.description["classes"]
         table = _read_predictions(fold.run, classes)
-        results.append(FoldResult(fold.number, fold.run.name, table, meta["validation"], fold.split))
+        results.append(FoldResult(fold.number, fold.run.name, table, best.description["validation"], fold.split))
     folder = folds[0].run.path.parent
     environments = [_read_environment(fold.run) for fold in folds]
     pooled = pool(
@@ -212,18 +246,4 @@ def pool_folds(folds: Sequence[Fold]) -> str:
         write_whole(folder / "predictions.csv", csv_text([list(pooled.table.columns), *pooled.table.values.tolist()]))
         write_whole(folder / "cross_validation.json", json.dumps(pooled.summary, indent=2) + "\n")
         write_whole(folder / "report.html", pooled.page)
-    total = pooled.summary["pooled"]
-    bounds = total["accuracy_interval"]
-    interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
-    auroc = "" if total["auroc"] is None else f", AUROC {total['auroc']:.3f}"
-    note = no_better_note(pooled.table["label"].tolist(), total["right"])
-    return "\n".join(
-        [
-            describe(pooled.summary),
-            *([note] if note else []),
-            f"result   accuracy {total['accuracy']:.3f} ({total['right']} of {total['cases']} cases, each out of fold"
-            f"{interval}){auroc}",
-            f"folds    {folder}",
-            f"report   {folder / 'report.html'}",
-        ]
-    )
+    return CrossValidationResult(folder, pooled.table, pooled.summary)

@@ -19,14 +19,14 @@ def check_launch_file(launch_file: str | None) -> None:
 
 def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[Problem]:
     """Why a configuration cannot be trained with a launch file and so many processes; before they start."""
-    from vwmm.engine.launch.strategy_choice import engine_of_launch_file, engine_problems
+    from vwmm.engine.launch.strategy_choice import strategy_of_launch_file, strategy_problems
 
     try:
-        engine = engine_of_launch_file(_content(launch_file))
+        engine = strategy_of_launch_file(_content(launch_file))
     except UserError as error:
         return [problem.within(launch_file) for problem in error.problems]
     precision = "" if train.mixed_precision == "auto" else train.mixed_precision
-    found = engine_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
+    found = strategy_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
     return [Problem(text, where=launch_file) for text in found]
 
 

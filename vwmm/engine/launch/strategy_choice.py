@@ -1,6 +1,6 @@
 """Which sharding strategy a launch file asks for.
 
-`accelerate launch` hands a launch file's section over in environment variables. The engines are driven directly:
+`accelerate launch` hands a launch file's section over in environment variables. The strategies are driven directly:
 Accelerate would silently skip them on a CPU, and treats each backward pass as a step. So the variables are
 read here and then hidden from it.
 """
@@ -19,7 +19,7 @@ _DEEPSPEED, _FSDP = "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"
 
 
 @dataclass(frozen=True)
-class EngineChoice:
+class StrategyChoice:
     """Who keeps the weights and the optimizer's state, and sums the gradients."""
 
     kind: Literal["data parallel", "deepspeed", "fsdp2"] = "data parallel"
@@ -46,15 +46,15 @@ class EngineChoice:
         return (f"DeepSpeed ZeRO-{self.stage}" if self.kind == "deepspeed" else "FSDP2") + offload
 
 
-def choose_engine(environment: Mapping[str, str]) -> EngineChoice:
-    """The engine that the launcher's variables ask for. Raises UserError, with all that cannot be honoured."""
+def choose_strategy(environment: Mapping[str, str]) -> StrategyChoice:
+    """The strategy that the launcher's variables ask for. Raises UserError, with all that cannot be honoured."""
     if _holds(environment, _DEEPSPEED):
         return _deepspeed(environment)
-    return _fsdp(environment) if _holds(environment, _FSDP) else EngineChoice()
+    return _fsdp(environment) if _holds(environment, _FSDP) else StrategyChoice()
 
 
-def engine_of_launch_file(content: Mapping[str, Any]) -> EngineChoice:
-    """The engine that `accelerate launch` will ask for with a launch file. Raises UserError as `choose_engine`."""
+def strategy_of_launch_file(content: Mapping[str, Any]) -> StrategyChoice:
+    """The strategy that `accelerate launch` will ask for with a launch file. Raises UserError as `choose_strategy`."""
     kind, environment = content.get("distributed_type"), dict[str, str]()
     if kind == "DEEPSPEED":
         environment[_DEEPSPEED] = "true"
@@ -64,7 +64,7 @@ def engine_of_launch_file(content: Mapping[str, Any]) -> EngineChoice:
     elif kind == "FSDP":
         environment[_FSDP] = "true"
         environment |= {key.upper(): str(value) for key, value in _section(content, "fsdp_config")}
-    return choose_engine(environment)
+    return choose_strategy(environment)
 
 
 def _section(content: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
@@ -74,34 +74,36 @@ def _section(content: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]
     return section.items()
 
 
-def hide_engine(environment: MutableMapping[str, str]) -> None:
+def hide_strategy(environment: MutableMapping[str, str]) -> None:
     """Accelerate is to join the processes, and nothing else."""
     for name in (_DEEPSPEED, _FSDP):
         environment.pop(name, None)
 
 
-def engine_problems(
-    engine: EngineChoice, train: Train, precision: str, num_processes: int, *, has_gpu: bool
+def strategy_problems(
+    strategy: StrategyChoice, train: Train, precision: str, num_processes: int, *, has_gpu: bool
 ) -> list[str]:
-    """Why a recipe cannot be trained with an engine."""
-    if not engine.is_sharded:
+    """Why a recipe cannot be trained with a strategy."""
+    if not strategy.is_sharded:
         return []
     other = "use data-parallel training (launch/multi_gpu.yaml)"
     problems = []
     if num_processes < 2:
-        problems.append(f"{engine}: sharding needs at least two processes; use launch/one_gpu.yaml or launch/cpu.yaml")
+        problems.append(
+            f"{strategy}: sharding needs at least two processes; use launch/one_gpu.yaml or launch/cpu.yaml"
+        )
     if train.exact:
-        problems.append(f"train.exact=true: {engine} sums gradients in an order of its own; {other}")
+        problems.append(f"train.exact=true: {strategy} sums gradients in an order of its own; {other}")
     if precision == "fp16":
-        problems.append(f"train.mixed_precision=fp16: not with {engine}; use bf16 or no, or {other}")
-    if not has_gpu and (engine.offload_optimizer or engine.offload_weights):
-        problems.append(f"{engine}: without a GPU everything is in main memory already; leave the offloading out")
-    if engine.kind == "deepspeed" and find_spec("deepspeed") is None:
-        problems.append(f"{engine}: deepspeed is not installed (pip install 'vwmm[deepspeed]')")
+        problems.append(f"train.mixed_precision=fp16: not with {strategy}; use bf16 or no, or {other}")
+    if not has_gpu and (strategy.offload_optimizer or strategy.offload_weights):
+        problems.append(f"{strategy}: without a GPU everything is in main memory already; leave the offloading out")
+    if strategy.kind == "deepspeed" and find_spec("deepspeed") is None:
+        problems.append(f"{strategy}: deepspeed is not installed (pip install 'vwmm[deepspeed]')")
     return problems
 
 
-def _deepspeed(environment: Mapping[str, str]) -> EngineChoice:
+def _deepspeed(environment: Mapping[str, str]) -> StrategyChoice:
     prefix = "ACCELERATE_DEEPSPEED_"
     problems = []
     stage = environment.get(f"{prefix}ZERO_STAGE", "2")
@@ -123,10 +125,10 @@ def _deepspeed(environment: Mapping[str, str]) -> EngineChoice:
         problems.append(f"launch file, offload_param_device: only zero_stage 3 divides the weights, found {stage}")
     if problems:
         raise UserError(problems)
-    return EngineChoice("deepspeed", int(stage), devices["OPTIMIZER"] == "cpu", devices["PARAM"] == "cpu")
+    return StrategyChoice("deepspeed", int(stage), devices["OPTIMIZER"] == "cpu", devices["PARAM"] == "cpu")
 
 
-def _fsdp(environment: Mapping[str, str]) -> EngineChoice:
+def _fsdp(environment: Mapping[str, str]) -> StrategyChoice:
     problems = []
     if environment.get("FSDP_VERSION", "1") != "2":
         problems.append(f"launch file, fsdp_version: expected 2, found {environment.get('FSDP_VERSION', '1')}")
@@ -135,7 +137,7 @@ def _fsdp(environment: Mapping[str, str]) -> EngineChoice:
     problems += _changed_recipe(environment)
     if problems:
         raise UserError(problems)
-    return EngineChoice(
+    return StrategyChoice(
         "fsdp2",
         offload_optimizer=_holds(environment, "FSDP_OFFLOAD_PARAMS"),
         offload_weights=_holds(environment, "FSDP_OFFLOAD_PARAMS"),

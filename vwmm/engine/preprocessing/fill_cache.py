@@ -21,7 +21,7 @@ from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.console import LOG, Progress, amount
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.distributed.watchdog import Watch
+from vwmm.engine.distributed.watchdog import Watchdog
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 from vwmm.system.signals import STOP
@@ -81,9 +81,9 @@ def prepare_images(
 
     store.locks.hold_together()  # no process may remove entries until the run is known to need them
     # 1. What is there already, as far as can be known without reading the images.
-    results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=False))
-    if runtime.decide(lambda: num_bytes_of(results) + _SPARE_BYTES > _disk(store.folder).free):
-        results = runtime.share_out(images, _Look(store, recipes, runtime.watch, reads=True))
+    results = runtime.map_over_ranks(images, _Look(store, recipes, runtime.watchdog, reads=False))
+    if runtime.broadcast_from_main(lambda: num_bytes_of(results) + _SPARE_BYTES > _disk(store.folder).free):
+        results = runtime.map_over_ranks(images, _Look(store, recipes, runtime.watchdog, reads=True))
     runtime.stop_if_asked()
     todo = [number for number, result in enumerate(results) if result is None]
     num_found = sum(isinstance(result, Entry) for result in results)
@@ -92,7 +92,7 @@ def prepare_images(
 
     # 2. The rest.
     if todo:
-        runtime.decide(lambda: _check_free_bytes(store.folder, len(todo), num_bytes_of(results)))
+        runtime.broadcast_from_main(lambda: _check_free_bytes(store.folder, len(todo), num_bytes_of(results)))
         for number, result in zip(todo, _build(runtime, cache, modalities, [images[n] for n in todo]), strict=True):
             results[number] = result
         runtime.stop_if_asked()
@@ -129,9 +129,9 @@ def _all_entries(
 class _Look:
     """Finds the entries that are there; None for those that are not."""
 
-    def __init__(self, store: Store, recipes: Mapping[str, Recipe], watch: Watch, *, reads: bool) -> None:
+    def __init__(self, store: Store, recipes: Mapping[str, Recipe], watchdog: Watchdog, *, reads: bool) -> None:
         """reads: whether to read images with unknown content hashes."""
-        self.store, self.recipes, self.watch, self.reads = store, recipes, watch, reads
+        self.store, self.recipes, self.watchdog, self.reads = store, recipes, watchdog, reads
 
     def __call__(self, images: Sequence[tuple[Case, str]]) -> list[Result | None]:
         with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
@@ -143,7 +143,7 @@ class _Look:
         assert path is not None
         if STOP.is_asked:
             return None
-        self.watch.at("look")
+        self.watchdog.at("look")
         try:
             content = self.store.known_content(path) or (content_hash(path) if self.reads else None)
         except OSError as error:
@@ -156,7 +156,7 @@ def _build(
 ) -> list[Result]:
     """Transforms images, each process its share, all its workers at once; one bar counts for all processes."""
     count = runtime.count_together()
-    with Progress("images", len(images), "image", is_speaker=runtime.is_main) as bar:
+    with Progress("images", len(images), "image", is_speaker=runtime.is_main_process) as bar:
 
         def build_share(share: Sequence[tuple[Case, str]]) -> list[Result]:
             jobs = [Job(path, name, case.name) for case, name in share if (path := case.images[name]) is not None]
@@ -164,18 +164,18 @@ def _build(
             num_threads = torch.get_num_threads()
 
             def after_image() -> None:
-                runtime.watch.at("cache")
+                runtime.watchdog.at("cache")
                 bar.to(count(1))
 
             done = build(cache, modalities, jobs, num_workers=workers, each=after_image)
             torch.set_num_threads(num_threads)  # its setting is in part global, and the workers' threads change it
-            while runtime.is_main and not STOP.is_asked and (total := count(0)) < len(images):
+            while runtime.is_main_process and not STOP.is_asked and (total := count(0)) < len(images):
                 bar.to(total)
-                runtime.watch.at("wait", waits=True)
+                runtime.watchdog.at("wait", waits=True)
                 time.sleep(_POLL_S)
             return done
 
-        return runtime.share_out(images, build_share)
+        return runtime.map_over_ranks(images, build_share)
 
 
 def _check_free_bytes(cache_dir: Path, num_images: int, needed: int) -> None:

@@ -9,13 +9,13 @@ from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.training.trainer import Material
+from vwmm.engine.training.trainer import Datasets
 
 
 def describe_run(
     runtime: Runtime,
     config: Config,
-    material: Material,
+    datasets: Datasets,
     split: SplitRecord,
     model: torch.nn.Module,
     run: RunFolder,
@@ -25,17 +25,17 @@ def describe_run(
     train = config.train
     processes = "1 process" if runtime.num_processes == 1 else f"{runtime.num_processes} processes"
     backend = f", {facts['backend']}" if facts["backend"] else ""
-    engine = f"{runtime.engine}; " if runtime.num_processes > 1 else ""
+    engine = f"{runtime.strategy}; " if runtime.num_processes > 1 else ""
     images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    missing = _missing(material.train) + _missing(material.val)
+    missing = _missing(datasets.train) + _missing(datasets.val)
     gaps = ", ".join(f"{name} {missing[name]}" for name in config.modalities if missing[name]) or "none"
     return "\n".join(
         [
             f"run {run.path}",
             f"  processes  {processes} on {', '.join(dict.fromkeys(facts['devices']))}{backend}; "
             f"{engine}precision {'float32' if runtime.mixed_precision == 'no' else runtime.mixed_precision}",
-            f"  cohort     {split.counts()}; classes {', '.join(material.classes)}",
+            f"  cohort     {split.counts()}; classes {', '.join(datasets.classes)}",
             f"  split      {split.words()}",
             f"  images     {', '.join(images)}; missing: {gaps}",
             f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",

@@ -1,5 +1,7 @@
 """The final summary and the report of a run."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +16,58 @@ from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder
-from vwmm.config.schema import Config, Split
+from vwmm.config.schema import Split
 from vwmm.data.cache.store import Store
 from vwmm.data.checks.preflight import check_cohort
 from vwmm.data.cohort.splits import cases_of
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.read import ImageError
-from vwmm.engine.checkpoints.checkpoint import read_meta
+from vwmm.engine.checkpoints.checkpoint import read_checkpoint
 from vwmm.engine.console import LOG
-from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.tracking.results import results_to_track
-from vwmm.engine.training.trainer import Fit, Material
+from vwmm.engine.tracking.trackers import Trackers
+from vwmm.engine.training.trainer import Trainer
 from vwmm.system.errors import UserError
 
 NUM_EXAMPLES = 6
 
 
-def finish_run(runtime: Runtime, config: Config, material: Material, run: RunFolder, fit: Fit) -> None:
+@dataclass(frozen=True)
+class TrainResult:
+    """A run that is done, the same on every rank."""
+
+    run: RunFolder
+    """Its folder, with the report, the predictions and the checkpoints."""
+    best_epoch: int
+    """The epoch of the best checkpoint, from 1."""
+    metrics: Mapping[str, Any]
+    """Of the best epoch on the validation cases: loss, accuracy, balanced_accuracy, auroc, cases, ..."""
+
+
+def finish_run(trainer: Trainer, trackers: Trackers | None) -> TrainResult:
     """Logs the result, writes report.html and the final status, and sends the result to the trackers."""
-    runtime.watch.at("report")
-    fit.restore_predictions()
-    if runtime.is_main:
-        best = read_meta(run.best)["validation"]
-        examples = choose_examples(run, material.val)
-        progress = fit.progress
-        place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]} | fit.results_entry()
-        write_report(run.path, examples=examples, status={"state": "done", **place})
-        run.write_status("done", **place)
-        LOG.info("%s", describe_result(run, best))
-        if fit.trackers:
-            fit.trackers.show(results_to_track(run, examples[: config.tracking.images]))
-    fit.close()
-    runtime.wait()
+    trainer.runtime.watchdog.at("report")
+    trainer.restore_predictions()
+    metrics = trainer.runtime.broadcast_from_main(lambda: _report(trainer, trackers))
+    trainer.checkpointing.close()
+    trainer.runtime.wait()
+    return TrainResult(trainer.run, metrics["epoch"], metrics)
+
+
+def _report(trainer: Trainer, trackers: Trackers | None) -> dict[str, Any]:
+    """The metrics of the best epoch."""
+    run, progress, checkpointing = trainer.run, trainer.progress, trainer.checkpointing
+    best: dict[str, Any] = read_checkpoint(run.best).description["validation"]
+    examples = choose_examples(run, trainer.datasets.val)
+    place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]}
+    if checkpointing.metrics is not None:
+        place |= checkpointing.result_files.final_entry(checkpointing.metrics)
+    write_report(run.path, examples=examples, status={"state": "done", **place})
+    run.write_status("done", **place)
+    LOG.info("%s", describe_result(run, best))
+    if trackers:
+        trackers.show(results_to_track(run, examples[: trainer.config.tracking.images]))
+    return best
 
 
 def describe_result(run: RunFolder, best: dict[str, Any]) -> str:

@@ -7,28 +7,30 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vwmm import __version__
 from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import RunFolder, choose_run_folder, finished_before, open_in_place, write_whole
-from vwmm.config.schema import Config
+from vwmm.config.schema import Cache, Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cache.users import note_use
 from vwmm.data.checks.near_duplicate_record import across_parts, find_near_pairs
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.split_file import hash_hashes
 from vwmm.data.cohort.splits import split_hash, split_table
-from vwmm.engine.checkpoints.checkpoint import read_progress
+from vwmm.engine.checkpoints.checkpoint import Checkpoint
 from vwmm.engine.checkpoints.resume import find_state, snapshot_place
 from vwmm.engine.checkpoints.room import room_problems
 from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.console import LOG, log_to_file
 from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.distributed.watchdog import Failure
 from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preprocessing.fill_cache import Images
 from vwmm.engine.runs.provenance import git_commit
@@ -49,6 +51,18 @@ VERSIONS_OF = (
 )
 
 
+@dataclass(frozen=True)
+class OpenRun:
+    """A run's folder, which is locked for it."""
+
+    folder: RunFolder
+    """The folder."""
+    checkpoint: Checkpoint | None
+    """What the run resumes from; None: it begins."""
+    watch: RunWatch | None
+    """Looks after the folder; None on ranks that do not write."""
+
+
 @contextmanager
 def open_run(
     runtime: Runtime,
@@ -57,40 +71,23 @@ def open_run(
     assigned: Mapping[str, str],
     split: SplitRecord,
     images: Images,
-) -> Iterator[tuple[RunFolder, Path | None, RunWatch | None]]:
-    """The run's folder, locked until the block ends, the state to resume from, and its watch.
+) -> Iterator[OpenRun]:
+    """The run's folder, locked until the block ends, with what is needed to repeat the run.
 
     Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
     """
     num_parameters = count_parameters(config.model, config.modalities, len(cohort.classes))
-    environment = describe_environment(runtime, config, cohort, assigned, num_parameters) | {
-        "split": split.to_json(),
-        "cache": {
-            "mode": config.cache.mode,
-            "dtype": config.cache.dtype,
-            "found": len(images.entries) - images.num_built,
-            "built": images.num_built,
-        },
-    }
-    lock, watch = None, None
-
-    def claim() -> str:
-        nonlocal lock
-        folder = choose_run_folder(config)
-        if problems := room_problems(folder, config, num_parameters):
-            raise UserError(problems)
-        check_same_cohort(folder, cohort, assigned, images.hashes(cohort))
-        lock = folder.lock()
-        return str(folder.path)
-
-    run = RunFolder(Path(runtime.decide(claim)))
-    handler = log_to_file(run.log) if runtime.is_main else None
+    environment = describe_environment(runtime, config, cohort, assigned, num_parameters)
+    environment |= {"split": split.to_json(), "cache": _describe_cache(config.cache, images)}
+    run, lock = _claim_folder(runtime, config, cohort, assigned, images, num_parameters)
+    handler = log_to_file(run.log) if runtime.is_main_process else None
+    watch: RunWatch | None = None
     if lock is not None and handler is not None and handler.stream is not None:
         watch = RunWatch(run, lock)
         watch.follow(run.log, handler.stream.fileno())
     try:
-        found = runtime.decide(lambda: _claim_state(config, run))
-        runtime.watch.on_failure = partial(_note_failure, run, watch)
+        checkpoint = runtime.broadcast_from_main(lambda: _claim_state(config, run))
+        runtime.watchdog.report_failures_to(partial(_note_failure, run, watch))
         if watch is not None:
             _write_head(run, watch, config, cohort, assigned, images, environment)
             register_run(run)
@@ -98,7 +95,7 @@ def open_run(
                 LOG.info("note: %s", note)
         runtime.wait()
         images.store.locks.let_go()  # from here on pruning knows what the run needs
-        yield run, found, watch
+        yield OpenRun(run, checkpoint, watch)
         runtime.wait()
     except StoppedEarly as stop:
         if watch is not None and watch.is_ours():
@@ -113,15 +110,44 @@ def open_run(
             watch.close()
 
 
-def _claim_state(config: Config, run: RunFolder) -> Path | None:
-    """The state to resume from; reports damage. Raises UserError after too many starts without progress."""
+def _claim_folder(
+    runtime: Runtime,
+    config: Config,
+    cohort: Cohort,
+    assigned: Mapping[str, str],
+    images: Images,
+    num_parameters: int,
+) -> tuple[RunFolder, IO[str] | None]:
+    """The run's folder, and on the main process its lock."""
+    locks: list[IO[str]] = []
+
+    def claim() -> str:
+        folder = choose_run_folder(config)
+        if problems := room_problems(folder, config, num_parameters):
+            raise UserError(problems)
+        check_same_cohort(folder, cohort, assigned, images.hashes(cohort))
+        locks.append(folder.lock())
+        return str(folder.path)
+
+    run = RunFolder(Path(runtime.broadcast_from_main(claim)))
+    return run, locks[0] if locks else None
+
+
+def _describe_cache(cache: Cache, images: Images) -> dict[str, Any]:
+    built = images.num_built
+    return {"mode": cache.mode, "dtype": cache.dtype, "found": len(images.entries) - built, "built": built}
+
+
+def _claim_state(config: Config, run: RunFolder) -> Checkpoint | None:
+    """The checkpoint to resume from; reports damage. Raises UserError after too many starts without progress."""
     snapshot = snapshot_place(run) if config.run.snapshots else None
     found = find_state(run, snapshot)
+    found.settle()
     for message in found.messages:
         LOG.info("%s", message)
-    step = 0 if found.path is None else read_progress(found.path).step
+    step = 0 if found.checkpoint is None else found.checkpoint.progress.step
     _count_start(run, step, config.run.max_stops_without_progress)
-    return found.path
+    return found.checkpoint
 
 
 def _count_start(run: RunFolder, step: int, limit: int) -> None:
@@ -140,16 +166,13 @@ def _count_start(run: RunFolder, step: int, limit: int) -> None:
     write_whole(run.starts, json.dumps({"step": step, "count": count + 1}) + "\n")
 
 
-def _note_failure(run: RunFolder, watch: RunWatch | None, message: str) -> None:
-    """status.json and train.log of a run that fails, by whichever process speaks of it; not in a folder of others."""
+def _note_failure(run: RunFolder, watch: RunWatch | None, failure: Failure) -> None:
+    """status.json and train.log of a run that fails, by the rank that reports it; not in a folder of others."""
     if not (run.config.exists() if watch is None else watch.is_ours()):
         return
-    lines = message.splitlines()
-    is_invalid = len(lines) > 1 and lines[1].startswith("  - ")
-    reason = lines[1].removeprefix("  - ") if is_invalid else lines[0].removeprefix("vwmm: ")
-    run.write_status("invalid" if is_invalid else "failed", reason, **run.position())
+    run.write_status("invalid" if failure.is_invalid else "failed", failure.reason, **run.position())
     with open_in_place(run.log, "a", encoding="utf-8") as stream:
-        stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} stopped: {message}\n")
+        stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} stopped: {failure.message}\n")
 
 
 def _log_only(text: str, handler: logging.Handler | None) -> None:

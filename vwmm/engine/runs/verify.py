@@ -3,24 +3,23 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.splits import cases_of
-from vwmm.engine.checkpoints.checkpoint import WEIGHTS, digest, older_checkpoints, read_meta
+from vwmm.engine.checkpoints.checkpoint import Checkpoint, older_checkpoints, read_checkpoint
+from vwmm.engine.checkpoints.state import digest
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.open_run import check_same_cohort, versions
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.training.step_log import StepRecorder
-from vwmm.engine.training.train_loop import StepResult
-from vwmm.engine.training.trainer import Fit, Material
+from vwmm.engine.training.step_reduction import StepResult
+from vwmm.engine.training.trainer import Datasets, Trainer
 from vwmm.system.errors import UserError
 
 
@@ -58,67 +57,72 @@ def verify_run(
 ) -> Report:
     """Computes `count` steps after step `first` again. Raises UserError where that cannot be done."""
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
-    runtime.decide(lambda: check_same_cohort(run, cohort, assigned, images.hashes(cohort)))
+    runtime.broadcast_from_main(lambda: check_same_cohort(run, cohort, assigned, images.hashes(cohort)))
     training, validation = (
         build_dataset(runtime, cases_of(cohort, assigned, part), cohort.classes, config.modalities, images)
         for part in ("train", "val")
     )
-    fit = Fit(runtime, config, Material(training, validation, cohort.classes), run)
+    trainer = Trainer(runtime, config, Datasets(training, validation, cohort.classes), run)
     report, recorded = Report(), {key: record for key, record, _ in read_records(run.metrics)}
     last = max((number for event, number in recorded if event == "train"), default=0)
-    weights_at = _compare_checkpoints(fit, run, recorded, report)
-    start, folder = runtime.decide(lambda: _choose_start(run, weights_at, first, last))
-    if folder is not None:
-        fit.load(folder)
+    weights_at = _compare_checkpoints(trainer, run, recorded, report)
+    start, checkpoint = runtime.broadcast_from_main(lambda: _choose_start(run, weights_at, first, last))
+    if checkpoint is not None:
+        trainer.checkpointing.restore(checkpoint.load())
     end = min(start + count, last)
     _compare_environment(runtime, run, report, is_exact=config.train.exact)
 
-    def after_step(_: StepRecorder, result: StepResult) -> None:
-        fit.progress.step = result.step
+    def after_step(recorder: StepRecorder, result: StepResult) -> None:
+        recorder.note(result)
         report.compare(f"step {result.step}", recorded.get(("train", result.step), {}), result.values())
 
     are_steps_same, before_steps = True, report.num_differences
-    while fit.progress.step < end and are_steps_same:
-        epoch = fit.progress.step // fit.steps_per_epoch + 1
-        stops = [step for step in (*weights_at, end, epoch * fit.steps_per_epoch) if fit.progress.step < step <= end]
-        fit.train_part(epoch, after_step, until=min(stops))
-        step, now = fit.progress.step, fit.digest()
+    while trainer.progress.step < end and are_steps_same:
+        epoch = trainer.progress.step // trainer.steps_per_epoch + 1
+        stops = [
+            step for step in (*weights_at, end, epoch * trainer.steps_per_epoch) if trainer.progress.step < step <= end
+        ]
+        trainer.train_steps(epoch, after_step, until=min(stops))
+        step, now = trainer.progress.step, trainer.digest()
         if step in weights_at:
-            before = _digest_of(fit, weights_at[step])
-            report.compare(f"step {step}, {weights_at[step].name}", {"weights": before}, {"weights": now})
-        if step == epoch * fit.steps_per_epoch and ("validation", epoch) in recorded:
-            values = {**fit.validate().metrics(), "weights": now}
+            before = _digest_of(trainer, weights_at[step])
+            report.compare(f"step {step}, {weights_at[step].path.name}", {"weights": before}, {"weights": now})
+        if step == epoch * trainer.steps_per_epoch and ("validation", epoch) in recorded:
+            values = {**trainer.validate().metrics(), "weights": now}
             report.compare(f"validation after epoch {epoch}", recorded["validation", epoch], values)
         are_steps_same = report.num_differences == before_steps
-    where = "the start" if folder is None else f"checkpoint {folder.name}"
+    where = "the start" if checkpoint is None else f"checkpoint {checkpoint.path.name}"
     verdict = "the same bits" if report.is_same else "NOT the same bits"
-    report.lines.append(f"steps {start + 1} to {fit.progress.step}, from {where}: {verdict}")
+    report.lines.append(f"steps {start + 1} to {trainer.progress.step}, from {where}: {verdict}")
     return report
 
 
 def _compare_checkpoints(
-    fit: Fit, run: RunFolder, recorded: Mapping[tuple[str, int], Mapping[str, Any]], report: Report
-) -> dict[int, Path]:
+    trainer: Trainer, run: RunFolder, recorded: Mapping[tuple[str, int], Mapping[str, Any]], report: Report
+) -> dict[int, Checkpoint]:
     """Those to go on from, by their step. Each has to be intact, and the best one to have the weights of its epoch."""
-    found = {}
+    found: dict[int, Checkpoint] = {}
     for path in (run.best, run.last, *older_checkpoints(run.last)):
         if not path.exists():
             continue
         try:
-            progress = read_meta(path)["progress"]
+            checkpoint = read_checkpoint(path)
         except UserError as error:
             report.lines.append(str(error))
             report.num_differences += 1
             continue
         if path == run.best:
-            before = recorded.get(("validation", int(progress["epoch"])), {})
-            report.compare(f"best, of epoch {progress['epoch']}", before, {"weights": _digest_of(fit, path)})
+            epoch = checkpoint.progress.epoch
+            before = recorded.get(("validation", epoch), {})
+            report.compare(f"best, of epoch {epoch}", before, {"weights": _digest_of(trainer, checkpoint)})
         else:
-            found[int(progress["step"])] = path
+            found[checkpoint.progress.step] = checkpoint
     return found
 
 
-def _choose_start(run: RunFolder, steps: Mapping[int, Path], first: int | None, last: int) -> tuple[int, Path | None]:
+def _choose_start(
+    run: RunFolder, steps: Mapping[int, Checkpoint], first: int | None, last: int
+) -> tuple[int, Checkpoint | None]:
     """The step after which it begins, and the checkpoint of that step; none for step 0."""
     if last == 0:
         raise UserError(f"{run.metrics}: no step is recorded, so there is nothing to compare with")
@@ -133,10 +137,10 @@ def _choose_start(run: RunFolder, steps: Mapping[int, Path], first: int | None, 
     return first, steps.get(first)
 
 
-def _digest_of(fit: Fit, folder: Path) -> str:
+def _digest_of(trainer: Trainer, checkpoint: Checkpoint) -> str:
     """The hash of the weights in a checkpoint, in the model's order."""
-    tensors = load_file(folder / WEIGHTS)
-    names = [name for name, _ in fit.model.named_parameters()]
+    tensors = checkpoint.load().weights
+    names = [name for name, _ in trainer.model.named_parameters()]
     return digest(torch.nn.Parameter(tensors[name], requires_grad=False) for name in names)
 
 

@@ -1,12 +1,7 @@
-"""The strategy interface and data-parallel training: forward, backward, reduce, update.
+"""Data-parallel training: every rank has all weights."""
 
-Every engine leaves the whole model, its optimizer's state by parameter and the same checkpoints; none changes what is
-learned but by rounding.
-"""
-
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,77 +9,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from vwmm.engine.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
+from vwmm.engine.checkpoints.state import optimizer_tensors, restore_optimizer
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.optim import set_learning_rate
+from vwmm.engine.strategies.base import Strategy
 from vwmm.engine.strategies.exact_sum import ExactSum
 from vwmm.models.fusion import FusionModel
 
 
-class Engine(ABC):
-    """Trains one model."""
-
-    model: FusionModel
-    """The whole model on this process, as it was when `bring_together` was last called."""
-    network: nn.Module
-    """The same, computing in the run's precision: for evaluation."""
-
-    @abstractmethod
-    def train(self) -> None:
-        """What is trained behaves as in training."""
-
-    @abstractmethod
-    def forward(self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int) -> torch.Tensor:
-        """Logits (B, K) float32; see FusionModel."""
-
-    @abstractmethod
-    def slot(self, *, is_last: bool) -> AbstractContextManager[object]:
-        """Around forward and backward of one of this process's slots of a step."""
-
-    @abstractmethod
-    def backward(self, loss: torch.Tensor) -> None:
-        """Adds the gradient of a slot's part of the loss."""
-
-    def end_slot(self) -> None:  # noqa: B027 - most have nothing to do here
-        """A slot of this process, not one that stands in for none, has been computed."""
-
-    def finish(self, num_slots: int) -> None:  # noqa: B027 - most have nothing to do here
-        """All of a step's slots have been computed, here and elsewhere."""
-
-    @abstractmethod
-    def grad_norm(self) -> torch.Tensor:
-        """L2 norm of the step's gradient, a scalar on every process; then it is cut to `train.max_grad_norm`."""
-
-    @abstractmethod
-    def update(self, *, is_good: bool) -> None:
-        """One step of the optimizer; none if not `is_good`. The gradient is gone afterwards."""
-
-    @abstractmethod
-    def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step."""
-
-    @abstractmethod
-    def bring_together(self) -> None:
-        """Puts what has been trained into `model`, on every process; to be called by all."""
-
-    @abstractmethod
-    def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the optimizer's state, by `parameter/entry`; to be called by all, of use on the main process."""
-
-    @abstractmethod
-    def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Goes on from the weights that `model` has and an optimizer's state; to be called by all."""
-
-    @property
-    def scaling(self) -> dict[str, Any]:
-        """State of fp16's loss scaling; nothing where there is none."""
-        return {}
-
-    def load_scaling(self, state: dict[str, Any]) -> None:  # noqa: B027 - most have nothing to do here
-        """Goes on from it."""
-
-
-class DataParallel(Engine):
+class DataParallel(Strategy):
     """Every process has all weights; torch sums the gradients while they are computed, or ExactSum does afterwards."""
 
     def __init__(
@@ -103,6 +36,7 @@ class DataParallel(Engine):
         self._accelerator = runtime.accelerator
         self._device = runtime.device
         self._max_grad_norm = max_grad_norm
+        self.dummies = "none" if exact else "idle"
         self._exact_sum = ExactSum(list(model.parameters())) if exact else None
         self._parameters = list(model.parameters())  # to walk the modules takes a millisecond
 
@@ -113,24 +47,22 @@ class DataParallel(Engine):
         logits: torch.Tensor = self.prepared(images, present, dropout_seed=dropout_seed)
         return logits
 
-    def slot(self, *, is_last: bool) -> AbstractContextManager[object]:
-        if is_last or self._exact_sum is not None:
-            return nullcontext()
-        waits: AbstractContextManager[object] = self._accelerator.no_sync(self.prepared)
-        return waits
+    @contextmanager
+    def micro_batch(self, *, is_last: bool) -> Iterator[None]:
+        is_summed_later = self._exact_sum is not None
+        with nullcontext() if is_last or is_summed_later else self._accelerator.no_sync(self.prepared):
+            yield
+        if self._exact_sum is not None:
+            self._exact_sum.take()
 
     def backward(self, loss: torch.Tensor) -> None:
         self._accelerator.backward(loss)
 
-    def end_slot(self) -> None:
+    def reduce_gradients(self, num_micro_batches: int) -> None:
         if self._exact_sum is not None:
-            self._exact_sum.take()
+            self._exact_sum.finish(num_micro_batches)
 
-    def finish(self, num_slots: int) -> None:
-        if self._exact_sum is not None:
-            self._exact_sum.finish(num_slots)
-
-    def grad_norm(self) -> torch.Tensor:
+    def clip_grad_norm(self) -> torch.Tensor:
         if self._accelerator.scaler is not None:
             self._accelerator.unscale_gradients()
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
@@ -139,17 +71,17 @@ class DataParallel(Engine):
             clip_grads_with_norm_(self._parameters, self._max_grad_norm, norm)
         return norm
 
-    def update(self, *, is_good: bool) -> None:
-        if is_good:
+    def update(self, *, is_finite: bool) -> None:
+        if is_finite:
             self.optimizer.step()
         elif self._accelerator.scaler is not None:
             self._accelerator.scaler.update()  # it has looked at these gradients, and may look again
         self.optimizer.zero_grad()
 
-    def set_rate(self, rate: float) -> None:
-        set_learning_rate(self.optimizer, rate)
+    def set_lr(self, lr: float) -> None:
+        set_learning_rate(self.optimizer, lr)
 
-    def bring_together(self) -> None:
+    def gather_full_weights(self) -> None:
         """The model is the one that is trained."""
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -158,11 +90,10 @@ class DataParallel(Engine):
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         restore_optimizer(self.model, self.optimizer.optimizer, state)
 
-    @property
-    def scaling(self) -> dict[str, Any]:
+    def scaler_state(self) -> dict[str, Any]:
         scaler = self._accelerator.scaler
         return {} if scaler is None else dict(scaler.state_dict())
 
-    def load_scaling(self, state: dict[str, Any]) -> None:
+    def load_scaler(self, state: dict[str, Any]) -> None:
         if state and self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state)

@@ -13,7 +13,7 @@ from vwmm.config.printing import to_yaml
 from vwmm.config.record import MAX_NAME
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.search_space import Searched
-from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
+from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import RunError, UserError
 
@@ -142,7 +142,7 @@ def _predictions(run: RunFolder, modalities: Sequence[str]) -> tuple[Any, list[s
     """The predictions of a run's best checkpoint and its classes; none where they cannot be read."""
     try:
         best = find_checkpoint(run.best)
-        classes = list(read_meta(best)["classes"]) if best is not None else []
+        classes = list(best.description["classes"]) if best is not None else []
         table = read_written_table(run.predictions)
         return read_predictions(table, classes, list(modalities), []), classes
     except (UserError, OSError, ValueError):

@@ -138,7 +138,7 @@ class Worker:
 
     def _tell(self, number: int, code: int, watcher: "Watcher") -> None:
         """The result of a trial, from its values alone, not from how far it got before it stopped."""
-        from vwmm.engine.checkpoints.checkpoint import find_checkpoint, read_meta
+        from vwmm.engine.checkpoints.checkpoint import find_checkpoint
         from vwmm.engine.sweep.study import COMPLETE, PRUNED
 
         run, metric = watcher.run, self.sweep.space.metric
@@ -150,7 +150,7 @@ class Worker:
         if code == EXIT_DONE:
             try:
                 best = find_checkpoint(run.best)
-                meta = read_meta(best)["validation"] if best is not None else None
+                meta = best.description["validation"] if best is not None else None
                 reason = f"{metric} does not exist on these validation cases" if meta else "has no best checkpoint"
             except UserError as error:
                 reason = error.problems[0].text

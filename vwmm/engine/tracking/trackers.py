@@ -54,7 +54,7 @@ def values_of(record: Mapping[str, Any]) -> Row:
         found = {f"train/{key}": record.get(key) for key in _OF_STEP}
     else:
         found = {f"val/{key}": record.get(key) for key in _SCORES}
-        for modality, scores in record.get("alone", {}).items():
+        for modality, scores in record.get("unimodal", {}).items():
             found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in _SCORES}
     found["epoch"] = record.get("epoch")
     values = {key: value for key, value in found.items() if isinstance(value, int | float)}
@@ -132,7 +132,7 @@ def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator
         nonlocal trackers
         trackers = open_trackers(config, run)
 
-    runtime.decide(start)
+    runtime.broadcast_from_main(start)
     for where in trackers.where():
         LOG.info("  tracking   %s", where)
     trackers.catch_up()

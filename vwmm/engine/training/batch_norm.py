@@ -1,22 +1,25 @@
 """Batch-norm statistics that do not depend on the number of processes.
 
-In one process the running statistics r are updated slot after slot, r <- (1 - m) r + m s. That is linear in the slots'
-statistics s, so each process can keep a part of it: its own slots are added, and for a slot of another process only the
-decay (1 - m) is applied. The sum of the parts is what one process would have, but for its rounding. The parts are
-summed before each evaluation; a step costs no communication.
+In one process the running statistics r are updated by one micro-batch after another, r <- (1 - m) r + m s. That is
+linear in the micro-batches' statistics s, so each rank can keep a part of it: its own micro-batches are added, and for
+one of another rank only the decay (1 - m) is applied. The sum of the parts is what one process would have, but for its
+rounding. The parts are summed before each evaluation; a step costs no communication.
 
-With `train.exact` the slots' own terms m s are gathered after each step instead, and applied in the slots'
-order, which gives the same bits for any number of processes. A layer that one voxel of an image reaches takes no
-statistics from a slot with a single image (models/norm.py).
+With `train.exact` the micro-batches' own terms m s are gathered after each step instead, and applied in their order,
+which gives the same bits for any number of processes. A layer that one voxel of an image reaches takes no statistics
+from a micro-batch with a single image (models/norm.py).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from vwmm.data.loading.sampling import DUMMY_MICRO_BATCH
 
 MOMENTUM = 0.1
 
@@ -52,7 +55,7 @@ class RunningStatistics:
         self._branches = list(self.flat.split([2 * sum(own) for own in widths]))
         self._branch_counts = list(self._counts.split([len(own) for own in widths]))
         self._ones: list[_Decay] = []
-        """By branch: how a slot with a single image changes its layers' statistics and counts."""
+        """By branch: how a micro-batch with a single image changes its layers' statistics and counts."""
         for name, own in layers.items():
             counted = [int(path not in (single_valued or {}).get(name, ())) for path in own]
             counts = torch.tensor(counted, dtype=torch.int64, device=self._counts.device)
@@ -60,64 +63,72 @@ class RunningStatistics:
             self._ones.append(_Decay(1 - MOMENTUM * counts.repeat_interleave(twice), counts))
         self._before, self._counts_before = self.flat.clone(), self._counts.clone()
         self._terms: torch.Tensor | None = None
-        self._seen: list[list[int]] = []
+        self._num_images: list[list[int]] = []
+        self._next = 0
+        """The first micro-batch of the step that has not been accounted for."""
 
     @property
     def _is_shared(self) -> bool:
         return self.accelerator.num_processes > 1 and len(self.flat) > 0
 
     def begin_step(self, num_images: list[list[int]]) -> None:
-        """num_images: for each slot and each branch, how many images the slot has for it."""
+        """num_images: for each micro-batch and each branch, how many images the micro-batch has for it."""
         if self.is_whole and not self.exact and self._is_shared:
             self.is_whole = False
             if not self.accelerator.is_main_process:
                 self.flat.zero_()
         self._before.copy_(self.flat)
         self._counts_before.copy_(self._counts)
-        self._seen = num_images
+        self._num_images, self._next = num_images, 0
         if self.exact:
             self._terms = torch.zeros(len(num_images), len(self.flat), device=self.flat.device)
 
-    def begin_slot(self) -> None:
-        """A slot of this process is about to be computed."""
+    @contextmanager
+    def micro_batch(self, number: int) -> Iterator[None]:
+        """Around the forward and backward pass of one of this rank's micro-batches; nothing happens for a dummy."""
+        if number == DUMMY_MICRO_BATCH:
+            yield
+            return
+        self._decay_until(number)
         if self.exact:
             self.flat.zero_()
-
-    def end_slot(self, slot: int) -> None:
-        """The slot has been computed."""
+        yield
         if self._terms is not None:
-            self._terms[slot] = self.flat  # 0 <- (1 - m) 0 + m s
+            self._terms[number] = self.flat  # 0 <- (1 - m) 0 + m s
+        self._next = number + 1
 
-    def pass_over(self, slot: int) -> None:
-        """A slot of another process."""
-        rows = zip(self._branches, self._branch_counts, self._ones, self._seen[slot], strict=True)
-        for part, counts, of_one, number in rows:
-            if number > 0:
-                counts.add_(of_one.counts if number == 1 else 1)
-                if not self.exact:
-                    part.mul_(of_one.factors if number == 1 else 1 - MOMENTUM)
+    def _decay_until(self, number: int) -> None:
+        """The micro-batches of other ranks before this one: here the statistics only decay."""
+        for images in self._num_images[self._next : number]:
+            rows = zip(self._branches, self._branch_counts, self._ones, images, strict=True)
+            for part, counts, of_one, num_images in rows:
+                if num_images > 0:
+                    counts.add_(of_one.counts if num_images == 1 else 1)
+                    if not self.exact:
+                        part.mul_(of_one.factors if num_images == 1 else 1 - MOMENTUM)
+        self._next = number
 
-    def end_step(self) -> None:
-        """All slots have been computed or skipped."""
+    def end_step(self, *, is_finite: bool = True) -> None:
+        """All micro-batches have been computed, on all ranks. A step that is not finite leaves no trace."""
+        if not is_finite:
+            self.flat.copy_(self._before)
+            self._counts.copy_(self._counts_before)
+            self._terms = None
+            return
+        self._decay_until(len(self._num_images))
         if self._terms is None:
             return
         if self._is_shared:
             self._terms = self.accelerator.reduce(self._terms, reduction="sum")  # each row has one owner
         self.flat.copy_(self._before)
-        for terms, seen in zip(self._terms, self._seen, strict=True):
+        for terms, images in zip(self._terms, self._num_images, strict=True):
             rows = terms.split([len(part) for part in self._branches])
-            for part, term, of_one, number in zip(self._branches, rows, self._ones, seen, strict=True):
-                if number > 0:
-                    part.mul_(of_one.factors if number == 1 else 1 - MOMENTUM).add_(term)
+            for part, term, of_one, num_images in zip(self._branches, rows, self._ones, images, strict=True):
+                if num_images > 0:
+                    part.mul_(of_one.factors if num_images == 1 else 1 - MOMENTUM).add_(term)
         self._terms = None
 
-    def go_back(self) -> None:
-        """As before the step."""
-        self.flat.copy_(self._before)
-        self._counts.copy_(self._counts_before)
-        self._terms = None
-
-    def bring_together(self) -> None:
+    def all_reduce(self) -> None:
         """Sums the parts; afterwards every process has the whole."""
         if not self.is_whole:
             self.flat.copy_(self.accelerator.reduce(self.flat.clone(), reduction="sum"))
@@ -135,7 +146,9 @@ class RunningStatistics:
         self.flat.copy_(parts[self.accelerator.process_index])
         self.is_whole = False
 
-    def made_whole(self, weights: Mapping[str, torch.Tensor], parts: torch.Tensor) -> dict[str, torch.Tensor]:
+    def with_reduced_statistics(
+        self, weights: Mapping[str, torch.Tensor], parts: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """A copy of the model's state with the sum of all parts instead of this process's part."""
         whole, state = parts.sum(dim=0).cpu(), dict(weights)
         for (name, size), part in zip(self._sizes.items(), whole.split(list(self._sizes.values())), strict=True):

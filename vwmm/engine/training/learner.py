@@ -1,7 +1,8 @@
-"""Wraps model and optimizer in the chosen strategy."""
+"""What is trained and with what: the model in its strategy, batch norm's statistics, the loss."""
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -9,13 +10,28 @@ from vwmm.config.schema import Modality, Train
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.optim import build_optimizer, sum_gradients
+from vwmm.engine.strategies.base import Strategy
 from vwmm.engine.strategies.data_parallel import DataParallel
-from vwmm.engine.strategies.sharded import build_sharded
+from vwmm.engine.strategies.fsdp2 import FSDP2
+from vwmm.engine.strategies.nan_injection import inject_nan
+from vwmm.engine.strategies.zero import ZeRO
 from vwmm.engine.training.batch_norm import RunningStatistics
-from vwmm.engine.training.train_loop import Learner
 from vwmm.models.fusion import FusionModel
-from vwmm.models.losses import class_weights, pattern_weights
+from vwmm.models.losses import WeightedCrossEntropy, class_weights, pattern_weights
 from vwmm.models.norm import single_valued_layers
+from vwmm.system.fault_injection import FAULTS
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained, and with what."""
+
+    strategy: Strategy
+    """Keeps the weights and updates them."""
+    statistics: RunningStatistics
+    """Batch norm's running statistics."""
+    loss: WeightedCrossEntropy
+    """The loss, with the weights of classes and cases."""
 
 
 def build_learner(
@@ -34,18 +50,19 @@ def build_learner(
         for (key, branch), size in zip(branches.items(), sizes.values(), strict=True)
     }
     model.to(runtime.device)
-    prepared = None if runtime.engine.is_sharded else _data_parallel(runtime, model, train, sizes)
+    prepared = None if runtime.strategy.is_sharded else _data_parallel(runtime, model, train, sizes)
     # After the model has been moved to its device: the layers' buffers become parts of one tensor.
     statistics = RunningStatistics(branches, runtime.accelerator, exact=train.exact, single_valued=single)
-    return Learner(
-        engine=prepared or build_sharded(runtime, model, train),
-        statistics=statistics,
-        weights=class_weights(train.class_weights, dataset.labels, num_classes),
-        case_weights=pattern_weights(train.pattern_weights, dataset.present()),
-        label_smoothing=train.label_smoothing,
-        seed=train.seed,
-        exact=train.exact,
+    strategy = prepared or (ZeRO if runtime.strategy.kind == "deepspeed" else FSDP2)(runtime, model, train)
+    if FAULTS.make_nan:
+        inject_nan(strategy, runtime.watchdog)
+    loss = WeightedCrossEntropy(
+        dataset.labels,
+        class_weights(train.class_weights, dataset.labels, num_classes),
+        pattern_weights(train.pattern_weights, dataset.present()),
+        train.label_smoothing,
     )
+    return Learner(strategy, statistics, loss)
 
 
 def _data_parallel(runtime: Runtime, model: FusionModel, train: Train, sizes: Mapping[str, list[int]]) -> DataParallel:

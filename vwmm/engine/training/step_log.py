@@ -3,12 +3,11 @@
 import time
 from typing import Any
 
-from vwmm.engine.checkpoints.checkpoint import Progress as Position
-from vwmm.engine.console import Progress
-from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.checkpoints.state import Progress
+from vwmm.engine.console import Progress as Bar
 from vwmm.engine.tracking.metrics_file import MetricsFile
 from vwmm.engine.tracking.trackers import Trackers
-from vwmm.engine.training.train_loop import StepResult
+from vwmm.engine.training.step_reduction import StepResult
 
 
 class StepRecorder:
@@ -16,17 +15,16 @@ class StepRecorder:
 
     def __init__(
         self,
-        runtime: Runtime,
-        position: Position,
+        progress: Progress,
         metrics: MetricsFile | None,
         trackers: Trackers | None,
-        bar: Progress,
+        bar: Bar,
         *,
         epoch: int,
         log_every: int,
     ) -> None:
-        """position: the run's progress, to which the losses are added. metrics, trackers: None: none."""
-        self.runtime, self.position, self.bar = runtime, position, bar
+        """progress: where the run stands, to which each step is added. metrics, trackers: None: none."""
+        self.progress, self.bar = progress, bar
         self.metrics, self.trackers = metrics, trackers
         self.epoch, self.log_every = epoch, log_every
         self._waiting: list[dict[str, Any]] = []
@@ -39,18 +37,18 @@ class StepRecorder:
             "event": "train",
             "epoch": self.epoch,
             "step": result.step,
-            "lr": result.rate,
+            "lr": result.lr,
             **result.values(),
         }
-        if not result.is_good:
+        if not result.is_finite:
             record["skipped"] = True
         self._waiting.append(record)
-        self.position.last_record = record
-        if result.is_good:
-            self.position.loss_sum += result.loss * result.num_cases
-            self.position.loss_cases += result.num_cases
+        counted = result.num_cases if result.is_finite else 0
+        self.progress.add_step(
+            result.step, record, loss_sum=result.loss * counted if counted else 0.0, num_cases=counted
+        )
         self._new_cases += result.num_cases
-        losses, cases = self.position.loss_sum, self.position.loss_cases
+        losses, cases = self.progress.loss_sum, self.progress.loss_cases
         self.bar.advance(result.num_cases, note=f"loss {losses / cases:.4f}" if cases else "")
 
     def flush_if_due(self) -> None:

@@ -1,6 +1,5 @@
 """Validation predictions, model selection, the line of an epoch."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.console import Progress
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.training.train_loop import predict_all
+from vwmm.engine.training.predict_loop import predict_all
 
 
 def predict_cases(
@@ -21,36 +20,27 @@ def predict_cases(
     classes: tuple[str, ...],
     *,
     batch_size: int,
-    each_alone: bool = False,
+    with_unimodal: bool = False,
     title: str = "validation",
 ) -> Predictions:
-    """The predictions table of a dataset, the same on every process. each_alone: by each modality alone as well."""
+    """The predictions table of a dataset, the same on every process. with_unimodal: by each modality alone as well."""
     share = -(-len(dataset) // runtime.num_processes)
-    with Progress(title, share, "case", is_speaker=runtime.is_main) as bar:
+    with Progress(title, share, "case", is_speaker=runtime.is_main_process) as bar:
         logits = predict_all(
-            runtime, model, dataset, len(classes), batch_size=batch_size, each_alone=each_alone, each=bar.to
+            runtime, model, dataset, len(classes), batch_size=batch_size, with_unimodal=with_unimodal, each=bar.to
         )
     modalities = list(dataset.modalities)
     return Predictions(
         cases=[case.name for case in dataset.cases],
         patients=[case.patient for case in dataset.cases],
         labels=np.array(dataset.labels, dtype=np.int64),
-        logits=logits[:, 0] if each_alone else logits,
+        logits=logits[:, 0] if with_unimodal else logits,
         present=dataset.present(),
         classes=classes,
         modalities=modalities,
-        alone={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if each_alone else {},
+        unimodal={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if with_unimodal else {},
         extra=[case.extra for case in dataset.cases],
     )
-
-
-def is_better(value: float | None, best: float | None, monitor: str, *, by: float = 0.0) -> bool:
-    """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
-    if value is None or not math.isfinite(value):
-        return False
-    if best is None:
-        return True
-    return (best - value if monitor == "loss" else value - best) > by
 
 
 def describe_epoch(

@@ -1,0 +1,181 @@
+"""Evaluates a finished run on its test cases or on another hospital's patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vwmm.analysis.run_record import read_run
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.config.run_digests import altered_files, altered_notes
+from vwmm.config.run_folder import RunFolder
+from vwmm.config.schema import Config
+from vwmm.data.checks.identical_files import same_images
+from vwmm.data.checks.preflight import check_images
+from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.cohort_notes import table_notes
+from vwmm.data.cohort.leakage import (
+    Hashes,
+    cases_hash,
+    image_problems,
+    label_problems,
+    num_gone,
+    num_test_cases,
+    patient_problems,
+    set_aside_problems,
+    unlabelled_problems,
+)
+from vwmm.data.cohort.read_cases import survey_cohort
+from vwmm.data.cohort.split_file import SplitRow, hash_of_split, read_split_file
+from vwmm.engine.checkpoints.checkpoint import find_checkpoint
+from vwmm.engine.console import LOG, start_log
+from vwmm.engine.distributed.runtime import start_runtime
+from vwmm.engine.evaluation.test_set import check_folder, check_split, count_evaluation, split_of, write_evaluation
+from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+from vwmm.engine.runs.provenance import origin_now
+from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
+from vwmm.system.errors import RunError, UserError, is_speaker, say
+from vwmm.system.problems import Problem
+
+
+@dataclass(frozen=True)
+class Job:
+    """A requested evaluation."""
+
+    run: RunFolder
+    """The finished run."""
+    config: Config
+    """Its configuration, with the cohort that is evaluated."""
+    is_test: bool
+    """Whether it is on the run's own test cases."""
+    are_new: bool
+    """Whether equal names of patients mean nothing."""
+    out: Path
+    """The folder of the results."""
+    arguments: Sequence[str]
+    """The words of the command line."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """An evaluation, the same on every rank."""
+
+    folder: Path
+    """Where evaluation.json, predictions_test.csv and report.html are."""
+    predictions: Predictions
+    """A row per case."""
+    summary: Mapping[str, Any]
+    """The content of evaluation.json: metrics with intervals, counts, and the run they are of."""
+
+
+def evaluate(job: Job) -> EvaluationResult:
+    """Evaluates a run and writes the results. Raises UserError where the input is wrong or contradicts the run."""
+    # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
+    start_log(is_speaker=is_speaker())
+    checkpoint = find_checkpoint(job.run.best)
+    if checkpoint is None:
+        raise UserError(f"{job.run.path}: no checkpoint in {job.run.best}")
+    rows = read_split_file(job.run.split, key="RUN")
+    check_split(job.run, rows)
+    config, classes = job.config, classes_of(checkpoint)
+    cohort = find_cases(job, rows, classes)
+    for note in table_notes(cohort):
+        LOG.info("note: %s", note)
+    for note in altered_notes(job.run):
+        LOG.info("warning: %s", note)
+
+    # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
+    runtime = start_runtime(config.train, shares_steps=False)
+    images = prepare_images(runtime, cohort, config.modalities, config.cache)
+    hashes = images.hashes(cohort)
+    check_contents(job, cohort, hashes, rows)
+    identity = cases_hash(cohort.cases, hashes)
+    runtime.broadcast_from_main(lambda: check_folder(job.run, job.out, identity))
+
+    # 3. The predictions of the run's best checkpoint.
+    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
+    predictions = predict_by_checkpoint(runtime, config, checkpoint, dataset, title="evaluation")
+    if not np.isfinite(predictions.logits).all():
+        raise RunError("the model's predictions are not finite numbers; nothing was evaluated")
+
+    # 4. Count the look, then write what it showed.
+    num_own, processes = num_test_cases(hashes, rows), runtime.num_processes
+    times = runtime.broadcast_from_main(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
+    facts = {
+        "run": job.run.path.resolve().name,
+        "epoch": checkpoint.progress.epoch,
+        "is_test": job.is_test,
+        "cohort": cohort.csv_path.name,
+        "cases_hash": identity,
+        "split_hash": hash_of_split(rows),
+        "num_test_cases": num_own,
+        "times_evaluated": times,
+    }
+    summary = runtime.broadcast_from_main(lambda: _write(job, cohort, predictions, facts))
+    return EvaluationResult(job.out, predictions, summary)
+
+
+def check_contents(job: Job, cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow]) -> None:
+    """Raises UserError where images were used in training, or show one patient twice; warns of the own test cases'."""
+    copies = same_images(cohort, hashes)
+    problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
+    if not job.is_test:
+        hint = "count nobody twice; find out who it shows (`vwmm check`)"
+        problems += [replace(copy, found=f"{copy.found}: {hint}") for copy in copies]
+    if problems:
+        raise UserError(problems)
+    for copy in copies:
+        LOG.info("warning: %s", copy.text)
+
+
+def _write(job: Job, cohort: Cohort, predictions: Predictions, facts: dict[str, Any]) -> dict[str, Any]:
+    """The content of evaluation.json."""
+    split = split_of(job.run)
+    facts |= {"split": None if split is None else split.to_json(), "altered": altered_files(job.run)}
+    sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
+    text, summary = write_evaluation(
+        job.out, predictions, sites, facts,
+        origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path),
+    )  # fmt: skip
+    LOG.info("%s", text)
+    if (times := facts["times_evaluated"]) > 1:
+        what = "test cases of this run" if facts["num_test_cases"] else "these cases with this run"
+        LOG.info("this is evaluation %d of %s: what was chosen after the first is too good", times, what)
+    LOG.info("%d cases, results: %s", summary["cases"], job.out)
+    return summary
+
+
+def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
+    """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
+    tested = {name: row for name, row in rows.items() if row.part == "test"}
+    if job.is_test and not tested:
+        raise UserError(
+            f"{job.run.path}: the run has set no test cases aside (split.test_fraction, or `vwmm split`); on other "
+            "patients: vwmm evaluate RUN COHORT.csv"
+        )
+    config = job.config
+    cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
+    if cohort is None:
+        raise UserError(problems)
+    if job.is_test:
+        has_parts = config.split.file is None and config.split.fold is None
+        problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
+        if is_speaker() and (count := num_gone(cohort, rows)):
+            say(f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more")
+        cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
+    elif not cohort.cases:
+        found = "no cases: the header is not followed by any row"
+        problems = [*problems, Problem(found, "table", where=cohort.csv_path.name)]
+    hint = "" if job.is_test else "; if they only share their names with the run's: --new-patients"
+    if not job.are_new and not job.is_test:
+        problems = problems + label_problems(cohort, tested, hint=hint)
+    problems = problems + unlabelled_problems(cohort, cohort.cases)
+    if not job.are_new and (seen := patient_problems(cohort, rows)):
+        problems = [*problems, replace(seen[0], found=seen[0].found + hint), *seen[1:]]
+    if is_speaker():
+        problems = problems + check_images(cohort, config.modalities)
+    if problems:
+        raise UserError(problems)
+    return cohort

@@ -1,0 +1,75 @@
+"""The prediction loop: logits of every case, the same bits for any number of processes."""
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import nn
+
+from vwmm.data.loading.dataset import Batch, CaseDataset
+from vwmm.data.loading.loader import load_batches
+from vwmm.data.loading.sampling import evaluation_batches
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.system.signals import STOP
+
+
+def predict_all(
+    runtime: Runtime,
+    model: nn.Module,
+    dataset: CaseDataset,
+    num_classes: int,
+    *,
+    batch_size: int,
+    with_unimodal: bool = False,
+    each: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Logits (N, K) float32 of every case, the same bits for any number of processes.
+
+    with_unimodal: (N, 1 + M, K), beside those of all modalities those of each alone.
+
+    Batches are fixed in size (the last is filled up by repeating a case), so that a case's logits do not depend on
+    which others it is computed with. On a CPU each batch is computed by one thread, several at a time: the number of
+    threads in a convolution changes its rounding. Raises StoppedEarly on all processes where one was asked to stop.
+    """
+    batches = evaluation_batches(len(dataset), batch_size)
+    mine = batches[runtime.rank :: runtime.num_processes]
+    shape = (len(dataset), 1 + len(dataset.modalities), num_classes) if with_unimodal else (len(dataset), num_classes)
+    logits = torch.zeros(shape, dtype=torch.float32, device=runtime.device)
+    network = model.eval()
+    done = 0
+    parts = _run_batches(runtime, network, dataset, mine, with_unimodal=with_unimodal)
+    for indices, part in zip(mine, parts, strict=True):
+        logits[indices] = part.float().to(runtime.device)
+        done += len(set(indices))
+        runtime.watchdog.at("validate")
+        if STOP.is_asked:
+            break  # what the others have done is thrown away, too
+        if each is not None:
+            each(done, len(dataset) // runtime.num_processes)
+    parts.close()
+    runtime.stop_if_asked()
+    runtime.watchdog.at("wait", waits=True)
+    gathered: torch.Tensor = runtime.accelerator.reduce(logits, reduction="sum")  # each row has one owner
+    return gathered.cpu().numpy()
+
+
+def _run_batches(
+    runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]], *, with_unimodal: bool
+) -> Generator[torch.Tensor, None, None]:
+    def run(batch: Batch) -> torch.Tensor:
+        with torch.inference_mode():
+            logits: torch.Tensor = network(batch.images, batch.present, with_unimodal=with_unimodal)
+        return logits
+
+    if runtime.device.type != "cpu":
+        yield from map(run, load_batches(dataset, batches, runtime.device))
+        return
+    num_threads = torch.get_num_threads()
+    # Accelerate's autocast context is one object for all calls: not for several threads.
+    workers = runtime.num_cores if runtime.mixed_precision == "no" else 1
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(lambda indices: run(dataset[indices].cast()), batches)
+    finally:
+        torch.set_num_threads(num_threads)
