@@ -105,10 +105,10 @@ WAY = (
      ("image file", "data/readers"), ("preprocessing", "data/transforms"), ("cache", "data/cache")),
     (("batch and mask", "data/loading"), ("augmentation", "data/augmentation"), ("a branch per\nmodality", "models"),
      ("fusion, logits", "models"), ("loss, backward,\nreduce, update", "engine/training\nengine/strategies"),
-     ("checkpoint", "engine/checkpoints")),
-    (("validation", "engine/training"), ("predictions,\nmetrics", "analysis/statistics"),
+     ("validation", "engine/training")),
+    (("predictions,\nmetrics", "analysis/statistics"), ("checkpoint", "engine/checkpoints"),
      ("figures", "analysis/figures"), ("report", "analysis/pages"), ("trackers", "engine/tracking"),
-     ("evaluation,\nprediction", "engine/evaluation")),
+     ("evaluation,\nprediction", "engine/runs")),
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class RunRecord:
 
 
 def read_run(run: Path, *, status: Mapping[str, Any] | None = None) -> RunRecord:
-    """Reads a run folder (contract: "A run folder"); a missing or broken file becomes a note.
+    """Reads a run folder (docs/run_folder.md); a missing or broken file becomes a note.
 
     status: instead of what status.json holds.
     """

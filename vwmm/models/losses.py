@@ -63,7 +63,7 @@ def summed_cross_entropy(
 
 @dataclass(frozen=True)
 class WeightedCrossEntropy:
-    """Cross-entropy of the training cases: summed over a micro-batch, divided by the weight of the whole batch."""
+    """Cross-entropy summed over a micro-batch; the training loop divides it by `total_weight`."""
 
     labels: Sequence[int]
     """(N,) classes of all training cases."""

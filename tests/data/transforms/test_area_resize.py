@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.making import numbers
-from vwmm.data.transforms.area_resize import area_exact, area_fast, moments, window_size
+from vwmm.data.transforms.area_resize import area_exact, area_fast, bin_size, moments
 
 SHAPES = [((20, 30, 10), (8, 6, 4)), ((20, 30, 10), (20, 7, 13)), ((5, 1, 9), (5, 3, 9)), ((20, 30), (7, 45))]
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -68,5 +68,5 @@ def test_moments_are_those_of_clipped_values() -> None:
 
 
 def test_the_largest_window_is_counted() -> None:
-    assert window_size((20, 30, 10), (8, 6, 4)) == 3 * 5 * 3
-    assert window_size((20, 30), (40, 45)) == 1 * 2
+    assert bin_size((20, 30, 10), (8, 6, 4)) == 3 * 5 * 3
+    assert bin_size((20, 30), (40, 45)) == 1 * 2

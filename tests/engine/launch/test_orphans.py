@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vwmm.engine.launch.huge_pages import OUTCOME_VARIABLE
 from vwmm.engine.launch.orphans import hold_liveness, is_orphan
+from vwmm.engine.launch.shared_pages import OUTCOME_VARIABLE
 
 
 def test_the_lock_says_who_waits_and_goes_with_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def by_vwmm(runtime: Runtime, config: Config, dataset: CaseDataset, plan: Sequen
         rank=runtime.rank, num_processes=runtime.num_processes, dummies=learner.strategy.dummies,
     )  # fmt: skip
     train_one_epoch(runtime, learner, epoch, set_rate=lambda step: config.train.lr, after_step=results.append)
-    learner.statistics.all_reduce()
+    learner.batch_norm.all_reduce()
     learner.strategy.gather_full_weights()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return Outcome(results[-1].loss, results[-1].grad_norm, state)

@@ -1,6 +1,6 @@
 """Area resize, as torch's adaptive average pooling computes it.
 
-The window of output voxel o of m over n voxels is [floor(o n / m), ceil((o + 1) n / m)): neighbours overlap where m
+The bin of output voxel o of m over n voxels is [floor(o n / m), ceil((o + 1) n / m)): neighbours overlap where m
 does not divide n, and share voxels where m is larger than n (ATen/native/AdaptivePooling.h).
 """
 
@@ -26,9 +26,9 @@ def area_exact(view: np.ndarray, size: Sequence[int], *, table: np.ndarray | Non
         strides[axis] = -step if flipped[position] else step
         offset += step * (view.shape[axis] - 1) if flipped[position] else 0
     out = np.empty([*size, 1][:3], np.float32)
-    starts, ends = windows([*view.shape, 1][:3], out.shape)
+    starts, ends = bins([*view.shape, 1][:3], out.shape)
     along = order[-1]
-    # The voxel of each window at each step of the sum; behind a window's end the zero after the line.
+    # The voxel of each bin at each step of the sum; behind a bin's end the zero after the line.
     steps = starts[along] + np.arange((ends[along] - starts[along]).max())[:, None]
     places = np.where(steps < ends[along], steps, view.shape[along]).astype(np.int32)
     table = _NO_TABLE if table is None else table
@@ -43,7 +43,7 @@ def area_fast(view: np.ndarray, size: Sequence[int], *, low: float, high: float)
     # Windows lie the same from both ends, so the small result is turned instead of the image.
     out = np.empty([size[axis] for axis in order], np.float32)
     solid = out.reshape((1, *out.shape)[-3:])
-    _area_fast(volume, *windows(volume.shape, solid.shape), np.float32(low), np.float32(high), solid)
+    _area_fast(volume, *bins(volume.shape, solid.shape), np.float32(low), np.float32(high), solid)
     turned: np.ndarray = out[_turn(flipped)].transpose(np.argsort(order))
     return turned
 
@@ -57,16 +57,16 @@ def in_memory_order(view: np.ndarray) -> tuple[np.ndarray, list[int], list[bool]
     return memory, order, flipped
 
 
-def windows(shape: Sequence[int], size: Sequence[int]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Where the windows of each axis start and end, when (*shape) voxels become (*size)."""
+def bins(shape: Sequence[int], size: Sequence[int]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Where the bins of each axis start and end, when (*shape) voxels become (*size)."""
     starts = tuple(np.arange(m) * n // m for n, m in zip(shape, size, strict=True))
     ends = tuple(-(-np.arange(1, m + 1) * n // m) for n, m in zip(shape, size, strict=True))
     return starts, ends
 
 
-def window_size(shape: Sequence[int], size: Sequence[int]) -> int:
-    """The most voxels that a window has."""
-    starts, ends = windows(shape, size)
+def bin_size(shape: Sequence[int], size: Sequence[int]) -> int:
+    """The most voxels that a bin has."""
+    starts, ends = bins(shape, size)
     return int(np.prod([(end - start).max() for start, end in zip(starts, ends, strict=True)]))
 
 
@@ -76,9 +76,9 @@ def _turn(flipped: Sequence[bool]) -> tuple[slice, ...]:
 
 @compiled()
 def _area_exact(flat, offset, strides, along, starts, ends, places, table, first, out):  # type: ignore[no-untyped-def]
-    """Adds up each window in float32, the last axis fastest, and divides by its lengths in turn, as torch does.
+    """Adds up each bin in float32, the last axis fastest, and divides by its lengths in turn, as torch does.
 
-    along: the axis that is contiguous in memory. All windows along it are summed at once: each in torch's
+    along: the axis that is contiguous in memory. All bins along it are summed at once: each in torch's
     order, and none waits for another.
     """
     p, q = (1, 2) if along == 0 else (0, 2) if along == 1 else (0, 1)
@@ -129,7 +129,7 @@ def _area_exact(flat, offset, strides, along, starts, ends, places, table, first
 
 @compiled()
 def _add_places(sums, line, places):  # type: ignore[no-untyped-def]
-    """Adds one voxel to each window."""
+    """Adds one voxel to each bin."""
     for c in range(sums.size):
         sums[c] += line[np.uint32(places[c])]
 

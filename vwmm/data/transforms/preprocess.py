@@ -21,7 +21,7 @@ import numpy as np
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import Image, ImageError
 from vwmm.data.readers.read import read_image
-from vwmm.data.transforms.area_resize import area_exact, area_fast, in_memory_order, moments, window_size
+from vwmm.data.transforms.area_resize import area_exact, area_fast, bin_size, in_memory_order, moments
 from vwmm.data.transforms.foreground import foreground
 from vwmm.data.transforms.geometry import (
     check_dims,
@@ -41,8 +41,8 @@ __all__ = ["Mode", "check_dims", "load_input", "recipe_key", "transform"]
 Mode = Literal["exact", "fast"]
 # Part of the store's keys: raise it when a change of the code below changes a value.
 RECIPE_VERSION = 5
-# Torch's sums over larger windows are themselves further than 1e-5 from the mean; the exact mode follows them.
-_MAX_FAST_WINDOW = 4096
+# Torch's sums over larger bins are themselves further than 1e-5 from the mean; the exact mode follows them.
+_MAX_FAST_BIN = 4096
 
 
 def recipe_key(modality: Modality, mode: Mode = "exact") -> str:
@@ -100,7 +100,7 @@ def _spacing(modality: Modality, shape: tuple[int, ...], affine: np.ndarray) -> 
 
 
 def _is_fast(shape: Sequence[int], modality: Modality) -> bool:
-    return modality.fit == "resize" and window_size(shape, modality.size) <= _MAX_FAST_WINDOW
+    return modality.fit == "resize" and bin_size(shape, modality.size) <= _MAX_FAST_BIN
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,9 @@ def _check_window(window: tuple[float, ...], low: float, high: float) -> None:
 
 
 def _fast(view: np.ndarray, size: Sequence[int], scaling: Scaling, coordinates: list[np.ndarray] | None) -> np.ndarray:
-    """The mean of each window first, in one pass over the image; then the intensity of the few voxels left."""
+    """The mean of each bin of voxels first, in one pass over the image; then the intensity of the few voxels left."""
     bounds = float(view.min()), float(view.max())
-    low, high = scaling.window or bounds
+    low, high = scaling.window or bounds  # a CT's window: clipped in the loops of area_fast and resample
     stats = scaling.stats and (scaling.stats[0] - low, scaling.stats[1])
     has_moments = scaling.intensity == "z_score"
     if coordinates is not None:

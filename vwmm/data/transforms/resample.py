@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vwmm.data.transforms.area_resize import in_memory_order, windows
+from vwmm.data.transforms.area_resize import bins, in_memory_order
 from vwmm.data.transforms.jit import compiled
 
 
@@ -18,7 +18,7 @@ def respace_area(
     high: float,
     has_moments: bool = True,
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:
-    """(*size) float32: linear between voxels, clipped to `low` and `high`, less `low`, then the mean of each window.
+    """(*size) float32: linear between voxels, clipped to `low` and `high`, less `low`, then the mean of each bin.
 
     view: (H, W) or (H, W, D). coordinates: where the respaced image samples each axis, in voxels. Also returns the
     respaced, clipped image's smallest and largest value, and its mean and standard deviation where `has_moments`, all
@@ -33,7 +33,7 @@ def respace_area(
     below = tuple(np.floor(place).astype(np.int64) for place in places)
     share = tuple((place - index).astype(np.float32) for place, index in zip(places, below, strict=True))
     solid = out.reshape((1, *out.shape)[-3:])
-    starts, ends = windows([len(place) for place in places], solid.shape)
+    starts, ends = bins([len(place) for place in places], solid.shape)
     limits = np.float32(low), np.float32(high)
     smallest, largest, mean, deviation = _respace_area(
         volume, below, share, starts[2], ends[2], *limits, has_moments, solid
@@ -69,8 +69,8 @@ def _add_between(row, below, share, fine):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=True)
-def _add_windows(fine, starts, ends, out):  # type: ignore[no-untyped-def]
-    """Adds the sum of each window."""
+def _add_bins(fine, starts, ends, out):  # type: ignore[no-untyped-def]
+    """Adds the sum of each bin."""
     for o in range(out.size):
         total = np.float32(0)
         for c in range(starts[o], ends[o]):
@@ -88,12 +88,12 @@ def _add_to_rows(row, first, last, rows):  # type: ignore[no-untyped-def]
 
 @compiled(fastmath=True)
 def _add_slab(slab, bent, has_bent, starts, ends, rows, out):  # type: ignore[no-untyped-def]
-    """Adds the rows of a plane that are blended later, and the windows of those that are blended already."""
+    """Adds the rows of a plane that are blended later, and the bins of those that are blended already."""
     for b in range(slab.shape[0]):
         for k in range(slab.shape[1]):
             rows[b, k] += slab[b, k]
         if has_bent:
-            _add_windows(bent[b], starts, ends, out[b])
+            _add_bins(bent[b], starts, ends, out[b])
 
 
 @compiled(fastmath=True)
@@ -119,7 +119,7 @@ def _bounds(bits):  # type: ignore[no-untyped-def]
 def _respace_area(volume, below, share, starts, ends, low, high, has_moments, out):  # type: ignore[no-untyped-def]
     """Blends two planes, two rows of the blend, and neighbours in the row.
 
-    The last blend and the window's sum commute, so most rows are added up before they are blended. Not those which may
+    The last blend and the bin's sum commute, so most rows are added up before they are blended. Not those which may
     hold a new smallest or largest value, or one to be clipped, and none where the squares are needed.
     """
     (na, nb, nc), (ma, mb) = volume.shape, out.shape[:2]
@@ -163,6 +163,6 @@ def _respace_area(volume, below, share, starts, ends, low, high, has_moments, ou
         for b in range(mb):
             fine[:] = 0
             _add_between(rows[a, b], below[2], share[2], fine)
-            _add_windows(fine, starts, ends, out[a, b])
+            _add_bins(fine, starts, ends, out[a, b])
     mean = total / (la * lb * lc)
     return ends_of[0], ends_of[1], mean, np.sqrt(max(squares / (la * lb * lc) - mean * mean, 0.0))

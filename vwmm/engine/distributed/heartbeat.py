@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from vwmm.engine.launch import huge_pages
+from vwmm.engine.launch import shared_pages
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,4 @@ def hanging(states: dict[int, State], limit_s: float) -> int | None:
 
 def has_gone(heartbeat: Heartbeat) -> bool:
     """Whether a process is known to be dead; of another machine's that cannot be seen from here."""
-    return heartbeat.host == os.uname().nodename and not huge_pages.is_alive(heartbeat.pid)
+    return heartbeat.host == os.uname().nodename and not shared_pages.is_alive(heartbeat.pid)

@@ -20,7 +20,7 @@ from accelerate.utils import (
 from vwmm.config.schema import Train
 from vwmm.data.loading.sampling import micro_batch_problems
 from vwmm.engine.distributed.watchdog import Watchdog
-from vwmm.engine.launch.rendezvous import INIT_METHOD, register_meeting
+from vwmm.engine.launch.rendezvous import INIT_METHOD, register_rendezvous
 from vwmm.engine.launch.strategy_choice import StrategyChoice, choose_strategy, hide_strategy, strategy_problems
 from vwmm.system.errors import StoppedEarly, UserError
 from vwmm.system.signals import STOP
@@ -151,7 +151,7 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
     strategy = choose_strategy(os.environ)
     hide_strategy(os.environ)
     precision = choose_precision(train.mixed_precision)
-    register_meeting()
+    register_rendezvous()
     if not _has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
     if shares_steps and (problems := strategy_problems(strategy, train, precision, asked, has_gpu=_has_gpu())):
@@ -182,7 +182,7 @@ def _own_store(num_processes: int) -> Any:
     """A connection of its own to the store through which the processes found each other."""
     if num_processes == 1:
         return None
-    # torch has no public way to it; its prefixes are those of this start (meeting.py).
+    # torch has no public way to it; its prefixes are those of this start (rendezvous.py).
     store = torch.distributed.distributed_c10d._get_default_store()
     return torch.distributed.PrefixStore("vwmm-watch", store.clone())  # type: ignore[attr-defined]
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vwmm.engine.distributed.heartbeat import Heartbeat, View, hanging, has_gone
-from vwmm.engine.launch import huge_pages
+from vwmm.engine.launch import shared_pages
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.errors import EXIT_FAILED, say
 from vwmm.system.fault_injection import FAULTS
@@ -70,7 +70,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Begins to watch."""
-        self._page = huge_pages.open_page(self.timeout_s)
+        self._page = shared_pages.open_page(self.timeout_s)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def at(self, phase: str, *, step: int | None = None, case: str | None = None, waits: bool = False) -> None:
@@ -113,7 +113,7 @@ class Watchdog:
         """No more watching: this process has come to its end."""
         self._is_leaving.set()
         if self._page is not None:
-            huge_pages.close_page(self._page)
+            shared_pages.close_page(self._page)
 
     def fail(self, failure: Failure, before: Callable[[], object] = lambda: None) -> bool:
         """Reports why the run fails, unless another process did so first; returns whether this one did.
@@ -161,12 +161,12 @@ class Watchdog:
     def _note_place(self) -> None:
         """On a page that others on this machine can read, also when this process has been stopped."""
         if self._page is not None:
-            huge_pages.write_place(self._page, self._phase, self._step)
+            shared_pages.write_place(self._page, self._phase, self._step)
 
     def _publish(self) -> None:
         self._count += 1
         if self._page is not None:
-            huge_pages.write_count(self._page, self._count)
+            shared_pages.write_count(self._page, self._count)
         if self._store is not None:
             self._store.set(f"heartbeat/{self.rank}", json.dumps(asdict(self._heartbeat())))
 
@@ -205,7 +205,7 @@ class Watchdog:
         silent_s, stuck_s = view.ages()
         heartbeat = view.heartbeat
         is_silent = silent_s > stuck_s / 2
-        place = huge_pages.read_place(heartbeat.pid) if heartbeat.host == os.uname().nodename else None
+        place = shared_pages.read_place(heartbeat.pid) if heartbeat.host == os.uname().nodename else None
         last = f"stopped in {place}" if place else f"last seen in {heartbeat.where()}"
         where = f": no sign of life, {last}," if is_silent else f" in {heartbeat.where()}: no progress"
         line = (

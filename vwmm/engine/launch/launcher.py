@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vwmm.engine.launch.huge_pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 from vwmm.engine.launch.launch_file import cpu_variable, launch_options
 from vwmm.engine.launch.orphans import hold_liveness, is_orphan
 from vwmm.engine.launch.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.launch.rendezvous import launcher_has_store, own_keys
+from vwmm.engine.launch.shared_pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.system.signals import STOP, ask_when_parent_dies, stop_signals
 

@@ -9,7 +9,7 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from vwmm.engine.launch.huge_pages import outcome_file
+from vwmm.engine.launch.shared_pages import outcome_file
 
 _LOCK = "alive"
 _LAUNCHERS = (b"accelerate", b"torch", b"vwmm")

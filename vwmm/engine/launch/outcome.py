@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.launch.huge_pages import outcome_file
+from vwmm.engine.launch.shared_pages import outcome_file
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, EXIT_STOPPED, RunError
 
 _RUN = "run"

@@ -19,7 +19,7 @@ _POLL_S = 0.01
 _launchers: list[Any] = []
 
 
-def register_meeting() -> None:
+def register_rendezvous() -> None:
     """Makes INIT_METHOD known to `torch.distributed.init_process_group`; it may be called again."""
     from torch.distributed.rendezvous import register_rendezvous_handler
 

@@ -47,7 +47,7 @@ class Checkpointing:
         self.metrics: MetricsFile | None = None
         """metrics.jsonl, on the main process of a run that has been resumed or begun."""
         self._runtime, self._config, self._run, self._classes = runtime, config, run, classes
-        self._strategy, self._statistics = learner.strategy, learner.statistics
+        self._strategy, self._statistics = learner.strategy, learner.batch_norm
         self._run_watch = run_watch
         self._saver: Saver | None = None
         self._validation: Mapping[str, Any] = {}

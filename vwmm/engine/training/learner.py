@@ -28,7 +28,7 @@ class Learner:
 
     strategy: Strategy
     """Keeps the weights and updates them."""
-    statistics: RunningStatistics
+    batch_norm: RunningStatistics
     """Batch norm's running statistics."""
     loss: WeightedCrossEntropy
     """The loss, with the weights of classes and cases."""

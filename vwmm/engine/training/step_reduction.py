@@ -57,10 +57,11 @@ class StepReduction:
 
     def __init__(self, runtime: Runtime, step: TrainStep, lr: float, *, wants_save: bool) -> None:
         self._step, self._lr, self._wants_save = step, lr, wants_save
-        self._is_shared = runtime.num_processes > 1
+        self._has_others = runtime.num_processes > 1
         # A scaled gradient may overflow in fp16 at any time: its scaler handles that.
         self._has_scaler = runtime.accelerator.scaler is not None
-        self._shared = torch.zeros(len(step.micro_batches) + 2, device=runtime.device)
+        # The losses of the micro-batches; how many ranks are to stop; how many want a checkpoint.
+        self._buffer = torch.zeros(len(step.micro_batches) + 2, device=runtime.device)
         self._work: dist.Work | None = None
         if not step.own:
             self.start()
@@ -68,24 +69,24 @@ class StepReduction:
     def add(self, micro_batch: MicroBatch, loss: torch.Tensor) -> None:
         """A micro-batch's part of the loss; the reduction starts with this rank's last one."""
         if micro_batch.number != DUMMY_MICRO_BATCH:
-            self._shared[micro_batch.number] = loss.detach()
+            self._buffer[micro_batch.number] = loss.detach()
         if micro_batch.is_last:
             self.start()
 
     def start(self) -> None:
         """All of this rank's losses are known; STOP is read now, by all ranks at the same point of the step."""
         if STOP.is_asked:
-            self._shared[-2] = 1
+            self._buffer[-2] = 1
         if self._wants_save:
-            self._shared[-1] = 1
-        if self._is_shared:
-            self._work = dist.all_reduce(self._shared, async_op=True)
+            self._buffer[-1] = 1
+        if self._has_others:
+            self._work = dist.all_reduce(self._buffer, async_op=True)
 
     def wait(self, grad_norm: torch.Tensor) -> StepResult:
         """The result of the step, the same on every rank. grad_norm: a scalar, the same on every rank already."""
         if self._work is not None:
             self._work.wait()
-        *losses, num_stop, num_save, norm = torch.cat([self._shared, grad_norm[None]]).tolist()
+        *losses, num_stop, num_save, norm = torch.cat([self._buffer, grad_norm[None]]).tolist()
         return StepResult(
             step=self._step.number,
             micro_batches=self._step.micro_batches,

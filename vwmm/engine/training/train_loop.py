@@ -21,32 +21,32 @@ def train_one_epoch(
     """One pass over the training cases, or a part of one. Called by all ranks; each computes its own micro-batches.
 
     set_rate: sets and returns the learning rate of a step. after_step: receives the result of each step; may raise
-    StoppedEarly. is_time_to_save: asked once a step.
+    StoppedEarly. is_time_to_save: asked once a step. A phase tells the watchdog where this rank is.
     """
-    strategy, statistics, loss_fn = learner.strategy, learner.statistics, learner.loss
+    strategy, batch_norm, loss_fn = learner.strategy, learner.batch_norm, learner.loss
     strategy.train()
-    with epoch.batches(runtime.device) as read:
+    with epoch.batches(runtime.device) as read_batch:
         for step in epoch.steps():
             phase = partial(runtime.watchdog.phase, step=step.number)
             reduction = StepReduction(runtime, step, set_rate(step.number), wants_save=is_time_to_save())
             total_weight = loss_fn.total_weight(step.cases)
-            statistics.begin_step(step.num_images)
+            batch_norm.begin_step(step.num_images)
             for micro_batch in step.own:
                 with phase("read"):
-                    batch = read(micro_batch)
-                with strategy.micro_batch(is_last=micro_batch.is_last), statistics.micro_batch(micro_batch.number):
+                    batch = read_batch(micro_batch)
+                with strategy.micro_batch(is_last=micro_batch.is_last), batch_norm.micro_batch(micro_batch.number):
                     with phase("forward"):
                         logits = strategy.forward(batch.images, batch.present, micro_batch.dropout_seed)
                         loss = loss_fn(logits, batch.labels, batch.indices) / total_weight
-                    reduction.add(micro_batch, loss)
+                    reduction.add(micro_batch, loss)  # the last one starts the all-reduce of the losses
                     with phase("backward", waits=micro_batch.is_last):
-                        strategy.backward(loss)
+                        strategy.backward(loss)  # data-parallel: the last one all-reduces the gradients as well
             with phase("reduce", waits=True):
-                strategy.reduce_gradients(len(step.micro_batches))
+                strategy.reduce_gradients(len(step.micro_batches))  # where the backward pass has not
                 grad_norm = strategy.clip_grad_norm()
-                result = reduction.wait(grad_norm)  # the one synchronisation of a step
+                result = reduction.wait(grad_norm)  # from here on all ranks know what came of the step
             with phase("update"):
-                strategy.update(is_finite=result.is_finite)
-                statistics.end_step(is_finite=result.is_finite)
+                strategy.update(is_finite=result.is_finite)  # a step with NaN or infinity changes nothing
+                batch_norm.end_step(is_finite=result.is_finite)
             with phase("step"):
                 after_step(result)

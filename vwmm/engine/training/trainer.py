@@ -201,7 +201,7 @@ class Trainer:
     def validate(self) -> Predictions:
         """Predictions for the validation cases."""
         # Not before: a run resumed within an epoch needs the parts.
-        self.learner.statistics.all_reduce()
+        self.learner.batch_norm.all_reduce()
         self.learner.strategy.gather_full_weights()
         return self._predict()
 
