@@ -56,7 +56,7 @@ def test_only_the_first_failure_is_said(pair: list[Watchdog], capsys: pytest.Cap
 def test_a_process_that_has_gone_is_named_with_its_place(pair: list[Watchdog], monkeypatch: pytest.MonkeyPatch) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    pair[1].at("backward", step=7)
+    pair[1].enter_phase("backward", step=7)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: child.pid)
         pair[1]._publish()
@@ -74,14 +74,14 @@ def test_own_error_is_not_attributed_to_another_rank(pair: list[Watchdog], monke
 
 
 def test_a_place_is_said_in_words(pair: list[Watchdog]) -> None:
-    pair[0].at("read", step=3, case="c1")
+    pair[0].enter_phase("read", step=3, case="c1")
     assert pair[0].where() == "read, step 3, case c1"
 
 
 def test_a_process_alone_that_hangs_ends_itself(tmp_path: Path) -> None:
     code = (
         "import time\nfrom vwmm.engine.distributed.watchdog import Watchdog\n"
-        "watch = Watchdog(timeout_s=1.5)\nwatch.start()\nwatch.at('forward', step=3)\ntime.sleep(60)\n"
+        "watch = Watchdog(timeout_s=1.5)\nwatch.start()\nwatch.enter_phase('forward', step=3)\ntime.sleep(60)\n"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)

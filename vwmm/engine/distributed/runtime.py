@@ -86,7 +86,7 @@ class Runtime:
         """The results of all items in their order: each process works on its share, and all get all results."""
         mine = list(range(self.rank, len(items), self.num_processes))
         done = list(zip(mine, work([items[number] for number in mine]), strict=True))
-        self.watchdog.at("wait", waits=True)
+        self.watchdog.enter_phase("wait", waits=True)
         return [result for _, result in sorted(gather_object(done), key=lambda pair: pair[0])]
 
     def count_together(self) -> Callable[[int], int]:
@@ -107,7 +107,7 @@ class Runtime:
     def broadcast_from_main(self, on_main: Callable[[], Result]) -> Result:
         """What the main process found, on every process; its UserError is everybody's."""
         answer: list[Any] = [None, None]
-        self.watchdog.at("wait", waits=not self.is_main_process)
+        self.watchdog.enter_phase("wait", waits=not self.is_main_process)
         if self.is_main_process:
             try:
                 answer[0] = on_main()
@@ -122,14 +122,14 @@ class Runtime:
 
     def wait(self) -> None:
         """Until every process is here."""
-        self.watchdog.at("wait", waits=True)
+        self.watchdog.enter_phase("wait", waits=True)
         self.accelerator.wait_for_everyone()
 
     def any_rank(self, holds: bool) -> bool:
         """Whether it holds on any of the processes."""
         if self.num_processes == 1:
             return holds
-        self.watchdog.at("wait", waits=True)
+        self.watchdog.enter_phase("wait", waits=True)
         return bool(self.accelerator.reduce(torch.tensor(float(holds), device=self.device), reduction="sum").item())
 
     def stop_if_asked(self) -> None:

@@ -1,8 +1,8 @@
 """The watchdog: which rank failed, hangs or was killed, and in which phase.
 
-A thread of each process shows the others, through the store by which they found each other, that it lives and where its
-main thread is. At a boundary the main thread notes its place, also on a page of memory that this machine's processes
-can read; it communicates nothing.
+A thread in each process publishes a heartbeat and the main thread's current phase to torch's store, through which the
+processes found each other. The main thread only records its phase, also in memory that this machine's processes share;
+it never communicates.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Watchdog:
-    """This process's place, and its view of the others."""
+    """The phase of this process, and what it knows of the others."""
 
     def __init__(self, *, rank: int = 0, num_processes: int = 1, store: Any = None, timeout_s: float = 600) -> None:
         """store: torch's, for this thread alone; None where this process is the only one."""
@@ -73,8 +73,8 @@ class Watchdog:
         self._page = shared_pages.open_page(self.timeout_s)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def at(self, phase: str, *, step: int | None = None, case: str | None = None, waits: bool = False) -> None:
-        """Called at each boundary: notes where this process is.
+    def enter_phase(self, phase: str, *, step: int | None = None, case: str | None = None, waits: bool = False) -> None:
+        """Called at each boundary: records where this process is.
 
         waits: whether what follows waits for the other processes.
         """
@@ -88,20 +88,20 @@ class Watchdog:
 
     @contextlib.contextmanager
     def phase(self, name: str, *, step: int | None = None, waits: bool = False) -> Iterator[None]:
-        """Around a part of the training step: `at` its beginning; an injected NaN lasts until its end."""
-        self.at(name, step=step, waits=waits)
+        """Around a part of the training step; an injected NaN lasts until its end."""
+        self.enter_phase(name, step=step, waits=waits)
         try:
             yield
         finally:
             self.makes_nan = False
 
-    def show(self) -> None:
-        """Shows the others at once where this process is and what asked it to stop."""
+    def publish_now(self) -> None:
+        """Publishes at once where this process is and what asked it to stop."""
         with contextlib.suppress(RuntimeError):
             self._publish()
 
-    def asked_of_others(self) -> str:
-        """What asked another process to stop, as far as it is known."""
+    def stop_reason_elsewhere(self) -> str:
+        """What asked another process to stop, if it is known."""
         with contextlib.suppress(RuntimeError):
             self._look()
         asked = [
@@ -118,7 +118,7 @@ class Watchdog:
     def fail(self, failure: Failure, before: Callable[[], object] = lambda: None) -> bool:
         """Reports why the run fails, unless another process did so first; returns whether this one did.
 
-        before: done first, if it did.
+        before: called before the message is printed, only if this process is the first to report.
         """
         if not self._claim(failure.message):
             return False
@@ -129,9 +129,10 @@ class Watchdog:
         return True
 
     def diagnose(self) -> str | None:
-        """Why a collective operation may have failed: another process's own message, or that one has gone.
+        """Why a collective operation failed; waits up to 3 s for another process's report.
 
-        Waits briefly for its report; None if only this process failed. An empty text: it was reported.
+        A message if a process has ended, an empty text if another process has already reported the failure, None if
+        only this one failed.
         """
         end = time.monotonic() + _PATIENCE_S
         while self.num_processes > 1 and time.monotonic() < end:
@@ -185,7 +186,7 @@ class Watchdog:
                 self._publish()
                 self._look()
                 if self._failure_of_another() is not None:
-                    self._end()
+                    self._exit_failed()
             except RuntimeError:  # the launcher, which held the store, has died
                 STOP.ask("the launcher's death")
                 self._store = None
@@ -193,15 +194,15 @@ class Watchdog:
             for other, view in self._views.items():
                 if other != self.rank and view.heartbeat.stop:
                     STOP.ask(f"{view.heartbeat.stop} to process {other}")
-            named = hanging(
+            hanging_rank = hanging(
                 {other: view.state() for other, view in self._views.items()}, self.timeout_s - 3 * self._interval_s
             )
-            if named is not None and not self._is_leaving.is_set():
-                self._name(named)
+            if hanging_rank is not None and not self._is_leaving.is_set():
+                self._kill_hanging(hanging_rank)
 
-    def _name(self, named: int) -> None:
+    def _kill_hanging(self, hanging_rank: int) -> None:
         """Reports the hanging process, ends it and this one; the others end when they learn of it."""
-        view = self._views[named]
+        view = self._views[hanging_rank]
         silent_s, stuck_s = view.ages()
         heartbeat = view.heartbeat
         is_silent = silent_s > stuck_s / 2
@@ -209,16 +210,16 @@ class Watchdog:
         last = f"stopped in {place}" if place else f"last seen in {heartbeat.where()}"
         where = f": no sign of life, {last}," if is_silent else f" in {heartbeat.where()}: no progress"
         line = (
-            f"process {named} (pid {heartbeat.pid} on {heartbeat.host}) hangs{where} for "
+            f"process {hanging_rank} (pid {heartbeat.pid} on {heartbeat.host}) hangs{where} for "
             f"{max(silent_s, stuck_s):.0f} s (run.hang_timeout_s={self.timeout_s:g}); all processes end"
         )
         self.fail(Failure.of_line(line))
-        if named != self.rank and heartbeat.host == os.uname().nodename:
+        if hanging_rank != self.rank and heartbeat.host == os.uname().nodename:
             with contextlib.suppress(OSError):
                 os.kill(heartbeat.pid, signal.SIGKILL)
-        self._end()
+        self._exit_failed()
 
-    def _end(self) -> None:
+    def _exit_failed(self) -> None:
         # The main thread may be inside a collective operation that will never return.
         if not self._is_leaving.is_set():
             os._exit(report_outcome(EXIT_FAILED))

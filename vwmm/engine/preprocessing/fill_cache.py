@@ -143,7 +143,7 @@ class _Look:
         assert path is not None
         if STOP.is_asked:
             return None
-        self.watchdog.at("look")
+        self.watchdog.enter_phase("look")
         try:
             content = self.store.known_content(path) or (content_hash(path) if self.reads else None)
         except OSError as error:
@@ -164,14 +164,14 @@ def _build(
             num_threads = torch.get_num_threads()
 
             def after_image() -> None:
-                runtime.watchdog.at("cache")
+                runtime.watchdog.enter_phase("cache")
                 bar.to(count(1))
 
             done = build(cache, modalities, jobs, num_workers=workers, each=after_image)
             torch.set_num_threads(num_threads)  # its setting is in part global, and the workers' threads change it
             while runtime.is_main_process and not STOP.is_asked and (total := count(0)) < len(images):
                 bar.to(total)
-                runtime.watchdog.at("wait", waits=True)
+                runtime.watchdog.enter_phase("wait", waits=True)
                 time.sleep(_POLL_S)
             return done
 

@@ -46,7 +46,7 @@ class TrainResult:
 
 def finish_run(trainer: Trainer, trackers: Trackers | None) -> TrainResult:
     """Logs the result, writes report.html and the final status, and sends the result to the trackers."""
-    trainer.runtime.watchdog.at("report")
+    trainer.runtime.watchdog.enter_phase("report")
     trainer.restore_predictions()
     metrics = trainer.runtime.broadcast_from_main(lambda: _report(trainer, trackers))
     trainer.checkpointing.close()

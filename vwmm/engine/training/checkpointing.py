@@ -28,7 +28,7 @@ from vwmm.system.signals import STOP
 
 
 class Checkpointing:
-    """The state of one run, on the disk and back. Its methods are called by all ranks; the main process writes."""
+    """Saves and restores the state of one run. Its methods are called by all ranks; the main process writes."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Checkpointing:
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Continues from a checkpoint, or begins; metrics.jsonl is cut back to it."""
-        self._runtime.watchdog.at("resume")
+        self._runtime.watchdog.enter_phase("resume")
         if checkpoint is not None:
             self.restore(checkpoint.load())
             LOG.info("resuming after epoch %d, step %d", self.progress.epoch, self.progress.step)
@@ -78,7 +78,9 @@ class Checkpointing:
         self.metrics = MetricsFile(self._run.metrics)
         if self._run_watch is not None:
             self._run_watch.follow(self._run.metrics, self.metrics.fileno())
-        if missing == [self.progress.step] and self.progress.last_record:  # killed between its state and its line
+        if (
+            missing == [self.progress.step] and self.progress.last_record
+        ):  # killed after the state was written, before its line
             self.metrics.write([{**self.progress.last_record, "cases_per_s": None}])
         elif missing:
             LOG.info("metrics.jsonl has lost the lines of %d steps, the first of step %d", len(missing), missing[0])
@@ -107,7 +109,7 @@ class Checkpointing:
             self._saver.check()
 
     def is_due(self) -> bool:
-        """Asked of each rank; the main process's clock decides."""
+        """Whether a periodic checkpoint is due; only the main process's answer counts."""
         return self._saver is not None and self._saver.is_due(self._config.run.save_every_minutes)
 
     def after_step(self, recorder: StepRecorder, result: StepResult) -> None:
@@ -130,7 +132,7 @@ class Checkpointing:
         self._save(best=predictions if is_best else None)
 
     def save_and_wait(self, recorder: StepRecorder | None = None) -> None:
-        """Saves what there is; returns when it is on the disk."""
+        """Saves the current state; returns when it is on the disk."""
         if recorder is not None:
             recorder.flush()
         self._save()
@@ -139,13 +141,13 @@ class Checkpointing:
             self.update_status()
 
     def stop(self, recorder: StepRecorder | None = None) -> NoReturn:
-        """Saves what there is. Raises StoppedEarly."""
-        self._runtime.watchdog.show()  # all ranks must know which one was asked, and by what
+        """Saves the current state. Raises StoppedEarly."""
+        self._runtime.watchdog.publish_now()  # all ranks report the same reason
         self.save_and_wait(recorder)
         self.require_saved()
         self._runtime.wait()
         raise StoppedEarly(
-            f"stopped by {STOP.reason or self._runtime.watchdog.asked_of_others()} after step {self.progress.step}; "
+            f"stopped by {STOP.reason or self._runtime.watchdog.stop_reason_elsewhere()} after step {self.progress.step}; "
             "the same command resumes from there"
         )
 
@@ -155,7 +157,7 @@ class Checkpointing:
             self._saver.require(self.progress.step)
 
     def check_folder(self) -> None:
-        """When nothing is being written: raises RunError where the run folder is not what it was."""
+        """Raises RunError if the run folder was removed or replaced; waits until nothing is being written."""
         if self._saver is not None:
             self._saver.wait()
         if self._run_watch is not None:
@@ -173,14 +175,14 @@ class Checkpointing:
             self._run.write_status("running", epoch=saver.saved.epoch, step=saver.saved.step, **more)
 
     def close(self) -> None:
-        """The run is done: what this start or an earlier one kept in memory is no longer needed."""
+        """Called when the run is done: removes the snapshot in memory."""
         if self._saver is not None:
             self._saver.close()
             shutil.rmtree(snapshot_place(self._run).parent, ignore_errors=True)
 
     def _save(self, *, best: Predictions | None = None) -> None:
         """A checkpoint to resume from; `best`: the predictions of this state, if it is the best so far."""
-        self._runtime.watchdog.at("copy", step=self.progress.step)
+        self._runtime.watchdog.enter_phase("copy", step=self.progress.step)
         state = self._copy_state()
         if self._saver is None or state is None:
             return
@@ -192,7 +194,7 @@ class Checkpointing:
             self._saver.save(state, best=replace(state, optimizer=None, description=description), predictions=table)
 
     def _keep_in_memory(self) -> None:
-        self._runtime.watchdog.at("copy", step=self.progress.step)
+        self._runtime.watchdog.enter_phase("copy", step=self.progress.step)
         state = self._copy_state()
         if self._saver is not None and state is not None:
             self._saver.keep_in_memory(state)

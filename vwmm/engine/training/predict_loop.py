@@ -42,14 +42,14 @@ def predict_all(
     for indices, part in zip(mine, parts, strict=True):
         logits[indices] = part.float().to(runtime.device)
         done += len(set(indices))
-        runtime.watchdog.at("validate")
+        runtime.watchdog.enter_phase("validate")
         if STOP.is_asked:
             break  # what the others have done is thrown away, too
         if each is not None:
             each(done, len(dataset) // runtime.num_processes)
     parts.close()
     runtime.stop_if_asked()
-    runtime.watchdog.at("wait", waits=True)
+    runtime.watchdog.enter_phase("wait", waits=True)
     gathered: torch.Tensor = runtime.accelerator.reduce(logits, reduction="sum")  # each row has one owner
     return gathered.cpu().numpy()
 
