@@ -146,10 +146,8 @@ class Checkpointing:
         self.save_and_wait(recorder)
         self.require_saved()
         self._runtime.wait()
-        raise StoppedEarly(
-            f"stopped by {STOP.reason or self._runtime.watchdog.stop_reason_elsewhere()} after step {self.progress.step}; "
-            "the same command resumes from there"
-        )
+        reason = STOP.reason or self._runtime.watchdog.stop_reason_elsewhere()
+        raise StoppedEarly(f"stopped by {reason} after step {self.progress.step}; the same command resumes from there")
 
     def require_saved(self) -> None:
         """Raises RunError unless the current step is on the disk."""
