@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from vwmm.config.run_folder import RunFolder
-from vwmm.engine.evaluation.test_set import RESULTS, check_folder, count_evaluation
+from vwmm.engine.evaluation.evaluation_log import count_evaluation
+from vwmm.engine.evaluation.test_set import RESULTS, check_folder
 from vwmm.system.errors import UserError
 
 

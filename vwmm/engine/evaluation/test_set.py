@@ -1,15 +1,9 @@
-"""Where evaluations are kept, and how often each test set was used.
+"""Checks and writes the folder of an evaluation: predictions_test.csv, evaluation.json, report.html."""
 
-runs/NAME/evaluations/log.jsonl       one line an evaluation, wherever its results are: who counts, cannot forget
-runs/NAME/evaluations/test/           predictions_test.csv, evaluation.json, report.html
-"""
-
-import fcntl
 import io
 import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +14,10 @@ from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cohort.split_file import SplitRow, hash_of_images, hash_of_split
+from vwmm.engine.evaluation.evaluation_log import LOG_NAME, folder_of_evaluations
 from vwmm.system.errors import UserError
 
 RESULTS, TABLE, PAGE = "evaluation.json", "predictions_test.csv", "report.html"
-_LOG = "log.jsonl"
-
-
-def folder_of_evaluations(run: RunFolder) -> Path:
-    """Where the evaluations of a run are, and the log that counts them."""
-    return run.path / "evaluations"
 
 
 def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
@@ -55,7 +44,7 @@ def split_of(run: RunFolder) -> SplitRecord | None:
 
 def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
     """Raises UserError where a folder holds anything but an evaluation of these cases, or the log cannot be written."""
-    log = folder_of_evaluations(run) / _LOG
+    log = folder_of_evaluations(run) / LOG_NAME
     try:
         refuse_links(run.path, (), (log.parent.name,))
         log.parent.mkdir(exist_ok=True)
@@ -83,38 +72,6 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
         raise UserError(
             f"{out}: holds an evaluation of other cases, labels or images; choose another folder: --out DIR"
         )
-
-
-def count_evaluation(run: RunFolder, hash_of_cases: str, num_test_cases: int, *, num_processes: int = 1) -> int:
-    """Logs an evaluation before its result is shown; returns the number of evaluations, including this one.
-
-    Of a run's own test cases any evaluation counts that had some of them, of others those of the very same cases.
-    """
-    path = folder_of_evaluations(run) / _LOG
-    path.parent.mkdir(exist_ok=True)
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cases_hash": hash_of_cases,
-        "num_test_cases": num_test_cases,
-        "num_processes": num_processes,
-    }
-    with open_in_place(path, "a+", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        text = path.read_text("utf-8", "replace")
-        lines = text.splitlines()
-        stream.write("\n" * (text != "" and not text.endswith("\n")) + json.dumps(entry) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    return 1 + sum(_is_another_look(line, entry) for line in lines)
-
-
-def _is_another_look(line: str, entry: Mapping[str, Any]) -> bool:
-    try:
-        before = json.loads(line)
-        same = bool(before["cases_hash"] == entry["cases_hash"])
-        return same or bool(before["num_test_cases"] and entry["num_test_cases"])
-    except (ValueError, KeyError, TypeError):
-        return bool(line.strip())  # damaged: it was one of something
 
 
 def write_evaluation(

@@ -32,7 +32,8 @@ from vwmm.data.cohort.split_file import SplitRow, hash_of_split, read_split_file
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.evaluation.test_set import check_folder, check_split, count_evaluation, split_of, write_evaluation
+from vwmm.engine.evaluation.evaluation_log import count_evaluation
+from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of, write_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.provenance import origin_now
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint

@@ -15,7 +15,7 @@ from vwmm.data.cohort.split_file import read_split_file
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.evaluation.test_set import count_evaluation
+from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
 from vwmm.system.errors import UserError, is_speaker
