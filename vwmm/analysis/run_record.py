@@ -12,14 +12,23 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord
 from vwmm.system.csv_cells import as_meant
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
-UNIMODAL_COLUMNS = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc", "cases")
-VALIDATION_COLUMNS = ("epoch", "step", "loss", "accuracy", "balanced_accuracy", "auroc", "cases", "train_loss", "lr")
+
+
+def unimodal_columns() -> tuple[str, ...]:
+    """What metrics.jsonl has of one modality by itself."""
+    return ("epoch", "loss", *METRICS, "cases")
+
+
+def validation_columns() -> tuple[str, ...]:
+    """What metrics.jsonl has of a validation."""
+    return ("epoch", "step", "loss", *METRICS, "cases", "train_loss", "lr")
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,11 @@ class History:
     train: pd.DataFrame
     """A row per logged step: `TRAIN_COLUMNS` and `epochs_done`, the step as a number of epochs; float64."""
     validation: pd.DataFrame
-    """A row per epoch: `VALIDATION_COLUMNS`; float64."""
+    """A row per epoch: `validation_columns`; float64."""
     best_epoch: int | None
     """The epoch of the best checkpoint, counted from 1."""
     unimodal: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """By modality, of its predictions by itself: a row per epoch, `UNIMODAL_COLUMNS`; float64."""
+    """By modality, of its predictions by itself: a row per epoch, `unimodal_columns`; float64."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, 
             num_unreadable += bool(line.strip())
     if num_unreadable:
         notes.append(f"metrics.jsonl has {num_unreadable} incomplete line{'s' if num_unreadable > 1 else ''}.")
-    validation = _numbers(events["validation"], VALIDATION_COLUMNS)
+    validation = _numbers(events["validation"], validation_columns())
     train = _numbers(events["train"], TRAIN_COLUMNS)
     train["epochs_done"] = _epochs_done(train, validation)
     return History(train, validation, _best_epoch(validation, config, status), _alone(events["validation"]))
@@ -135,7 +144,7 @@ def _alone(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
         for name, scores in alone.items() if isinstance(alone, dict) else ():
             if isinstance(scores, dict):
                 rows.setdefault(name, []).append({**scores, "epoch": event.get("epoch")})
-    return {name: _numbers(found, UNIMODAL_COLUMNS) for name, found in rows.items()}
+    return {name: _numbers(found, unimodal_columns()) for name, found in rows.items()}
 
 
 def setting(config: Mapping[str, Any], dotted: str) -> Any:
@@ -171,7 +180,7 @@ def _best_epoch(validation: pd.DataFrame, config: Mapping[str, Any], status: Map
         return int(status["best_epoch"])
     monitor = setting(config, "train.monitor") or "loss"
     best_epoch, best = None, np.nan
-    if monitor not in VALIDATION_COLUMNS:
+    if monitor not in validation_columns():
         return None
     for epoch, value in validation.dropna(subset=["epoch"])[["epoch", monitor]].to_numpy():
         gain = best - value if monitor == "loss" else value - best

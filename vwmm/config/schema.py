@@ -24,9 +24,13 @@ from vwmm.config.record import (
 from vwmm.system.problems import Problem
 
 __all__ = [
-    "DEFAULT_MODALITIES", "Augmentation", "Cache", "Columns", "Config", "Data", "EarlyStopping", "Modality",
-    "Model", "Run", "Split", "Tracking", "Train",
+    "DEFAULT_MODALITIES", "Augmentation", "Cache", "Columns", "Config", "Data", "EarlyStopping", "MetricName",
+    "Modality", "Model", "Run", "Split", "Tracking", "Train",
 ]  # fmt: skip
+
+
+# `loss`, and the metrics of vwmm/analysis/statistics/metrics.py.
+MetricName = Literal["loss", "accuracy", "balanced_accuracy", "auroc"]
 
 
 class Model(Record):
@@ -138,7 +142,7 @@ class Train(Record):
     """Steps with a NaN or infinite loss or gradient to skip before training stops; 0: it stops at the first."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     """Minutes after which training stops early with a checkpoint, exit code 75; null: never."""
-    monitor: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] = "loss"
+    monitor: MetricName = "loss"
     """The validation value that chooses the best checkpoint."""
     early_stopping: EarlyStopping = EarlyStopping()
     """When to stop before the last epoch."""

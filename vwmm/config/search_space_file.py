@@ -1,10 +1,11 @@
 """Reads the YAML file of a search space."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vwmm.config.record import Record, without
+from vwmm.config.schema import MetricName
 from vwmm.system.problems import Problem
 
 
@@ -52,7 +53,7 @@ class Parameter(Record):
 class SpaceFile(Record):
     """What a space's YAML file holds."""
 
-    metric: Literal["loss", "accuracy", "balanced_accuracy", "auroc"] | None = None
+    metric: MetricName | None = None
     """The validation value that is searched for; it chooses each trial's best checkpoint, too. null: train.monitor."""
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
     """By the dotted keys of the configuration."""

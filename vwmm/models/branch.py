@@ -1,5 +1,7 @@
 """One modality's backbone: from an image to a feature vector."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,14 +20,12 @@ NORM_GROUPS = 8
 def build_branch(
     backbone: str, *, dims: int, num_features: int | None = None, norm: str = "batch"
 ) -> tuple[nn.Module, int]:
-    """A backbone of MONAI and the number of features F that it gives: (B, 1, *size) -> (B, F).
+    """A backbone of `BACKBONES` and the number of features F that it gives: (B, 1, *size) -> (B, F).
 
     num_features: width of a final linear layer; None: the pooled features themselves, 1024 for DenseNet121.
     norm: `batch`, `instance` or `group`.
     """
-    network, pooled = (
-        _resnet(backbone, dims, norm) if backbone.startswith("resnet") else _densenet(backbone, dims, norm)
-    )
+    network, pooled = BACKBONES[backbone](dims, norm)
     make_deterministic(network)
     replace_batch_norm(network)
     if num_features is None:
@@ -33,29 +33,21 @@ def build_branch(
     return nn.Sequential(network, RowLinear(pooled, num_features)), num_features
 
 
-def _densenet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+def _densenet(dims: int, norm: str, *, name: str = "DenseNet", **sizes: Any) -> tuple[nn.Module, int]:
     import_monai()
-    from monai.networks.nets import DenseNet, DenseNet121, DenseNet169, DenseNet201, DenseNet264
+    from monai.networks import nets
 
-    kinds = {
-        "densenet121": DenseNet121,
-        "densenet169": DenseNet169,
-        "densenet201": DenseNet201,
-        "densenet264": DenseNet264,
-    }
-    sizes = THIN_DENSENET if backbone == "densenet_thin" else {}
-    kind: Any = kinds.get(backbone, DenseNet)
-    network = kind(spatial_dims=dims, in_channels=1, out_channels=1, norm=_norm(norm), **sizes)
+    network = getattr(nets, name)(spatial_dims=dims, in_channels=1, out_channels=1, norm=_norm(norm), **sizes)
     pooled = int(network.class_layers.out.in_features)
     network.class_layers.out = nn.Identity()
     return network, pooled
 
 
-def _resnet(backbone: str, dims: int, norm: str) -> tuple[nn.Module, int]:
+def _resnet(dims: int, norm: str, *, name: str) -> tuple[nn.Module, int]:
     import_monai()
     from monai.networks.nets import resnet
 
-    network = getattr(resnet, backbone)(spatial_dims=dims, n_input_channels=1, num_classes=1)
+    network = getattr(resnet, name)(spatial_dims=dims, n_input_channels=1, num_classes=1)
     if norm != "batch":
         _replace_batch_norm(network, dims, norm)  # MONAI's own `norm` reaches the first layer only
     pooled = int(network.fc.in_features)
@@ -77,3 +69,14 @@ def _norm(norm: str) -> Any:
     if norm == "group":
         return ("group", {"num_groups": NORM_GROUPS})
     return (norm, {"affine": True}) if norm == "instance" else norm
+
+
+# By the name in `model.backbone`: from (dims, norm) to a network, (B, 1, *size) -> (B, F), and its F.
+BACKBONES: dict[str, Callable[[int, str], tuple[nn.Module, int]]] = {
+    "densenet121": partial(_densenet, name="DenseNet121"),
+    "densenet169": partial(_densenet, name="DenseNet169"),
+    "densenet201": partial(_densenet, name="DenseNet201"),
+    "densenet264": partial(_densenet, name="DenseNet264"),
+    "densenet_thin": partial(_densenet, **THIN_DENSENET),
+    **{name: partial(_resnet, name=name) for name in ("resnet10", "resnet18", "resnet34", "resnet50")},
+}

@@ -21,7 +21,7 @@ from vwmm.analysis.figures.curves import thin
 from vwmm.analysis.figures.report_figures import Example, to_svg
 from vwmm.analysis.figures.style import PALETTE, line_look, spread
 from vwmm.analysis.pages import rates
-from vwmm.analysis.run_record import TRAIN_COLUMNS, UNIMODAL_COLUMNS, VALIDATION_COLUMNS, History, RecordedPredictions
+from vwmm.analysis.run_record import TRAIN_COLUMNS, History, RecordedPredictions, unimodal_columns, validation_columns
 from vwmm.analysis.statistics.intervals import Interval
 
 
@@ -30,7 +30,7 @@ def make_history(epochs: int = 3, steps_per_epoch: int = 4) -> History:
     steps = np.arange(1.0, epochs * steps_per_epoch + 1)
     train = pd.DataFrame({"epoch": np.ceil(steps / steps_per_epoch), "step": steps, "loss": 1 / steps})
     train = train[list(TRAIN_COLUMNS)].assign(epochs_done=steps / steps_per_epoch)
-    validation = pd.DataFrame({"epoch": np.arange(1.0, epochs + 1)}).reindex(columns=list(VALIDATION_COLUMNS))
+    validation = pd.DataFrame({"epoch": np.arange(1.0, epochs + 1)}).reindex(columns=list(validation_columns()))
     validation = validation.assign(loss=0.5, accuracy=0.7, cases=60.0, train_loss=0.4)
     return History(train, validation, best_epoch=2)
 
@@ -66,7 +66,8 @@ def all_figures(classes: list[str]) -> list[Figure]:
 def test_each_modality_has_a_curve_of_its_own_beside_all_together() -> None:
     history = make_history()
     tables = {
-        name: history.validation[list(UNIMODAL_COLUMNS)].assign(cases=50.0 + k) for k, name in enumerate(("ct", "mri"))
+        name: history.validation[list(unimodal_columns())].assign(cases=50.0 + k)
+        for k, name in enumerate(("ct", "mri"))
     }
     figure = curves.modality_curves(replace(history, unimodal=tables))
     drawn = text_of(to_svg(figure))
@@ -218,7 +219,7 @@ def test_lines_are_told_apart_without_their_colour() -> None:
 
 def test_each_line_has_its_name_beside_its_end_and_no_two_names_meet() -> None:
     history = make_history()
-    tables = {name: history.validation[list(UNIMODAL_COLUMNS)].assign(cases=50.0) for name in ("ct", "mri", "vw")}
+    tables = {name: history.validation[list(unimodal_columns())].assign(cases=50.0) for name in ("ct", "mri", "vw")}
 
     axes = curves.modality_curves(replace(history, unimodal=tables)).axes[0]
 

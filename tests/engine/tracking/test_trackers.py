@@ -142,7 +142,8 @@ def test_a_copy_of_a_run_gets_an_entry_of_its_own_and_a_moved_one_keeps_its(tmp_
 def test_a_tracker_that_fails_is_told_no_more_and_costs_nothing_else(tmp_path: Path) -> None:
     class Told:
         def __init__(self, *, fails: bool) -> None:
-            self.where, self.identity, self.rows, self.fails = "W&B, online: https://x", "", list[Any](), fails
+            self.name, self.where, self.identity = "W&B", "W&B, online: https://x", ""
+            self.rows, self.fails = list[Any](), fails
 
         def log(self, rows: Any) -> None:
             if self.fails:

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from vwmm.analysis.figures.style import INK, LineLook, dress, label_ends, line_look, new_figure, plain
 from vwmm.analysis.run_record import History
+from vwmm.analysis.statistics.metrics import METRICS
 
 MAX_POINTS = 500
-SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 _NUM_MARKERS = 8
 _BY_STEP = "#A8B3BD"
 
@@ -30,8 +30,8 @@ def learning_curves(history: History, *, panels: Sequence[str] = ("loss", "score
             _draw_losses(axes, history)
             dress(axes, title=f"Loss{count}", x="epoch", y="mean loss per case")
         else:
-            for number, (column, name) in enumerate(SCORES.items()):
-                _line(axes, validation, column, name, number)
+            for number, (column, metric) in enumerate(METRICS.items()):
+                _line(axes, validation, column, metric.name, number)
             dress(axes, title=f"Scores{count}", x="epoch", y="score")
             axes.set_ylim(-0.02, 1.02)
         last = max([1.0, *validation["epoch"].dropna(), *history.train["epochs_done"].dropna()])

@@ -25,10 +25,8 @@ from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
 from vwmm.analysis.run_record import RecordedPredictions, RunRecord, read_predictions
 from vwmm.analysis.statistics.intervals import accuracy_interval
-from vwmm.analysis.statistics.metrics import classification_metrics
+from vwmm.analysis.statistics.metrics import METRICS, classification_metrics
 from vwmm.config.split_record import SplitRecord
-
-METRICS = ("loss", "accuracy", "balanced_accuracy", "auroc")
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def pool(
     sites = None if sites is None or not (sites != "").any() else sites
     summary = _summary(folds, table, predictions, classes, sites)
     page: dict[str, Any] = {"name": name, "summary": summary, "shown": _shown(summary), "sentence": _sentence(summary)}
-    page |= {"notes": notes, "origin": origin}
+    page |= {"notes": notes, "origin": origin, "metric_titles": [*(one.title for one in METRICS.values()), "Loss"]}
     unimodal = summed_scores(fold.validation for fold in folds)
     page["modality_notes"] = unimodal_notes(predictions, classes, unimodal)
     naive = compare_with_commonest(result_tables.matrix_of(predictions, classes), classes)
@@ -108,7 +106,7 @@ def _summary(
             "best_epoch": fold.validation["epoch"],
             "cases": fold.validation["cases"],
         }
-        | {key: fold.validation[key] for key in METRICS}
+        | {key: fold.validation.get(key) for key in ("loss", *METRICS)}
         | {"parts": fold.split.to_json()["parts"]}
         for fold in folds
     ]
@@ -166,7 +164,7 @@ def _table(folds: Sequence[FoldResult]) -> pd.DataFrame:
 
 def _over(rows: Sequence[Mapping[str, Any]], statistic: Any) -> dict[str, float | None]:
     """A statistic of each metric over the folds; None where a fold has no value."""
-    values = {key: [row[key] for row in rows] for key in METRICS}
+    values = {key: [row[key] for row in rows] for key in ("loss", *METRICS)}
     return {key: None if None in found else statistic(found) for key, found in values.items()}
 
 
@@ -194,16 +192,14 @@ def _split_words(split: SplitRecord) -> str:
     return f"{words[0].upper()}{words[1:]}.{aside}"
 
 
-def _shown(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+def _shown(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the page's table of folds."""
 
-    def cells(row: Mapping[str, Any]) -> dict[str, str]:
-        return {
-            "accuracy": result_tables.percent(row["accuracy"]),
-            "balanced_accuracy": result_tables.percent(row["balanced_accuracy"]),
-            "auroc": result_tables.decimal(row["auroc"]),
-            "loss": result_tables.decimal(row["loss"]),
-        }
+    def cells(row: Mapping[str, Any]) -> dict[str, list[str]]:
+        texts = [
+            (result_tables.percent if one.is_share else result_tables.decimal)(row[key]) for key, one in METRICS.items()
+        ]
+        return {"cells": [*texts, result_tables.decimal(row["loss"])]}
 
     rows = [
         {"name": f"Fold {row['fold']}", "link": f"{row['run']}/report.html",

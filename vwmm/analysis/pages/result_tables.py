@@ -12,7 +12,7 @@ from vwmm.analysis.pages.pathless import is_path_text
 from vwmm.analysis.pages.results import Number, by_class, by_site, overall
 from vwmm.analysis.run_record import RecordedPredictions, RunRecord, setting
 from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
-from vwmm.analysis.statistics.metrics import confusion_matrix
+from vwmm.analysis.statistics.metrics import METRICS, confusion_matrix
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"
@@ -84,16 +84,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, str]]:
-    """Accuracy, balanced accuracy, AUROC, loss, Brier score, with intervals; what naming the largest class gets."""
+    """Each of `METRICS`, loss, Brier score, with intervals; what naming the largest class gets."""
     labels, found = predictions.labels, overall(predictions)
     largest = int(np.bincount(labels).argmax())
     naive = share(labels == largest, predictions.patients)
-    what = f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
-    right = f"{found['accuracy'].right} of {found['accuracy'].n} cases right"
+    rows = []
+    for name, metric in METRICS.items():
+        number, what = found[name], metric.describe(classes)
+        what = what if number.right is None else f"{number.right} of {number.n} {what}"
+        rows.append(_row(metric.title, what, number, is_share=metric.is_share))
     return [
-        _row("Accuracy", right, found["accuracy"], is_share=True),
-        _row("Balanced accuracy", "mean sensitivity of the classes", found["balanced_accuracy"], is_share=True),
-        _row("AUROC", what, found["auroc"]),
+        *rows,
         _row("Loss", "mean of \u2212ln p(true class); lower is better", found["loss"]),
         _row("Brier score", "half the squared error of the probabilities; 0 is best", found["brier"]),
         {"name": "For comparison", "what": f"accuracy of always answering {classes[largest]}", "value": naive.text,
@@ -115,12 +116,10 @@ def class_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list
 
 
 def site_rows(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy, balanced accuracy and AUROC of each site, with intervals; sites: (N,) str."""
+    """Each of `METRICS` of each site, with intervals; sites: (N,) str."""
     return [
         {"name": row.name or "not known", "count": f"{row.cases}; {row.patients}", "cells": [
-            cell_of("Accuracy", row.numbers["accuracy"]),
-            cell_of("Balanced accuracy", row.numbers["balanced_accuracy"]),
-            cell_of("AUROC", row.numbers["auroc"], is_share=False),
+            cell_of(metric.title, row.numbers[name], is_share=metric.is_share) for name, metric in METRICS.items()
         ]}
         for row in by_site(predictions, sites)
     ]  # fmt: skip

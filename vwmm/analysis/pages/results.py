@@ -7,10 +7,10 @@ import numpy as np
 
 from vwmm.analysis.figures.calibration import brier_scores
 from vwmm.analysis.run_record import RecordedPredictions, log_losses
-from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
+from vwmm.analysis.statistics.auroc_intervals import auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
-from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, share_limits
-from vwmm.analysis.statistics.metrics import class_ranks, classification_metrics, mean_loss, roc_curves
+from vwmm.analysis.statistics.intervals import Limits, share_limits
+from vwmm.analysis.statistics.metrics import METRICS, class_ranks, classification_metrics, mean_loss, roc_curves
 
 NO_VALUE = Limits(None)
 # Losses have no upper limit: a resample cannot know of the large ones that the cases at hand happen to lack. Of
@@ -67,19 +67,16 @@ def share(hits: np.ndarray, patients: np.ndarray) -> Number:
 
 
 def overall(predictions: RecordedPredictions) -> dict[str, Number]:
-    """Accuracy, balanced accuracy, AUROC, loss and Brier score over all cases."""
+    """Each of `METRICS`, the loss and the Brier score over all cases."""
     labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
     values, n = classification_metrics(labels, probabilities), len(labels)
     losses, distances = log_losses(predictions), brier_scores(predictions)
-    area = NO_VALUE
-    if values["auroc"] is not None:
-        area = macro_auroc_limits(labels, class_ranks(probabilities), patients)
-    return {
-        "accuracy": share(predictions.predicted == labels, patients),
-        "balanced_accuracy": Number(
-            values["balanced_accuracy"], n, balanced_accuracy_limits(labels, predictions.predicted, patients)
-        ),
-        "auroc": Number(values["auroc"], n, area),
+    found = {}
+    for name, metric in METRICS.items():
+        limits = NO_VALUE if values[name] is None else metric.limits(labels, probabilities, patients)
+        right = None if metric.hits is None else int(metric.hits(labels, probabilities).sum())
+        found[name] = Number(values[name], n, limits, right)
+    return found | {
         "loss": Number(mean_loss(losses), n, NO_INTERVAL_OF_LOSS),
         "brier": Number(mean_loss(distances), n, mean_limits(distances, patients)),
     }

@@ -20,8 +20,8 @@ from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import results_of
 from vwmm.analysis.run_record import RecordedPredictions
+from vwmm.analysis.statistics.metrics import METRICS
 
-NAMES = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 COLOURS = {"complete": PALETTE[0], "pruned": PALETTE[1]}
 MAX_SLICES = 12
 # Columns of a table that fit on a sheet of paper.
@@ -74,6 +74,11 @@ class Searching:
     origin: Origin
     """When and how the trials were trained."""
 
+    @property
+    def metric_name(self) -> str:
+        """The metric within a sentence."""
+        return METRICS[self.metric].name if self.metric in METRICS else self.metric
+
 
 def render_search(searching: Searching, predictions: RecordedPredictions | None, classes: Sequence[str]) -> str:
     """The page; predictions: those of the best trial's best checkpoint, where there are any."""
@@ -84,7 +89,7 @@ def render_search(searching: Searching, predictions: RecordedPredictions | None,
         "name": searching.name,
         "origin": searching.origin,
         "is_done": num_ended >= searching.num_planned,
-        "metric": NAMES[searching.metric],
+        "metric": searching.metric_name,
         "sentence": _sentence(searching),
         "best": best,
         "num_ended": num_ended,
@@ -109,7 +114,7 @@ def value_text(value: float | None) -> str:
 
 def course(searching: Searching) -> Figure:
     """The value of each trial, and the best of all complete ones so far."""
-    metric = NAMES[searching.metric]
+    metric = searching.metric_name
     best = "" if searching.best is None else f"; the best is trial {searching.best.number}"
     figure = new_figure(8.2, 3.3, f"Validation {metric} of {len(searching.trials)} trials{best}.")
     axes = figure.subplots()
@@ -134,7 +139,7 @@ def slices(searching: Searching) -> Figure:
     keys = list(searching.space)[:MAX_SLICES]
     columns = min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
-    metric = NAMES[searching.metric]
+    metric = searching.metric_name
     words = f"Validation {metric} of the trials over each of {', '.join(keys)}."
     figure = new_figure(2.75 * columns + 0.4, 2.5 * rows + 0.3, words)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
@@ -233,6 +238,6 @@ def _sentence(searching: Searching) -> str:
         return f"{head} None is complete yet."
     word = "lowest" if searching.is_minimized else "highest"
     return (
-        f"{head} The {word} validation {NAMES[searching.metric]} is {value_text(best.value)}, of trial {best.number} "
+        f"{head} The {word} validation {searching.metric_name} is {value_text(best.value)}, of trial {best.number} "
         f"in epoch {best.best_epoch}."
     )

@@ -4,10 +4,37 @@ Undefined is None, never NaN: a value that does not exist becomes null in `metri
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import recall_score, roc_auc_score, roc_curve
+
+from vwmm.analysis.statistics.auroc_intervals import macro_auroc_limits
+from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, share_limits
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One validation metric, the higher the better, over N >= 1 cases; a curve of it is drawn from 0 to 1."""
+
+    name: str
+    """Its name within a sentence."""
+    value: Callable[[np.ndarray, np.ndarray], float | None]
+    """From labels (N,) int64 and probabilities (N, K) float64; None where it is not defined."""
+    limits: Callable[[np.ndarray, np.ndarray, np.ndarray], Limits]
+    """The 95 % interval of a defined value, from the same and patients (N,)."""
+    describe: Callable[[Sequence[str]], str] = lambda classes: ""
+    """What it is, for the reader of a page, from the names of the classes."""
+    hits: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    """(N,) bool where it is a share of the cases: those that count."""
+    is_share: bool = True
+    """Whether it is written in percent."""
+
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a line."""
+        return self.name[0].upper() + self.name[1:]
 
 
 @dataclass(frozen=True)
@@ -25,24 +52,24 @@ class RocCurve:
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
-    """Accuracy, balanced accuracy and AUROC; None where a metric is not defined.
+    """The value of each of `METRICS`; None where it is not defined, as none is without cases.
 
     labels: (N,) int64, classes from 0; probabilities: (N, K) float64. The prediction is the first maximum of a row.
-    `balanced_accuracy` is the mean recall of the classes that occur in `labels` (Brodersen et al. 2010,
-    doi:10.1109/ICPR.2010.764). `auroc` is that of class 1 for two classes, else the unweighted mean of the K
-    one-vs-rest areas, and exists only where all K classes occur.
     """
     _check_shapes(labels, probabilities)
-    if len(labels) == 0:
-        return {"accuracy": None, "balanced_accuracy": None, "auroc": None}
-    predicted = probabilities.argmax(axis=1)
+    return {name: one.value(labels, probabilities) if len(labels) else None for name, one in METRICS.items()}
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The share of the cases whose prediction is right."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean recall of the classes that occur in `labels` (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764)."""
     occurring = np.unique(labels)
-    recall = recall_score(labels, predicted, labels=occurring, average="macro", zero_division=0)
-    return {
-        "accuracy": float(np.mean(predicted == labels)),
-        "balanced_accuracy": float(recall),
-        "auroc": macro_auroc(labels, probabilities),
-    }
+    predicted = probabilities.argmax(axis=1)
+    return float(recall_score(labels, predicted, labels=occurring, average="macro", zero_division=0))
 
 
 def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
@@ -125,3 +152,29 @@ def _check_shapes(labels: np.ndarray, probabilities: np.ndarray) -> None:
     assert (labels.ndim, probabilities.ndim) == (1, 2), shapes
     assert len(labels) == len(probabilities), shapes
     assert len(labels) == 0 or 0 <= labels.min() <= labels.max() < probabilities.shape[1], "a label is out of range"
+
+
+def _describe_auroc(classes: Sequence[str]) -> str:
+    return f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
+
+
+# By the name in metrics.jsonl and `train.monitor`, in the order of the pages.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(
+        "accuracy", accuracy,
+        limits=lambda labels, scores, patients: share_limits(scores.argmax(axis=1) == labels, patients),
+        hits=lambda labels, scores: scores.argmax(axis=1) == labels,
+        describe=lambda classes: "cases right",
+    ),
+    "balanced_accuracy": Metric(
+        "balanced accuracy", balanced_accuracy,
+        limits=lambda labels, scores, patients: balanced_accuracy_limits(labels, scores.argmax(axis=1), patients),
+        describe=lambda classes: "mean sensitivity of the classes",
+    ),
+    "auroc": Metric(
+        "AUROC", macro_auroc,
+        limits=lambda labels, scores, patients: macro_auroc_limits(labels, class_ranks(scores), patients),
+        describe=_describe_auroc,
+        is_share=False,
+    ),
+}  # fmt: skip

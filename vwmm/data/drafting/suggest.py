@@ -8,30 +8,16 @@ from vwmm.data.drafting.dicom_series import Series
 from vwmm.data.drafting.draft import part_of
 from vwmm.data.drafting.patterns import compile_pattern
 from vwmm.data.drafting.tree import Tree
+from vwmm.data.readers.read import known_suffixes
 
 MAX_PROPOSED = 12
 DESCRIPTION = "dataset_description.json"
 _BIDS = re.compile(r"sub-[^/]+/(?P<session>ses-[^/]+/)?(?P<kind>[a-z]+)/[^/]*_(?P<suffix>[A-Za-z0-9]+\.nii(?:\.gz)?)")
-_SUFFIXES = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".npy",
-    ".dcm",
-)
 
 
 def is_image(path: str) -> bool:
     """Whether a file's name ends as an image's does."""
-    return path.lower().endswith(_SUFFIXES)
+    return path.lower().endswith(tuple(known_suffixes()))
 
 
 def propose_patterns(tree: Tree, series: Sequence[Series]) -> list[tuple[str, int]]:
@@ -60,7 +46,7 @@ def propose_series(series: Sequence[Series]) -> list[tuple[str, int]]:
 def _parts(place: str) -> list[str]:
     """The names of a path, the last without its suffix, and what repeats an earlier name written as `*`."""
     *folders, last = place.rstrip("/").split("/")
-    suffix = next((s for s in _SUFFIXES if last.lower().endswith(s)), "")
+    suffix = max((end for end in known_suffixes() if last.lower().endswith(end)), key=len, default="")
     cut = len(last) if place.endswith("/") else len(last) - len(suffix)
     stem, end = last[:cut], "/" if place.endswith("/") else last[cut:]
     for name in folders:

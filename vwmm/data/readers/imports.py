@@ -10,28 +10,20 @@ from pathlib import Path
 
 from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
-from vwmm.data.readers.read import Format, format_of
+from vwmm.data.readers.read import FORMATS, format_of
 from vwmm.system.monai_import import import_monai
-
-_READERS: dict[Format, tuple[str, ...]] = {
-    "nifti": ("nibabel",),
-    "dicom": ("pydicom", "pydicom.pixels", "pydicom.encaps", "pydicom.pixels.decoders"),
-    "dicom_series": ("pydicom", "pydicom.pixels", "pydicom.encaps", "pydicom.pixels.decoders"),
-    "picture": ("PIL.Image", "PIL.ImageOps", "PIL.features", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
-                "PIL.TiffImagePlugin", "tifffile", "imagecodecs"),
-}  # fmt: skip
 
 
 def import_readers(paths: Iterable[Path]) -> None:
     """What reading these images needs; a path that no reader takes needs nothing."""
-    formats = set[Format]()
+    formats = set[str]()
     for path in paths:
         try:
             formats.add(format_of(path))
         except (ImageError, OSError):
             continue
     for kind in sorted(formats):
-        for name in _READERS.get(kind, ()):
+        for name in FORMATS[kind].libraries:
             importlib.import_module(name)
 
 

@@ -7,9 +7,11 @@ Every failure is an `ImageError` with a plain message; the caller adds the case,
 import math
 import stat
 import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -31,41 +33,49 @@ from vwmm.data.readers.image import (
     without_padding,
 )
 
-__all__ = ["Image", "ImageError", "check_header", "format_of", "read_image"]
+__all__ = ["FORMATS", "FormatReader", "Image", "ImageError", "check_header", "format_of", "read_image"]
 
 MAX_ARRAY_HEADER_BYTES = 10_000
 
-Format = Literal["nifti", "nrrd", "metaimage", "picture", "array", "dicom", "dicom_series"]
+
+@dataclass(frozen=True)
+class FormatReader:
+    """How one format is known and read."""
+
+    suffixes: tuple[str, ...]
+    """Ends of the files' names, in lower case, with their dots."""
+    read: Callable[..., Image]
+    """From a path (of `dicom_series` also a series) to voxels and geometry; raises ImageError."""
+    shape: Callable[..., tuple[int, ...]]
+    """The shape from the header alone; raises ImageError."""
+    libraries: tuple[str, ...] = ()
+    """Modules that the two import, for `import_readers`."""
 
 
-def format_of(path: Path) -> Format:
-    """The format, by suffix; a folder is one DICOM series, and DICOM's own mark goes before an unknown suffix.
+def format_of(path: Path) -> str:
+    """The name in `FORMATS`, by suffix; a folder is one DICOM series, and DICOM's own mark is tried last.
 
     Raises ImageError for any other file.
     """
     name = path.name.lower()
     if path.is_dir():
         return "dicom_series"
-    if name.endswith(nifti.SUFFIXES):
-        return "nifti"
+    for kind, known in FORMATS.items():
+        if name.endswith(known.suffixes):
+            return kind
     suffix = Path(name).suffix
     # DICOM files are often named by their UID: a "suffix" of digits is none.
     if suffix in volume.DICOM_SUFFIXES or suffix[1:].isdigit():
         return "dicom"
-    if suffix in nrrd.SUFFIXES:
-        return "nrrd"
-    if suffix in metaimage.SUFFIXES:
-        return "metaimage"
-    if suffix in pictures.SUFFIXES:
-        return "picture"
-    if suffix == ".npy":
-        return "array"
     if stream.is_marked(path):  # some archives give DICOM files suffixes of their own
         return "dicom"
-    known = ", ".join(
-        [*nifti.SUFFIXES, *volume.DICOM_SUFFIXES[:1], *nrrd.SUFFIXES, *metaimage.SUFFIXES, *pictures.SUFFIXES, ".npy"]
-    )
-    raise ImageError(f"unknown format {suffix!r}; known are {known}, and a folder with one DICOM series")
+    shown = ", ".join(known_suffixes())
+    raise ImageError(f"unknown format {suffix!r}; known are {shown}, and a folder with one DICOM series")
+
+
+def known_suffixes() -> list[str]:
+    """The suffixes of all formats, in the order of `FORMATS`."""
+    return [suffix for known in FORMATS.values() for suffix in known.suffixes]
 
 
 @np.errstate(all="ignore")  # what a damaged header computes to is looked at afterwards
@@ -75,7 +85,7 @@ def read_image(path: Path, *, series: str | None = None) -> Image:
     series: which one of a folder with several DICOM series, by UID or description; other files have one image. Raises
     ImageError for a file that is missing, unreadable, empty, constant, not finite or not 2D or 3D.
     """
-    image: Image = _guarded(path, series, _READERS)
+    image: Image = _guarded(path, series, {kind: known.read for kind, known in FORMATS.items()})
     voxels = image.voxels.reshape(check_shape(image.voxels.shape), order="A")
     check_affine(image.affine)
     image = replace(image, voxels=voxels, affine=np.asarray(image.affine, dtype=np.float64))
@@ -92,16 +102,14 @@ def check_header(path: Path, *, series: str | None = None, needs_even: bool = Tr
 
     needs_even: whether a changing slice distance is an error.
     """
-    headers = _HEADERS | {
-        "dicom": lambda path: volume.dicom_shape(path, needs_even=needs_even),
-        "dicom_series": lambda path, series: volume.dicom_shape(path, series, needs_even=needs_even),
-    }
-    return check_shape(_guarded(path, series, headers))
+    dicom_shape = partial(volume.dicom_shape, needs_even=needs_even)
+    shapes = {kind: known.shape for kind, known in FORMATS.items()}
+    return check_shape(_guarded(path, series, shapes | {"dicom": dicom_shape, "dicom_series": dicom_shape}))
 
 
 def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
     """The result of the format's function; its library's errors as an ImageError."""
-    kind: Format | None = None
+    kind: str | None = None
     try:
         state = path.stat()
         if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
@@ -127,7 +135,7 @@ def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
         raise ImageError(f"cannot be read as {_named(kind)}: {in_words(error, path)}") from error
 
 
-def _named(kind: Format | None) -> str:
+def _named(kind: str | None) -> str:
     return "an image" if kind is None else kind.replace("_", " ")
 
 
@@ -158,19 +166,22 @@ def _without_geometry(voxels: np.ndarray) -> Image:
     return Image(voxels, np.eye(4), "unknown", has_spacing=False, has_orientation=False, is_spatial=False)
 
 
-_READERS = {
-    "nifti": nifti.read_nifti,
-    "nrrd": nrrd.read_nrrd,
-    "metaimage": metaimage.read_metaimage,
-    "dicom": volume.read_dicom,
-    "dicom_series": volume.read_dicom,
-    "picture": lambda path: _without_geometry(pictures.read_picture(path)),
-    "array": lambda path: _without_geometry(as_voxels(_open_array(path))),
-}
-_HEADERS = {
-    "nifti": nifti.nifti_shape,
-    "nrrd": nrrd.nrrd_shape,
-    "metaimage": metaimage.metaimage_shape,
-    "picture": pictures.picture_shape,
-    "array": lambda path: _open_array(path).shape,
-}
+_DICOM_LIBRARIES = ("pydicom", "pydicom.pixels", "pydicom.encaps", "pydicom.pixels.decoders")
+_PICTURE_LIBRARIES = (
+    "PIL.Image", "PIL.ImageOps", "PIL.features", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.TiffImagePlugin",
+    "tifffile", "imagecodecs",
+)  # fmt: skip
+FORMATS: dict[str, FormatReader] = {
+    "nifti": FormatReader(nifti.SUFFIXES, nifti.read_nifti, nifti.nifti_shape, ("nibabel",)),
+    "dicom": FormatReader(volume.DICOM_SUFFIXES[:1], volume.read_dicom, volume.dicom_shape, _DICOM_LIBRARIES),
+    "dicom_series": FormatReader((), volume.read_dicom, volume.dicom_shape, _DICOM_LIBRARIES),
+    "nrrd": FormatReader(nrrd.SUFFIXES, nrrd.read_nrrd, nrrd.nrrd_shape),
+    "metaimage": FormatReader(metaimage.SUFFIXES, metaimage.read_metaimage, metaimage.metaimage_shape),
+    "picture": FormatReader(
+        pictures.SUFFIXES, lambda path: _without_geometry(pictures.read_picture(path)), pictures.picture_shape,
+        _PICTURE_LIBRARIES,
+    ),
+    "array": FormatReader(
+        (".npy",), lambda path: _without_geometry(as_voxels(_open_array(path))), lambda path: _open_array(path).shape
+    ),
+}  # fmt: skip

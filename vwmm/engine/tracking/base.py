@@ -7,7 +7,7 @@ a command line, or a case's or patient's name.
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +33,12 @@ class RunInfo:
     """The run's folder, for what the tracker keeps on this machine."""
     config: Mapping[str, Any]
     """The recipe, without any path."""
+    mode: str
+    """`tracking.mode`, for W&B."""
     known_id: str | None
     """Its identity with this tracker, from an earlier start."""
+    keep_identity: Callable[[str], None]
+    """Records the identity; a tracker calls it where that must come before anything is sent."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Results:
 class Tracker(Protocol):
     """A tracker of a run."""
 
+    name: str
+    """What it is called in messages."""
     where: str
     """What it is and where a person finds it."""
     identity: str

@@ -13,6 +13,8 @@ _MAX_BATCH = 900  # metrics that MLflow takes at once: 1000
 class MlflowTracker:
     """MLflow, on the server of MLFLOW_TRACKING_URI or in a database file beside the run folders."""
 
+    name = "MLflow"
+
     def __init__(self, run_info: RunInfo) -> None:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException

@@ -6,10 +6,9 @@ from vwmm.analysis.figures import report_figures
 from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages.run_report import pictures_of
 from vwmm.analysis.run_record import RunRecord, read_run
+from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.tracking.base import Results
-
-_SCORES = ("epoch", "loss", "accuracy", "balanced_accuracy", "auroc")
 
 
 def results_to_track(run: RunFolder, examples: Sequence[Example]) -> Results:
@@ -21,7 +20,8 @@ def results_to_track(run: RunFolder, examples: Sequence[Example]) -> Results:
     pictures = pictures_of(record) | {
         f"example_{number}": report_figures.examples([example]) for number, example in enumerate(examples, 1)
     }
-    summary = {f"best/{name}": float(best[name].iloc[-1]) for name in _SCORES if name in best and len(best)}
+    names = [name for name in ("epoch", "loss", *METRICS) if name in best and len(best)]
+    summary = {f"best/{name}": float(best[name].iloc[-1]) for name in names}
     return Results(summary, columns, rows, pictures)
 
 

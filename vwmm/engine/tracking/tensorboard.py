@@ -9,6 +9,7 @@ from vwmm.engine.tracking.base import Results, Row, RunInfo
 class TensorBoardTracker:
     """Event files in the run folder, rewritten by each start."""
 
+    name = "TensorBoard"
     identity = ""
 
     def __init__(self, run_info: RunInfo) -> None:

@@ -5,7 +5,6 @@ none has a gap or a duplicate step, even after a crash; `vwmm sync` does the sam
 """
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.config.loading import PATH_KEYS
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
@@ -28,13 +28,14 @@ from vwmm.engine.tracking.wandb import start_wandb
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 
-OTHERS: dict[str, Callable[[RunInfo], Tracker]] = {
+# By the name in `tracking.trackers`: what starts it. A missing library may raise ImportError.
+TRACKERS: dict[str, Callable[[RunInfo], Tracker]] = {
+    "wandb": start_wandb,
     "tensorboard": TensorBoardTracker,
     "mlflow": MlflowTracker,
     "trackio": TrackioTracker,
 }
 _OF_STEP = ("loss", "lr", "grad_norm", "cases_per_s")
-_SCORES = ("loss", "accuracy", "balanced_accuracy", "auroc", "cases")
 
 
 def trackable_config(config: Config) -> dict[str, Any]:
@@ -53,9 +54,10 @@ def values_of(record: Mapping[str, Any]) -> Row:
     if record["event"] == "train":
         found = {f"train/{key}": record.get(key) for key in _OF_STEP}
     else:
-        found = {f"val/{key}": record.get(key) for key in _SCORES}
+        names = ("loss", *METRICS, "cases")
+        found = {f"val/{key}": record.get(key) for key in names}
         for modality, scores in record.get("unimodal", {}).items():
-            found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in _SCORES}
+            found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in names}
     found["epoch"] = record.get("epoch")
     values = {key: value for key, value in found.items() if isinstance(value, int | float)}
     return int(record["step"]), values
@@ -115,8 +117,8 @@ class Trackers:
             try:
                 tell(tracker)
             except Exception as error:  # a tracker's library may raise anything; the run must continue
-                name, why = tracker.where.split(":")[0].split(",")[0], (str(error).splitlines() or [repr(error)])[0]
-                LOG.info("%s: %s; it is disabled; `vwmm sync %s` completes its log", name, why, self._run.path)
+                why = (str(error).splitlines() or [repr(error)])[0]
+                LOG.info("%s: %s; it is disabled; `vwmm sync %s` completes its log", tracker.name, why, self._run.path)
                 self._trackers.remove(tracker)
 
 
@@ -149,45 +151,42 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
     started, problems = list[Tracker](), list[str | Problem]()
     known = _identities(run)
     for kind in config.tracking.trackers:
+        if kind == "wandb" and config.tracking.mode == "disabled":
+            continue
         run_info = RunInfo(
             project=config.tracking.project,
             name=f"{config.tracking.group}/{run.name}" if config.tracking.group else run.name,
             group=config.tracking.group,
             folder=run.path,
             config=trackable_config(config),
+            mode=config.tracking.mode,
             known_id=known.get(f"{kind}_id"),
+            keep_identity=partial(_remember, run, known, kind),
         )
-        if kind == "wandb" and config.tracking.mode == "disabled":
-            continue
         try:
-            if kind == "wandb":
-                keep_identity = partial(_remember, run, known, kind)
-                started.append(start_wandb(run_info, config.tracking.mode, keep_identity))
-            else:
-                started.append(_start_other(kind, run_info))
+            started.append(_start(kind, run_info))
         except UserError as error:
             problems += error.problems
             continue
         except Exception as error:  # its library may raise anything
             problems.append(f"tracking.trackers: {kind} cannot be started: {(str(error).splitlines() or ['?'])[0]}")
             continue
-        _remember(run, known, kind, started[-1].identity)
+        run_info.keep_identity(started[-1].identity)
     if problems:
         Trackers(run, started).finish(is_good=False)
         raise UserError(problems)
     return Trackers(run, started)
 
 
-def _start_other(kind: str, run_info: RunInfo) -> Tracker:
+def _start(kind: str, run_info: RunInfo) -> Tracker:
     """Raises UserError where it is not installed."""
     # None of them is to report home how it is used.
     for name in ("MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "true")
     try:
-        importlib.import_module(kind)
+        return TRACKERS[kind](run_info)
     except ImportError as error:
         raise UserError(f"tracking.trackers: {kind} is not installed (pip install 'vwmm[{kind}]')") from error
-    return OTHERS[kind](run_info)
 
 
 def _identities(run: RunFolder) -> dict[str, str]:

@@ -9,6 +9,8 @@ from vwmm.engine.tracking.base import Results, Row, RunInfo, picture_of, quiet
 class TrackioTracker:
     """trackio, a dashboard on this machine; each start rewrites the whole run."""
 
+    name = "trackio"
+
     def __init__(self, run_info: RunInfo) -> None:
         import trackio
 

@@ -6,7 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from vwmm.engine.tracking.base import Results, Row, RunInfo, picture_of
 from vwmm.system.errors import UserError
@@ -18,6 +18,8 @@ INIT_TIMEOUT_S = 5.0
 
 class WandbTracker:
     """W&B. Online it continues after the server's last step; offline it writes the whole run again."""
+
+    name = "W&B"
 
     def __init__(self, run_info: RunInfo, *, identity: str, is_online: bool, init_timeout_s: float) -> None:
         import wandb
@@ -81,14 +83,11 @@ class WandbTracker:
         self._run.finish(exit_code=0 if is_good else 1)
 
 
-def start_wandb(run_info: RunInfo, mode: str, keep_identity: Callable[[str], None]) -> WandbTracker:
-    """Starts it, with `auto` offline where the server does not answer. Raises UserError with what to do.
-
-    keep_identity: is called before anything is sent, so that all parts of a run that is resumed are one run.
-    """
-    chosen, why = choose_mode(mode)
+def start_wandb(run_info: RunInfo) -> WandbTracker:
+    """Starts it, with `auto` offline where the server does not answer. Raises UserError with what to do."""
+    chosen, why = choose_mode(run_info.mode)
     identity = run_info.known_id or uuid.uuid4().hex[:12]
-    keep_identity(identity)
+    run_info.keep_identity(identity)  # before anything is sent, so that all parts of a resumed run are one run
     os.environ.setdefault("WANDB_DATA_DIR", str(run_info.folder / "wandb"))
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     folder = run_info.folder / "wandb"
@@ -96,11 +95,11 @@ def start_wandb(run_info: RunInfo, mode: str, keep_identity: Callable[[str], Non
     before = set(folder.glob("run-*"))
     import wandb
 
-    timeout_s = INIT_TIMEOUT_S if mode == "auto" else 90.0
+    timeout_s = INIT_TIMEOUT_S if run_info.mode == "auto" else 90.0
     try:
         tracker = WandbTracker(run_info, identity=identity, is_online=chosen == "online", init_timeout_s=timeout_s)
     except wandb.errors.Error as error:
-        if mode != "auto" or chosen == "offline":
+        if run_info.mode != "auto" or chosen == "offline":
             raise UserError(
                 f"W&B cannot be started: {str(error).splitlines()[0]}; tracking.mode=auto or offline needs no server"
             ) from error
