@@ -2,9 +2,9 @@
 
 Two thirds of a tiny training's processor time are imports of torch, MONAI and scikit-learn, in each of its processes.
 Here a new process has its own streams, environment, working directory, arguments and signals, none of its parent's open
-files, and imports vwmm and Accelerate anew; the other libraries stay as they are. Its children (the launcher, its
-ranks) start in the same way and are the processes that they would be. With VWMM_COLD_STARTS=1, as in `make rehearse`,
-and with any number of threads but one, interpreters start.
+files, and imports vwmm, Accelerate and the trackers anew; the other libraries stay as they are. Its children (the
+launcher, its ranks) start in the same way and are the processes that they would be. With VWMM_COLD_STARTS=1, as in
+`make rehearse`, and with any number of threads but one, interpreters start.
 """
 
 import atexit
@@ -13,7 +13,9 @@ import faulthandler
 import importlib
 import io
 import logging
+import multiprocessing.process
 import os
+import random
 import runpy
 import signal
 import subprocess
@@ -32,7 +34,8 @@ LIBRARIES = (
     "matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "numba", "pydicom",
     "nibabel", "PIL.Image", "safetensors.torch", "jinja2", "yaml", "pydantic",
 )  # fmt: skip
-ANEW = ("vwmm", "accelerate", "tests")
+ANEW = ("vwmm", "accelerate", "tests", "mlflow", "wandb", "trackio")  # those that keep a state of their process
+_kept: list[Any] = []
 _cold_execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
 
@@ -113,6 +116,7 @@ def _become(
     except BaseException:
         traceback.print_exc()
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons, as interpreters do
         atexit._run_exitfuncs()
         for file in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -147,8 +151,7 @@ def _reset_interpreter(env: Mapping[str, str]) -> None:
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(2, "w", closefd=False)), line_buffering=True, errors="backslashreplace"
     )
-    if env.get("PYTHONFAULTHANDLER"):
-        faulthandler.enable()
+    faulthandler.enable() if env.get("PYTHONFAULTHANDLER") else faulthandler.disable()
     sys.excepthook, sys.unraisablehook = sys.__excepthook__, sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
     importlib.reload(warnings)
@@ -163,9 +166,26 @@ def _reset_interpreter(env: Mapping[str, str]) -> None:
             logger.disabled = False
     forkserver._forkserver.__init__()  # type: ignore[misc]
     resource_tracker._resource_tracker.__init__()  # type: ignore[misc]
+    multiprocessing.process._children.clear()  # type: ignore[attr-defined]
+    _reset_libraries()
     for name in list(sys.modules):
         if name.split(".")[0] in ANEW:
-            del sys.modules[name]
+            _kept.append(sys.modules.pop(name))  # its connections would close files that have their numbers by now
+
+
+def _reset_libraries() -> None:
+    """What a program in this process may have set: rendezvous handlers, seeds, threads and deterministic algorithms."""
+    import numpy as np
+    import torch
+    from torch.distributed.rendezvous import _rendezvous_handlers
+
+    for scheme in set(_rendezvous_handlers) - {"tcp", "env", "file"}:
+        del _rendezvous_handlers[scheme]
+    random.seed()
+    np.random.seed()
+    torch.seed()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
 
 
 def _run(program: list[str]) -> int:
