@@ -13,10 +13,10 @@ from torch import nn
 
 from vwmm.analysis.figures.curves import learning_curves
 from vwmm.analysis.pages.result_tables import result_rows
-from vwmm.analysis.run_record import read_history, read_predictions, read_written_table
+from vwmm.analysis.run_record import read_history
 from vwmm.analysis.statistics.intervals import Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, Metric
-from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.predictions import Predictions, read_predictions, read_written_table
 from vwmm.config.loading import load_config
 from vwmm.config.presets import PRESETS, PresetName, cut_to_dims, with_preset
 from vwmm.config.run_folder import RunFolder

@@ -1,8 +1,6 @@
 """Reads a run folder into one record for the pages; absent or broken files become notes."""
 
-import io
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +11,10 @@ import pandas as pd
 import yaml
 
 from vwmm.analysis.statistics.metrics import METRICS
+from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions, read_written_table
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord
-from vwmm.system.csv_cells import as_meant
 
 TRAIN_COLUMNS = ("epoch", "step", "loss")
 
@@ -43,25 +41,6 @@ class History:
     """The epoch of the best checkpoint, counted from 1."""
     unimodal: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """By modality, of its predictions by itself: a row per epoch, `unimodal_columns`; float64."""
-
-
-@dataclass(frozen=True)
-class RecordedPredictions:
-    """The best checkpoint's predictions for N cases, K classes and M modalities."""
-
-    labels: np.ndarray
-    """(N,) int64."""
-    probabilities: np.ndarray
-    """(N, K) float64."""
-    patients: np.ndarray
-    """(N,) str; only ever counted and grouped by, never shown."""
-    present: pd.DataFrame
-    """(N, M) bool, a column per modality."""
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """(N,) int64: the first maximum of each row, as in `metrics.classification_metrics`."""
-        return np.argmax(self.probabilities, axis=1)
 
 
 @dataclass(frozen=True)
@@ -210,12 +189,6 @@ def _table(path: Path, notes: list[str]) -> pd.DataFrame | None:
         return None
 
 
-def read_written_table(source: Path | io.StringIO) -> pd.DataFrame:
-    """A CSV that vwmm wrote, as text; `NA` and `null` are names like any other. Raises OSError or ValueError."""
-    table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
-    return table.rename(columns=as_meant).map(as_meant)
-
-
 def _classes(
     environment: Mapping[str, Any], predicted: pd.DataFrame | None, split_table: pd.DataFrame | None
 ) -> list[str]:
@@ -246,37 +219,3 @@ def _presence(split_table: pd.DataFrame | None, modalities: list[str]) -> pd.Dat
         return pd.DataFrame(index=range(0))
     return pd.DataFrame({name: split_table[f"hash_{name}"] != "" for name in modalities if f"hash_{name}" in
                          split_table}, index=split_table.index)  # fmt: skip
-
-
-def read_predictions(
-    table: pd.DataFrame, classes: list[str], modalities: list[str], notes: list[str]
-) -> RecordedPredictions | None:
-    """The rows of a table, all text, that have a known class and finite probabilities; what is left out is noted."""
-    absent = [name for name in ("patient", "label", *(f"p_{name}" for name in classes)) if name not in table]
-    if absent or not classes:
-        notes.append("predictions_val.csv lacks columns for the patient, the label or a class.")
-        return None
-    index = {name: number for number, name in enumerate(classes)}
-    columns = [f"p_{name}" for name in classes]
-    probabilities = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    usable = table["label"].isin(list(index)).to_numpy() & np.isfinite(probabilities).all(axis=1)
-    if not usable.all():
-        notes.append(
-            f"predictions_val.csv: {int((~usable).sum())} of {len(table)} cases are left out, "
-            "without a known class or without a finite probability."
-        )
-    kept = table[usable]
-    flags = {name: kept[f"present_{name}"].isin(["1", "True", "true"]) for name in modalities
-             if f"present_{name}" in kept}  # fmt: skip
-    return RecordedPredictions(
-        labels=kept["label"].map(index).to_numpy(dtype=np.int64),
-        probabilities=probabilities[usable],
-        patients=kept["patient"].to_numpy(dtype=str),
-        present=pd.DataFrame(flags, index=kept.index),
-    )
-
-
-def log_losses(predictions: RecordedPredictions) -> np.ndarray:
-    """Minus the logarithm of the true class's probability: (N,) float64, in nats, at most 744 (float64's least)."""
-    of_true_class = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
-    return np.negative(np.log(np.clip(of_true_class, math.ulp(0.0), 1.0)))

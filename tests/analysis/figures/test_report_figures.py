@@ -21,8 +21,9 @@ from vwmm.analysis.figures.curves import thin
 from vwmm.analysis.figures.report_figures import Example, to_svg
 from vwmm.analysis.figures.style import PALETTE, line_look, spread
 from vwmm.analysis.pages import rates
-from vwmm.analysis.run_record import TRAIN_COLUMNS, History, RecordedPredictions, unimodal_columns, validation_columns
+from vwmm.analysis.run_record import TRAIN_COLUMNS, History, unimodal_columns, validation_columns
 from vwmm.analysis.statistics.intervals import Interval
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 
 def make_history(epochs: int = 3, steps_per_epoch: int = 4) -> History:

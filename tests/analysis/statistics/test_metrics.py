@@ -9,7 +9,6 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vwmm.analysis.pages.results import overall
-from vwmm.analysis.run_record import read_predictions
 from vwmm.analysis.statistics.metrics import (
     classification_metrics,
     confusion_matrix,
@@ -17,7 +16,7 @@ from vwmm.analysis.statistics.metrics import (
     mean_loss,
     roc_curves,
 )
-from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.predictions import Predictions, read_predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

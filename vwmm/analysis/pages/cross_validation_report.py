@@ -23,9 +23,10 @@ from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
-from vwmm.analysis.run_record import RecordedPredictions, RunRecord, read_predictions
+from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import METRICS, classification_metrics
+from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions
 from vwmm.config.split_record import SplitRecord
 
 

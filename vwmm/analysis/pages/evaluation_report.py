@@ -14,8 +14,9 @@ from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.results import Number
 from vwmm.analysis.pages.run_report import recipe_of, results_of
-from vwmm.analysis.run_record import RecordedPredictions, RunRecord, read_predictions
+from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.intervals import Interval, Limits
+from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions
 from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]

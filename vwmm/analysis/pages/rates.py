@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from vwmm.analysis.figures.precision_recall import PrecisionCurve, precision_curves
 from vwmm.analysis.figures.roc_band import roc_band
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
-from vwmm.analysis.run_record import RecordedPredictions
 from vwmm.analysis.statistics.intervals import Interval
 from vwmm.analysis.statistics.metrics import class_ranks, roc_curves
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 BAND = "#C9DCEA"
 

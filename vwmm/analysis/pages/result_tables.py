@@ -10,9 +10,10 @@ import numpy as np
 from vwmm.analysis.figures.report_figures import SPLITS, combination_name, combinations
 from vwmm.analysis.pages.pathless import is_path_text
 from vwmm.analysis.pages.results import Number, by_class, by_site, overall
-from vwmm.analysis.run_record import RecordedPredictions, RunRecord, setting
+from vwmm.analysis.run_record import RunRecord, setting
 from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, confusion_matrix
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"

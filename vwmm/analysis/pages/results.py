@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vwmm.analysis.figures.calibration import brier_scores
-from vwmm.analysis.run_record import RecordedPredictions, log_losses
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.intervals import Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, class_ranks, classification_metrics, mean_loss, roc_curves
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 NO_VALUE = Limits(None)
 # Losses have no upper limit: a resample cannot know of the large ones that the cases at hand happen to lack. Of
@@ -70,7 +70,7 @@ def overall(predictions: RecordedPredictions) -> dict[str, Number]:
     """Each of `METRICS`, the loss and the Brier score over all cases."""
     labels, probabilities, patients = predictions.labels, predictions.probabilities, predictions.patients
     values, n = classification_metrics(labels, probabilities), len(labels)
-    losses, distances = log_losses(predictions), brier_scores(predictions)
+    losses, distances = predictions.losses(), brier_scores(predictions)
     found = {}
     for name, metric in METRICS.items():
         limits = NO_VALUE if values[name] is None else metric.limits(labels, probabilities, patients)
@@ -109,11 +109,6 @@ def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[SiteRes
     rows = []
     for name in sorted(set(sites.tolist())):
         inside = sites == name
-        part = RecordedPredictions(
-            predictions.labels[inside],
-            predictions.probabilities[inside],
-            predictions.patients[inside],
-            predictions.present[inside],
-        )
+        part = predictions.part(inside)
         rows.append(SiteResult(name, int(inside.sum()), len(np.unique(part.patients)), overall(part)))
     return rows

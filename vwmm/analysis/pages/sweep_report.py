@@ -19,8 +19,8 @@ from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import results_of
-from vwmm.analysis.run_record import RecordedPredictions
 from vwmm.analysis.statistics.metrics import METRICS
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 COLOURS = {"complete": PALETTE[0], "pruned": PALETTE[1]}
 MAX_SLICES = 12

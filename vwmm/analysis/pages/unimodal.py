@@ -13,9 +13,10 @@ import numpy as np
 from vwmm.analysis.figures.report_figures import combination_name, combinations
 from vwmm.analysis.figures.style import plain
 from vwmm.analysis.pages.result_tables import Share, percent, share
-from vwmm.analysis.run_record import History, RecordedPredictions
+from vwmm.analysis.run_record import History
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, too_few
 from vwmm.analysis.statistics.metrics import macro_auroc
+from vwmm.analysis.statistics.predictions import RecordedPredictions
 
 _UNKNOWN = "of one modality alone no results by case are recorded"
 
@@ -65,10 +66,7 @@ def unimodal_notes(
         has_image = predictions.present[score.name].to_numpy(dtype=bool)
         if int(has_image.sum()) != score.cases or _are_few(predictions.patients[has_image]):
             continue
-        same = RecordedPredictions(
-            predictions.labels[has_image], predictions.probabilities[has_image], predictions.patients[has_image],
-            predictions.present[has_image],
-        )  # fmt: skip
+        same = predictions.part(has_image)
         notes += [note for note in (_beats(score, same), _below_chance(score, same), _no_better(score, same, classes))
                   if note]  # fmt: skip
     return notes

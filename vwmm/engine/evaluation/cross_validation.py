@@ -142,7 +142,7 @@ def unfinished_of(folds: Sequence[Fold]) -> list[int]:
 
 def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     """The predictions of a finished fold, for each of its validation cases once. Raises UserError where not."""
-    from vwmm.analysis.run_record import read_written_table
+    from vwmm.analysis.statistics.predictions import read_written_table
 
     advice = f"remove the folder {run.path}, and the same command trains that fold again"
     try:

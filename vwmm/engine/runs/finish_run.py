@@ -11,8 +11,8 @@ import pandas as pd
 from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages.baseline import no_better_note
 from vwmm.analysis.pages.run_report import write_report
-from vwmm.analysis.run_record import read_written_table
 from vwmm.analysis.statistics.intervals import accuracy_interval
+from vwmm.analysis.statistics.predictions import read_written_table
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files
 from vwmm.config.run_folder import RunFolder

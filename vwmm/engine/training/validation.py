@@ -50,7 +50,7 @@ def describe_epoch(
 
     left: the time that the run still takes. is_best: whether this epoch's checkpoint is the best so far.
     """
-    correct = predictions.probabilities().argmax(axis=1) == predictions.labels
+    correct = predictions.predicted == predictions.labels
     interval = accuracy_interval(correct, np.array(predictions.patients))
     auroc = "-" if record["auroc"] is None else f"{record['auroc']:.3f}"
     bounds = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
