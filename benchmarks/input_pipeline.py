@@ -215,14 +215,14 @@ def _three_times(batches: Callable[[], Iterator[Any]]) -> None:
 
 def as_kept(dataset: CaseDataset, batch_size: int) -> Iterator[Batch]:
     """Batches as they are handed to a device, which casts them."""
-    room = (
-        dataset.rooms.pop()
-        if dataset.rooms and len(dataset.rooms[0].labels) == batch_size
+    buffer = (
+        dataset.buffers.pop()
+        if dataset.buffers and len(dataset.buffers[0].labels) == batch_size
         else dataset.empty(batch_size)
     )
     for start in range(0, len(dataset), batch_size):
-        yield dataset.fill(room, range(start, min(start + batch_size, len(dataset))))
-    dataset.rooms[:] = [room]
+        yield dataset.fill(buffer, range(start, min(start + batch_size, len(dataset))))
+    dataset.buffers[:] = [buffer]
 
 
 def augment(items: list[dict[str, Path]], rounds: int, folder: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_speaker, leave, run_guarded, say
+from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_main_process, leave, run_guarded, say
 from vwmm.system.signals import stop_signals
 
 # command: (module, function, what it does, what it begins with)
@@ -136,7 +136,7 @@ def _run(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         say(f"vwmm: no such command: {words[0]}{_what_was_meant(words[0])}")
         return EXIT_INVALID
-    if not set(words[1:]) & {"-h", "--help", "--print-config"} and is_speaker():
+    if not set(words[1:]) & {"-h", "--help", "--print-config"} and is_main_process():
         say(f"vwmm {words[0]}: {COMMANDS[words[0]][3]}")
     if words[0] in LONG:
         for number in stop_signals():  # nothing has begun yet

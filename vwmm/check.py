@@ -75,7 +75,7 @@ def check(
     from vwmm.engine.console import start_log
     from vwmm.engine.runs.provenance import origin_now
 
-    start_log(is_speaker=True)
+    start_log(is_main_process=True)
     checked = check_everything(config, num_workers=num_workers, timeout_s=timeout_s)
     result = json_of(checked)
     _write(out / REPORT, page_of(checked, origin_now("check", arguments)))

@@ -22,7 +22,7 @@ from vwmm.engine.console import duration
 from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, pool_folds, unfinished_of
 from vwmm.engine.launch.launcher import is_launched, launch, run_in_place
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         _say(f"note: {Path(str(config.data.csv)).name}, {note}")
     chosen = [fold for fold in folds if alone in (None, fold.number)]
     code = train_folds(chosen, line.passed_on(files), line.options.get("--launch"), [fold.number for fold in folds])
-    if code != EXIT_DONE or not is_speaker():
+    if code != EXIT_DONE or not is_main_process():
         return code
     if left := unfinished_of(folds):
         names = ", ".join(map(str, left))
@@ -97,7 +97,7 @@ def _fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
 
 
 def _say(text: str) -> None:
-    if is_speaker():
+    if is_main_process():
         say(text)
 
 

@@ -36,7 +36,7 @@ from vwmm.data.drafting.patterns import Found, compile_pattern, match_tree, pars
 from vwmm.data.drafting.suggest import DESCRIPTION, is_image, propose_patterns, propose_series
 from vwmm.data.drafting.tree import Tree, walk_tree
 from vwmm.data.readers.absent import HOW_TO_FETCH
-from vwmm.engine.console import Progress, start_log
+from vwmm.engine.console import ProgressBar, start_log
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.csv_cells import csv_text
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     out = Path(line.options["--out"]) if "--out" in line.options else None
     _check_options(line, out)
-    start_log(is_speaker=True)
+    start_log(is_main_process=True)
     tree = walk_tree(Path(line.words[0]))
     if not line.lists:
         print(propose(tree))
@@ -201,7 +201,7 @@ def propose(tree: Tree) -> str:
 
 def _series(tree: Tree) -> list[Series]:
     """The DICOM series of the tree; of half a million files, a header each is minutes."""
-    with Progress("looking for DICOM", len(tree.files), "file") as progress:
+    with ProgressBar("looking for DICOM", len(tree.files), "file") as progress:
         return scan_series(tree, each=progress.advance)
 
 

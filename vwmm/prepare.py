@@ -22,7 +22,7 @@ from vwmm.config.schema import Config
 from vwmm.data.checks.preflight import check_cohort_to_prepare
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded
 from vwmm.system.signals import STOP
 
 OPTIONS = {
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 def prepare(config: Config, shard: tuple[int, int]) -> None:
     """Transforms a share of the cohort's images; (number from 0, how many shares)."""
-    cohort = check_cohort_to_prepare(config, open_files=is_speaker())
+    cohort = check_cohort_to_prepare(config, open_files=is_main_process())
 
     from vwmm.data.cohort.cohort_notes import table_notes
     from vwmm.engine.console import LOG, start_log
@@ -65,7 +65,7 @@ def prepare(config: Config, shard: tuple[int, int]) -> None:
     from vwmm.engine.launch.launcher import listen
     from vwmm.engine.preprocessing.fill_cache import prepare_images
 
-    start_log(is_speaker=is_speaker())
+    start_log(is_main_process=is_main_process())
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
     listen()
@@ -82,8 +82,8 @@ def prune(config: Config) -> None:
     from vwmm.engine.console import start_log
     from vwmm.engine.preprocessing.prune_cache import prune_cache
 
-    start_log(is_speaker=is_speaker())
-    if is_speaker():
+    start_log(is_main_process=is_main_process())
+    if is_main_process():
         prune_cache(config, None if config.data.csv is None else check_cohort_to_prepare(config, open_files=False))
 
 
@@ -96,7 +96,7 @@ def show(config: Config, name: str, out: str | None) -> None:
 
     from vwmm.engine.preprocessing.show_case import show_case
 
-    if is_speaker():
+    if is_main_process():
         write_whole(path, show_case(config, case))
         print(path)
 

@@ -23,7 +23,7 @@ from vwmm.data.checks.preflight import check_config, read_experiment
 from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, is_speaker, leave, run_guarded
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
 def train(config: Config) -> None:
     """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
     # Read the cohort, divide the patients, look into every file. No GPU is held yet.
-    cohort, assigned = check_config(config, open_files=is_speaker())
+    cohort, assigned = check_config(config, open_files=is_main_process())
 
     # Only now torch is imported, which takes seconds.
     from vwmm.engine.runs.train import train as train_run
@@ -81,7 +81,7 @@ def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
 
 
 def _say(text: str) -> None:
-    if is_speaker():
+    if is_main_process():
         print(text)
 
 

@@ -23,7 +23,7 @@ from vwmm.config.schema import Config
 from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, UserError, is_speaker, leave, run_guarded
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, UserError, is_main_process, leave, run_guarded
 
 OWN_OPTIONS = ("--from", "--steps", "--launch")
 OPTIONS = {
@@ -76,7 +76,7 @@ def compute(arguments: list[str]) -> int:
     from vwmm.engine.distributed.runtime import start_runtime
 
     cohort, assigned = check_config(config, open_files=False)
-    start_log(is_speaker=is_speaker())
+    start_log(is_main_process=is_main_process())
     runtime = start_runtime(config.train)
 
     from vwmm.engine.distributed.failures import failing_once

@@ -8,7 +8,7 @@ from vwmm.engine.console import LOG, log_to_file, start_log
 
 
 def test_a_log_on_a_full_disk_prints_no_traceback_for_each_line(capfd: pytest.CaptureFixture[str]) -> None:
-    start_log(is_speaker=True)
+    start_log(is_main_process=True)
     handler = log_to_file(Path("/dev/full"))
     try:
         LOG.info("the run goes on")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import texts
-from vwmm.system.errors import RunError, UserError, format_problems, is_speaker, run_guarded
+from vwmm.system.errors import RunError, UserError, format_problems, is_main_process, run_guarded
 from vwmm.system.problems import Problem
 
 
@@ -113,7 +113,7 @@ def test_exit_codes_and_messages_once_for_all_processes(
         return 0
 
     assert run_guarded(command, ["x"]) == code
-    assert is_speaker() is (rank != "1")
+    assert is_main_process() is (rank != "1")
     assert capsys.readouterr().err == (stderr if rank != "1" else "")
 
 

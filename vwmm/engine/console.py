@@ -24,12 +24,12 @@ class _BarFriendlyHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
 
 
-def start_log(*, is_speaker: bool) -> None:
+def start_log(*, is_main_process: bool) -> None:
     """Lines of the log go to stderr, from one process only."""
     LOG.handlers.clear()
     LOG.propagate = False
     LOG.setLevel(logging.INFO)
-    LOG.addHandler(_BarFriendlyHandler() if is_speaker else logging.NullHandler())
+    LOG.addHandler(_BarFriendlyHandler() if is_main_process else logging.NullHandler())
 
 
 class _LogFile(logging.FileHandler):
@@ -51,17 +51,17 @@ def log_to_file(path: Path) -> logging.FileHandler:
     return handler
 
 
-class Progress:
+class ProgressBar:
     """Counts up to `total`; in a terminal a bar with rate and time left, elsewhere a line now and then."""
 
-    def __init__(self, title: str, total: int, unit: str, *, is_speaker: bool = True) -> None:
+    def __init__(self, title: str, total: int, unit: str, *, is_main_process: bool = True) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, 0
-        self.is_speaker = is_speaker
+        self.is_main_process = is_main_process
         self._start = self._last_line = time.monotonic()
-        is_terminal = is_speaker and sys.stderr.isatty()
+        is_terminal = is_main_process and sys.stderr.isatty()
         self._bar = tqdm(total=total, desc=title, unit=unit, leave=False, file=sys.stderr) if is_terminal else None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -85,7 +85,7 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif self.is_speaker and time.monotonic() - self._last_line > LINE_EVERY_S:
+        elif self.is_main_process and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             rate = self.done / (self._last_line - self._start)
             left = (self.total - self.done) / rate if rate else 0

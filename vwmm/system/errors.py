@@ -110,8 +110,8 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def is_speaker() -> bool:
-    """Whether this process speaks for all those that launchers started, on this machine and on others."""
+def is_main_process() -> bool:
+    """Whether this process prints for all those that launchers started, on this machine and on others."""
     return os.environ.get("RANK", os.environ.get("VWMM_MACHINE_RANK", "0")) == "0"
 
 
@@ -121,22 +121,22 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
     try:
         return command(arguments)
     except UserError as error:
-        if is_speaker():
+        if is_main_process():
             limit = MAX_PROBLEMS_SHOWN if _command_of(arguments) in CHECKED else None
             say(format_problems(error.problems, limit=limit))
         return EXIT_INVALID
     except RunError as error:
-        if is_speaker():
+        if is_main_process():
             say(f"vwmm: {error}")
         return EXIT_FAILED
     except AlreadyReported as told:
         return told.code
     except StoppedEarly as stop:
-        if is_speaker():
+        if is_main_process():
             say(f"vwmm: {stop}")
         return EXIT_STOPPED
     except KeyboardInterrupt:
-        if is_speaker():
+        if is_main_process():
             say("vwmm: interrupted")
         return EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone, as `vwmm | head` does

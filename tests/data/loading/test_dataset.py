@@ -60,10 +60,10 @@ def test_missing_images_are_zeros_and_the_others_their_own_in_every_dtype(
     dtype: str, atol: float, tmp_path: Path
 ) -> None:
     dataset = make_dataset(tmp_path, dtype)
-    room = dataset.empty(4)
-    dataset.fill(room, [0, 1, 2, 4])  # what a buffer held before does not show
+    buffer = dataset.empty(4)
+    dataset.fill(buffer, [0, 1, 2, 4])  # what a buffer held before does not show
 
-    for batch in (dataset[[3, 0, 5]], dataset.fill(room, [3, 0, 5])):
+    for batch in (dataset[[3, 0, 5]], dataset.fill(buffer, [3, 0, 5])):
         assert {image.dtype for image in batch.images.values()} == {getattr(torch, dtype)}
         images = {name: image.numpy() for name, image in batch.cast().images.items()}
         np.testing.assert_allclose(images["solid"][0], voxels(3, "solid"), rtol=0, atol=atol)

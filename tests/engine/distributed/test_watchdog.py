@@ -95,7 +95,7 @@ def test_a_process_that_nobody_listens_to_any_more_ends_as_well() -> None:
     code = (
         "import time\nfrom vwmm.engine.distributed.watchdog import Watchdog\n"
         "from vwmm.engine.console import LOG, start_log\n"
-        "start_log(is_speaker=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
+        "start_log(is_main_process=True)\nprint('ready', flush=True)\ntime.sleep(1)\nLOG.info('into the void')\n"
         "watch = Watchdog(timeout_s=1.5)\nwatch.start()\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -83,7 +83,7 @@ class CaseDataset:
             if case.images[name] is not None
         }
         self._resident: Batch | None = None
-        self.rooms: list[Batch] = []
+        self.buffers: list[Batch] = []
         """Buffers that `load_batches` has done with."""
 
     def __len__(self) -> int:

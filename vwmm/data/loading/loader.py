@@ -12,7 +12,7 @@ import torch
 from vwmm.data.loading.dataset import Batch, CaseDataset
 
 
-class _Room:
+class HostBuffer:
     """A buffer, and when the device has taken what is in it."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
@@ -50,50 +50,50 @@ def load_batches(
         yield from (dataset[indices].cast() for indices in wanted)
         return
     largest = max(map(len, wanted), default=0)
-    rooms = [_Room(batch, device) for batch in _take_rooms(dataset, num_threads + 1, largest, device)]
+    buffers = [HostBuffer(batch, device) for batch in _take_buffers(dataset, num_threads + 1, largest, device)]
     read = _read_ahead if num_threads else _read_when_needed
     try:
-        for room, batch in read(dataset, wanted, rooms, num_threads):
+        for buffer, batch in read(dataset, wanted, buffers, num_threads):
             moved = batch.to(device)
-            room.record()
+            buffer.record()
             yield moved.cast()
     finally:
-        for room in rooms:
-            room.wait()
-            dataset.rooms.append(room.batch)
+        for buffer in buffers:
+            buffer.wait()
+            dataset.buffers.append(buffer.batch)
 
 
-def _take_rooms(dataset: CaseDataset, count: int, size: int, device: torch.device) -> list[Batch]:
+def _take_buffers(dataset: CaseDataset, count: int, size: int, device: torch.device) -> list[Batch]:
     """Buffers for batches of this size, those of the epoch before if they fit."""
     is_pinned = device.type == "cuda"
-    fitting = [b for b in dataset.rooms if len(b.labels) == size and b.labels.is_pinned() == is_pinned]
-    dataset.rooms.clear()
+    fitting = [b for b in dataset.buffers if len(b.labels) == size and b.labels.is_pinned() == is_pinned]
+    dataset.buffers.clear()
     return fitting[:count] + [dataset.empty(size, pin_memory=is_pinned) for _ in range(count - len(fitting))]
 
 
 def _read_when_needed(
-    dataset: CaseDataset, wanted: Sequence[Sequence[int]], rooms: list[_Room], _: int
-) -> Iterator[tuple[_Room, Batch]]:
+    dataset: CaseDataset, wanted: Sequence[Sequence[int]], buffers: list[HostBuffer], _: int
+) -> Iterator[tuple[HostBuffer, Batch]]:
     for indices in wanted:
-        yield rooms[0], rooms[0].fill(dataset, indices)
+        yield buffers[0], buffers[0].fill(dataset, indices)
 
 
 def _read_ahead(
-    dataset: CaseDataset, wanted: Sequence[Sequence[int]], rooms: list[_Room], num_threads: int
-) -> Iterator[tuple[_Room, Batch]]:
+    dataset: CaseDataset, wanted: Sequence[Sequence[int]], buffers: list[HostBuffer], num_threads: int
+) -> Iterator[tuple[HostBuffer, Batch]]:
     """One batch is being used, the others are being read."""
-    free, todo = deque(rooms), iter(wanted)
-    reading: deque[tuple[_Room, Future[Batch]]] = deque()
+    free, todo = deque(buffers), iter(wanted)
+    reading: deque[tuple[HostBuffer, Future[Batch]]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="reading")
     try:
         while True:
             while free and (indices := next(todo, None)) is not None:
-                room = free.popleft()
-                reading.append((room, pool.submit(room.fill, dataset, indices)))
+                buffer = free.popleft()
+                reading.append((buffer, pool.submit(buffer.fill, dataset, indices)))
             if not reading:
                 return
-            room, batch = reading.popleft()
-            yield room, batch.result()
-            free.append(room)
+            buffer, batch = reading.popleft()
+            yield buffer, batch.result()
+            free.append(buffer)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

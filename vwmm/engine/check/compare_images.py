@@ -17,7 +17,7 @@ from vwmm.data.checks.near_duplicate_record import NearPair, keep_near_pairs
 from vwmm.data.checks.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
 from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case, Cohort
-from vwmm.engine.console import Progress
+from vwmm.engine.console import ProgressBar
 from vwmm.system.problems import Problem
 
 # Of equal voxels the likeness is 1; no other pair is rounded to it.
@@ -70,7 +70,7 @@ def near_duplicates(
     groups = [
         group for name in modalities for dims in (2, 3) if (group := _group(cases, name, dims, facts)) is not None
     ]
-    with Progress("comparing", 0, "pair") as progress:
+    with ProgressBar("comparing", 0, "pair") as progress:
         while work := [(group, job) for group in groups for job in group.next_jobs()]:
             progress.to(progress.done, progress.total + sum(len(job.numbers) for _, job in work))
             jobs, found = [job for _, job in work], dict[int, np.ndarray]()

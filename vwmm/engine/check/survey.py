@@ -14,7 +14,7 @@ from vwmm.data.checks.image_facts import ImageFacts, ImageJob, Unusable, facts_o
 from vwmm.data.checks.person_names import shared_words
 from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case
-from vwmm.engine.console import Progress
+from vwmm.engine.console import ProgressBar
 from vwmm.system.problems import Problem
 
 THUMBNAIL = 72
@@ -52,7 +52,7 @@ def survey_images(
     ]
     facts: dict[Key, ImageFacts] = {}
     findings = []
-    with Progress("reading", len(jobs), "image") as progress:
+    with ProgressBar("reading", len(jobs), "image") as progress:
         done = for_each(read_one, jobs, num_workers=num_workers, preload=[__name__], timeout_s=timeout_s)
         for number, result in done:
             progress.advance(1)

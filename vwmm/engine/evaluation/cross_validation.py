@@ -20,7 +20,7 @@ from vwmm.data.checks.preflight import check_config, check_images
 from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.splits import fold_numbers, record_of_split
 from vwmm.system.csv_cells import as_meant, csv_text
-from vwmm.system.errors import UserError, is_speaker
+from vwmm.system.errors import UserError, is_main_process
 from vwmm.system.problems import Problem
 
 if TYPE_CHECKING:  # pandas takes half a second, and planning needs none
@@ -72,7 +72,7 @@ def plan_folds(config: Config) -> list[Fold]:
             found_there = f"{folder} is a {what}, not a cross-validation; choose another run.name"
             problems.append(Problem(found_there, key="run.name"))
     cohort, found = survey_cohort(config.data, config.modalities)
-    if cohort is not None and is_speaker():
+    if cohort is not None and is_main_process():
         found = found + check_images(cohort, config.modalities)
     problems += found
     if problems or cohort is None:

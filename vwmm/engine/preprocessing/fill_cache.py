@@ -19,7 +19,7 @@ from vwmm.data.cache.store import Entry, Recipe, Store
 from vwmm.data.checks.preflight import image_problem
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.engine.console import LOG, Progress, amount
+from vwmm.engine.console import LOG, ProgressBar, amount
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.distributed.watchdog import Watchdog
 from vwmm.system.errors import UserError
@@ -156,7 +156,7 @@ def _build(
 ) -> list[Result]:
     """Transforms images, each process its share, all its workers at once; one bar counts for all processes."""
     count = runtime.count_together()
-    with Progress("images", len(images), "image", is_speaker=runtime.is_main_process) as bar:
+    with ProgressBar("images", len(images), "image", is_main_process=runtime.is_main_process) as bar:
 
         def build_share(share: Sequence[tuple[Case, str]]) -> list[Result]:
             jobs = [Job(path, name, case.name) for case, name in share if (path := case.images[name]) is not None]

@@ -37,7 +37,7 @@ from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of,
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.provenance import origin_now
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
-from vwmm.system.errors import RunError, UserError, is_speaker, say
+from vwmm.system.errors import RunError, UserError, is_main_process, say
 from vwmm.system.problems import Problem
 
 
@@ -74,7 +74,7 @@ class EvaluationResult:
 def evaluate(job: Job) -> EvaluationResult:
     """Evaluates a run and writes the results. Raises UserError where the input is wrong or contradicts the run."""
     # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
-    start_log(is_speaker=is_speaker())
+    start_log(is_main_process=is_main_process())
     checkpoint = find_checkpoint(job.run.best)
     if checkpoint is None:
         raise UserError(f"{job.run.path}: no checkpoint in {job.run.best}")
@@ -163,7 +163,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     if job.is_test:
         has_parts = config.split.file is None and config.split.fold is None
         problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
-        if is_speaker() and (count := num_gone(cohort, rows)):
+        if is_main_process() and (count := num_gone(cohort, rows)):
             say(f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more")
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
     elif not cohort.cases:
@@ -175,7 +175,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     problems = problems + unlabelled_problems(cohort, cohort.cases)
     if not job.are_new and (seen := patient_problems(cohort, rows)):
         problems = [*problems, replace(seen[0], found=seen[0].found + hint), *seen[1:]]
-    if is_speaker():
+    if is_main_process():
         problems = problems + check_images(cohort, config.modalities)
     if problems:
         raise UserError(problems)

@@ -18,7 +18,7 @@ from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
-from vwmm.system.errors import UserError, is_speaker
+from vwmm.system.errors import UserError, is_main_process
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class PredictionResult:
 def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
-    start_log(is_speaker=is_speaker())
+    start_log(is_main_process=is_main_process())
     checkpoint = find_checkpoint(run.best)
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in {run.best}; has the first epoch been completed?")
     classes = classes_of(checkpoint)
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
-    if cohort is not None and is_speaker():
+    if cohort is not None and is_main_process():
         problems = problems + check_images(cohort, config.modalities)
     if problems or cohort is None:
         raise UserError(problems)

@@ -12,7 +12,7 @@ from vwmm.system.errors import RunError
 
 def sync(config: Config, run: RunFolder) -> list[str]:
     """The state of each tracker, in words. Raises UserError if the run is in use, RunError if one fails."""
-    start_log(is_speaker=True)
+    start_log(is_main_process=True)
     with run.lock():
         is_done = run.state() == "done"
         events = list(dict.fromkeys(key for key, _, _ in read_records(run.metrics)))

@@ -17,7 +17,7 @@ from vwmm.engine.runs.finish_run import TrainResult, finish_run
 from vwmm.engine.runs.open_run import open_run
 from vwmm.engine.tracking.trackers import start_trackers
 from vwmm.engine.training.trainer import Datasets, Trainer
-from vwmm.system.errors import is_speaker
+from vwmm.system.errors import is_main_process
 from vwmm.system.signals import STOP
 
 
@@ -28,7 +28,7 @@ def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> TrainR
     where the run was stopped and can be resumed.
     """
     # 1. Join the other processes. From here on a signal waits until there is nothing half done.
-    start_log(is_speaker=is_speaker())
+    start_log(is_main_process=is_main_process())
     runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
     STOP.defer()
     if config.train.max_minutes is not None:

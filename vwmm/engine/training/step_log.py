@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from vwmm.engine.checkpoints.state import Progress
-from vwmm.engine.console import Progress as Bar
+from vwmm.engine.console import ProgressBar
 from vwmm.engine.tracking.metrics_file import MetricsFile
 from vwmm.engine.tracking.trackers import Trackers
 from vwmm.engine.training.step_reduction import StepResult
@@ -18,7 +18,7 @@ class StepRecorder:
         progress: Progress,
         metrics: MetricsFile | None,
         trackers: Trackers | None,
-        bar: Bar,
+        bar: ProgressBar,
         *,
         epoch: int,
         log_every: int,

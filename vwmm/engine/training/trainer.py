@@ -15,8 +15,7 @@ from vwmm.data.loading.sampling import draw_present, num_steps, plan_epoch
 from vwmm.engine.checkpoints.checkpoint import load_checkpoint
 from vwmm.engine.checkpoints.run_watch import RunWatch
 from vwmm.engine.checkpoints.state import Progress, digest
-from vwmm.engine.console import LOG, duration
-from vwmm.engine.console import Progress as Bar
+from vwmm.engine.console import LOG, ProgressBar, duration
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.optim import learning_rate
 from vwmm.engine.tracking.trackers import Trackers
@@ -125,7 +124,9 @@ class Trainer:
         plan = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
         done = self.progress.step - (epoch - 1) * self.steps_per_epoch
         left = plan[done : None if until is None else until - (epoch - 1) * self.steps_per_epoch]
-        with Bar(f"epoch {epoch}/{train.epochs}", len(dataset), "case", is_speaker=runtime.is_main_process) as bar:
+        with ProgressBar(
+            f"epoch {epoch}/{train.epochs}", len(dataset), "case", is_main_process=runtime.is_main_process
+        ) as bar:
             bar.advance(sum(len(cases) for micro_batches in plan[:done] for cases in micro_batches))
             recorder = StepRecorder(
                 self.progress, self.checkpointing.metrics, trackers, bar, epoch=epoch, log_every=train.log_every

@@ -8,7 +8,7 @@ import torch
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.data.loading.dataset import CaseDataset
-from vwmm.engine.console import Progress
+from vwmm.engine.console import ProgressBar
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.training.predict_loop import predict_all
 
@@ -25,7 +25,7 @@ def predict_cases(
 ) -> Predictions:
     """The predictions table of a dataset, the same on every process. with_unimodal: by each modality alone as well."""
     share = -(-len(dataset) // runtime.num_processes)
-    with Progress(title, share, "case", is_speaker=runtime.is_main_process) as bar:
+    with ProgressBar(title, share, "case", is_main_process=runtime.is_main_process) as bar:
         logits = predict_all(
             runtime, model, dataset, len(classes), batch_size=batch_size, with_unimodal=with_unimodal, each=bar.to
         )
