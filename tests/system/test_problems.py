@@ -41,3 +41,10 @@ def test_errors_come_first_and_each_finding_once() -> None:
 
     assert in_order([note, warning, early, late, late]) == [late, early, warning, note]
     assert count_severities([note, warning, early, late]) == {"error": 2, "warning": 1, "note": 1}
+
+
+def test_key_that_names_the_file_stands_before_it_and_behind_a_further_place() -> None:
+    problem = Problem("'split' must be train", "table", 3, where="split.csv", named_by="split.file")
+
+    assert problem.text == "split.file: split.csv line 3: 'split' must be train"
+    assert problem.within("fold 2").text == "fold 2: split.file: split.csv line 3: 'split' must be train"

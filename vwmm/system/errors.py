@@ -84,7 +84,8 @@ def _alike(problems: Sequence[Problem]) -> list[list[Problem]]:
     groups = defaultdict[Hashable, list[int]](list)
     for number, one in enumerate(problems):
         template = one.template or _NAMES.sub("#", one.found)
-        groups[(one.where, one.modality, one.key, template) if one.where and one.line else number].append(number)
+        shared = (one.named_by, one.where, one.modality, one.key, template)
+        groups[shared if one.where and one.line else number].append(number)
     shown = list[list[int]]()
     for group in groups.values():
         shown += [group] if len(group) > MAX_ALIKE else [[number] for number in group]

@@ -94,6 +94,8 @@ class Problem:
     """The image as the CSV has it, or nearly so; control characters are written out."""
     where: str = ""
     """The file that `line` counts in, or the argument: `cohort.csv`, `argument train.lr=x`."""
+    named_by: str = ""
+    """The key or option that names the file of `where`: `split.file`, `RUN`."""
     key: str = ""
     """The dotted key of the configuration, or the option."""
     template: str = ""
@@ -124,12 +126,13 @@ class Problem:
     def text(self) -> str:
         """`cohort.csv line 12: train.lr: what was found`: the line that is printed of an error in the input."""
         line = f"line {self.line}" if self.line and self.where else ""
-        parts = (f"{self.where} {line}".strip(), self.key, self.found)
+        parts = (self.named_by, f"{self.where} {line}".strip(), self.key, self.found)
         return printable(": ".join(part for part in parts if part))
 
     def within(self, place: str) -> "Problem":
-        """The same problem, with a place before its own: `split.file: split.csv line 3: ...`."""
-        return replace(self, where=f"{place}: {self.where}" if self.where else place)
+        """The same problem, with a place before its own: `fold 2: split.csv line 3: ...`."""
+        own = ": ".join(part for part in (self.named_by, self.where) if part)
+        return replace(self, where=f"{place}: {own}" if own else place, named_by="")
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

@@ -46,13 +46,13 @@ def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRo
     """The rows of a split by the cases' names. Raises UserError with every problem; key: what named the file."""
     table = read_table(path, key=key, example="case,patient,label,split")
     if table.problems:
-        raise UserError(problem.within(key) for problem in table.problems)
+        raise UserError(replace(problem, named_by=key) for problem in table.problems)
     if not {"case", "split"} <= set(table.header):
         raise UserError(Problem(f"{path.name} has no column 'case' or 'split'; expected a run's split.csv", key=key))
     rows, problems = dict[str, SplitRow](), list[Problem]()
     for line, cells in table.rows:
         name, part = cells["case"], cells["split"]
-        place = Problem("", "table", line, name, where=f"{key}: {path.name}")
+        place = Problem("", "table", line, name, where=path.name, named_by=key)
         text = cells.get("fold", "")
         if part not in SPLITS:
             problems.append(replace(place, found=f"'split' must be train, val or test; found {part!r}"))

@@ -1,7 +1,7 @@
 """The final summary and the report of a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,11 @@ def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:
         examples = choose_examples(run, CaseDataset(cases, config.modalities, entries, labels, store))
     except UnicodeDecodeError:
         why = f"{run.predictions} is not UTF-8 text"
-    except (UserError, ImageError, OSError, ValueError) as error:
-        why = str(error).splitlines()[0].removeprefix("split.file: ")
+    except UserError as error:
+        first = error.problems[0]  # the reader has set no split.file: it is the run's own
+        why = replace(first, named_by="", key="" if first.key == "split.file" else first.key).text
+    except (ImageError, OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
     return examples, why
 
 
