@@ -43,7 +43,7 @@ test: lint
 
 rehearse: $(STAMP)
 	VWMM_REHEARSALS=20 VWMM_COLD_STARTS=1 $(VENV)/bin/python -m pytest -m "not gpu" tests/faults tests/launch tests/slurm tests/test_scaling.py \
-	  tests/commands/test_predict.py tests/commands/test_sweep.py
+	  tests/commands/test_predict.py tests/commands/test_sweep.py tests/engine/training/test_train_loop.py
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

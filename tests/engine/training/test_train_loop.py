@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from tests.engine.training.one_step import (
     MICRO_BATCHES,
@@ -19,6 +21,7 @@ from tests.engine.training.one_step import (
     make_dataset,
     with_strategy,
 )
+from tests.faults.rehearsing import in_long_form
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.launch.strategy_choice import StrategyChoice
@@ -97,7 +100,25 @@ def _step_of_rank(rank: int, port: int, folder: str, bf16: bool, answers: Any) -
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["float32", "bf16"])
+@pytest.fixture
+def new_accelerator_state() -> Iterator[None]:
+    """Accelerate keeps the first precision of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("new_accelerator_state")
+def test_step_in_bf16_equals_plain_torch(dataset: CaseDataset) -> None:
+    config = config_of("train.mixed_precision=bf16")
+
+    found = by_vwmm(start_runtime(config.train), config, dataset, PLAN)
+
+    assert_same(found, by_torch(config, dataset, PLAN, bf16=True), rtol=2e-2, atol=2e-2)
+    assert found.loss != pytest.approx(by_torch(config, dataset, PLAN).loss, rel=1e-5)
+
+
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=in_long_form)], ids=["float32", "bf16"])
 def two_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """What two processes compute with each strategy."""
     folder = tmp_path_factory.mktemp("ranks")

@@ -1,31 +1,9 @@
-"""Which checkpoint is the best, and when training stops early."""
+"""The line of an epoch."""
 
 import numpy as np
-import pytest
 
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.engine.training.early_stopping import is_better
 from vwmm.engine.training.validation import describe_epoch
-
-
-@pytest.mark.parametrize(
-    ("value", "best", "monitor", "by", "expected"),
-    [
-        (0.4, 0.5, "loss", 0.0, True),
-        (0.5, 0.5, "loss", 0.0, False),
-        (0.4, 0.5, "loss", 0.2, False),
-        (0.6, 0.5, "auroc", 0.0, True),
-        (0.5, None, "auroc", 0.0, True),
-        (None, None, "auroc", 0.0, False),
-        (None, 0.5, "auroc", 0.0, False),
-        (float("nan"), 0.5, "loss", 0.0, False),
-        (float("nan"), None, "loss", 0.0, False),
-    ],
-)
-def test_a_value_is_better_if_it_beats_the_best_by_enough(
-    value: float | None, best: float | None, monitor: str, by: float, expected: bool
-) -> None:
-    assert is_better(value, best, monitor, by=by) is expected
 
 
 def test_line_of_an_epoch_has_at_most_100_columns_and_marks_the_best() -> None:
