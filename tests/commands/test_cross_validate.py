@@ -79,7 +79,7 @@ def test_the_metrics_are_those_of_sklearn(crossed: Path) -> None:
     assert summary["std"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
 
 
-def test_the_page_says_how_the_folds_came_about_and_how_many_are_in_each(crossed: Path) -> None:
+def test_page_states_the_origin_and_sizes_of_the_folds(crossed: Path) -> None:
     folder = crossed / "runs" / "cv"
     summary, page = json.loads((folder / "cross_validation.json").read_text()), (folder / "report.html").read_text()
     assert "Folds 0, 1, 2, drawn: seed 0, stratified by class." in page

@@ -18,7 +18,7 @@ def problems_of(*arguments: str) -> list[str]:
     return texts(caught.value.problems)
 
 
-def test_the_command_makes_the_cohort_and_says_what_to_type_next(
+def test_command_makes_the_cohort_and_prints_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cohort"

@@ -121,9 +121,7 @@ def test_what_the_table_is_made_of_is_not_replaced_even_by_force(out: str, capsy
     assert Path("link.csv").is_symlink()
 
 
-def test_a_table_that_cannot_be_written_is_said_before_the_work(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_table_is_reported_before_the_work(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     touch("d/a/ct.nii")
     command = ["manifest", "d", "--pattern", "ct={patient}/ct.nii", "--out"]
     for out in ("/proc/c.csv", "n" * 300 + ".csv"):
@@ -467,7 +465,7 @@ def test_labels_of_visits_come_from_two_key_columns_or_from_a_table_for_each_pat
         assert labels == {"01_a": "x01", "01_b": "y01", "02_a": "x02", "02_b": "y02"}
 
 
-def test_a_table_of_visits_with_a_key_of_patients_is_told_what_to_say(capsys: Capture) -> None:
+def test_table_of_visits_with_a_key_of_patients_is_refused_with_advice(capsys: Capture) -> None:
     touch("d/01/a/vw.nii", "d/01/b/vw.nii")
     Path("d/all.tsv").write_text("participant_id\tsession_id\tgroup\n01\ta\tx\n01\tb\ty\n")
     pattern = ["--pattern", "mri={patient}/{session}/vw.nii"]

@@ -186,7 +186,7 @@ def test_a_mistyped_cohort_is_not_replaced_by_the_demonstration(tmp_path: Path) 
         ("train.warmup_steps=99", "train.warmup_steps: 99 is not below the 8 steps"),
     ],
 )
-def test_a_folder_that_cannot_be_written_and_a_warm_up_without_end_are_said_once(
+def test_unwritable_folder_and_endless_warm_up_are_reported_once(
     argument: str, pattern: str, cohort: Path, tmp_path: Path
 ) -> None:
     assert_refused([f"data.csv={cohort}", *TINY, argument], pattern, tmp_path)

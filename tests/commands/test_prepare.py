@@ -191,7 +191,7 @@ def test_a_killed_preparation_is_gone_on_with(cohort: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "cache").glob("??/.*"))
 
 
-def test_a_preparation_that_is_asked_to_stop_finishes_what_is_begun_and_goes_on(cohort: Path, tmp_path: Path) -> None:
+def test_stopped_preparation_finishes_begun_images_and_can_be_resumed(cohort: Path, tmp_path: Path) -> None:
     words = ["prepare", f"data.csv={cohort}", "cache.workers=2"]
     stopped = run_command(*words, cwd=tmp_path, VWMM_FAULT="phase=cache,do=usr1")
     assert stopped.returncode == 75, stopped.stderr

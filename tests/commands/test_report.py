@@ -46,7 +46,7 @@ def test_a_run_whose_split_was_drawn_has_its_examples_too(
     assert "Example 1" in (run / "report.html").read_text()
 
 
-def test_without_the_images_it_is_written_without_examples_and_says_so(trained: Trained, tmp_path: Path) -> None:
+def test_without_images_the_report_has_no_examples_and_a_note(trained: Trained, tmp_path: Path) -> None:
     shutil.copytree(trained.folder, tmp_path / "run")
     config = (tmp_path / "run" / "config.yaml").read_text().replace("cohort.csv", "gone.csv")
     (tmp_path / "run" / "config.yaml").write_text(config)

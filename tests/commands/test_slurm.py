@@ -103,7 +103,7 @@ def test_what_cannot_work_is_refused(words: list[str], message: str, cohort: Pat
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-def test_a_launch_file_that_its_processes_cannot_have_is_refused(cohort: Path, tmp_path: Path) -> None:
+def test_launch_file_that_the_processes_cannot_use_is_refused(cohort: Path, tmp_path: Path) -> None:
     words = ["slurm", "train", f"data.csv={cohort}", *TINY]
     done = run_command(*words, cwd=tmp_path, VWMM_LAUNCH="launch/fsdp2.yaml")
     assert done.returncode == 2, done.stdout

@@ -28,7 +28,7 @@ def test_output_that_cannot_be_written_is_a_failure_in_one_line(arguments: list[
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_change_no_exit_code_and_nothing_goes_astray(redirection: str, tmp_path: Path) -> None:
+def test_closed_streams_change_no_exit_code_and_messages_stay_off_stdout(redirection: str, tmp_path: Path) -> None:
     for arguments, code in ((HELP, 0), (MISTAKE, 2)):
         done = run(arguments, redirection, tmp_path)
         assert done.returncode == code, done.stderr

@@ -101,7 +101,7 @@ def test_two_workers_train_each_trial_once(swept: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_stopped_and_a_killed_worker_left_is_gone_on_with(swept: Path) -> None:
+def test_trials_of_stopped_and_killed_workers_are_resumed(swept: Path) -> None:
     """In the same folder, with the values that were drawn for it, and not by who drew new ones first."""
     head = [line for line in (swept / "told.log").read_text().splitlines() if line.startswith("  train.lr=")]
     assert len(head) == 1
@@ -142,7 +142,7 @@ def test_best_yaml_repeats_the_best_trial(swept: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_again_trains_nothing_and_says_the_result(swept: Path, cohort: Path) -> None:
+def test_repeated_command_trains_nothing_and_prints_the_result(swept: Path, cohort: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (swept / "runs" / "s").glob("trial-*/*")}
     again = Started(swept, cohort, "again")
     assert again.wait() == 0, again.text

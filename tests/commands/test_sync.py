@@ -53,7 +53,7 @@ def copied(trained: Trained, tmp_path: Path) -> Path:
     return run
 
 
-def test_a_finished_run_is_sent_with_its_result_and_a_second_time_changes_nothing(copied: Path, tmp_path: Path) -> None:
+def test_finished_run_is_sent_with_its_result_and_sending_twice_is_idempotent(copied: Path, tmp_path: Path) -> None:
     for _ in range(2):
         done = run_command(
             "sync", copied, f"tracking.trackers=[{','.join(ALL)}]", "tracking.group=cv", cwd=tmp_path,

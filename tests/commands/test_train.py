@@ -65,7 +65,7 @@ def test_the_split_is_by_patient_stratified_and_eighty_to_twenty(trained: Traine
     assert split.groupby("patient").split.nunique().max() == 1
 
 
-def test_banner_report_and_record_say_how_the_split_came_about(trained: Trained) -> None:
+def test_banner_report_and_record_state_the_origin_of_the_split(trained: Trained) -> None:
     split = pd.read_csv(trained.folder / "split.csv", dtype=str)
     record = json.loads((trained.folder / "environment.json").read_text())["split"]
     page = (trained.folder / "report.html").read_text()
@@ -125,7 +125,9 @@ def test_one_and_two_processes_learn_the_same(on_processes: dict[int, Path]) -> 
     np.testing.assert_allclose(values[1], values[2], atol=1e-5)
 
 
-def test_more_processes_than_micro_batches_is_an_error_that_names_what_fits(cohort: Path, tmp_path: Path) -> None:
+def test_more_processes_than_micro_batches_is_an_error_that_names_the_largest_number(
+    cohort: Path, tmp_path: Path
+) -> None:
     arguments = [f"data.csv={cohort}", *TINY, "train.batch_size=4", "train.micro_batch_size=4"]
     done = run_command("train", "--launch", "launch/cpu_two_processes.yaml", *arguments, cwd=tmp_path)
     assert done.returncode == 2
@@ -135,9 +137,7 @@ def test_more_processes_than_micro_batches_is_an_error_that_names_what_fits(coho
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_finished_run_is_never_touched_and_repeats_from_its_own_configuration(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_finished_run_is_unchanged_and_repeats_from_its_own_configuration(trained: Trained, tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in trained.folder.rglob("*")}
     done = run_command("train", "--launch", "launch/cpu.yaml", "--config", trained.folder / "config.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -169,7 +169,7 @@ def test_print_config_prints_yaml_that_reads_back_and_does_not_run(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_an_argument_the_demonstration_is_meant_and_printing_it_makes_nothing(tmp_path: Path) -> None:
+def test_no_argument_means_the_demo_and_print_config_makes_no_cohort(tmp_path: Path) -> None:
     done = run_command("train", "--print-config", cwd=tmp_path)
     assert done.returncode == 0
     values = yaml.safe_load(done.stdout)

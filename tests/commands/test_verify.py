@@ -28,7 +28,7 @@ def copied(trained: Trained, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_loss_that_was_another_one_is_found_and_the_exit_code_says_so(copied: Path, tmp_path: Path) -> None:
+def test_changed_loss_is_found_and_sets_the_exit_code(copied: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         if line["event"] == "train" and line["step"] == 6:

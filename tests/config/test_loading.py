@@ -134,7 +134,7 @@ def test_a_misspelt_modality_has_a_hint() -> None:
     assert "modalities.vw_mr.dims: this key is required; did you mean modalities.vw_mri?" in problem
 
 
-def test_several_modalities_without_what_they_need_are_all_named() -> None:
+def test_all_modalities_with_missing_requirements_are_named() -> None:
     arguments = ["modalities.a.dims=2", "modalities.b.size=[32,32]", "modalities.c=5", "train.epochs=0"]
 
     found = problems_of(*arguments)
@@ -312,7 +312,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert len(texts(caught.value.problems)) == 3
 
 
-def test_a_rule_says_nothing_about_the_default_in_the_place_of_a_wrong_value() -> None:
+def test_rule_is_not_applied_to_the_default_that_replaces_a_wrong_value() -> None:
     assert len(problems_of("train.micro_batch_size=x", "train.batch_size=3")) == 1
     assert len(problems_of("model.backbone=x", "modalities.ct.size=[16,16]")) == 1
 
@@ -347,9 +347,7 @@ def test_what_remains_without_the_wrong_keys_is_returned() -> None:
     ],
     ids=range(13),
 )
-def test_a_file_that_is_no_configuration_is_explained_in_one_line(
-    content: bytes, expected: str, tmp_path: Path
-) -> None:
+def test_file_without_a_configuration_is_an_error_of_one_line(content: bytes, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_bytes(content)
 
@@ -440,7 +438,7 @@ def test_a_preset_fills_what_is_not_said_beside_it(tmp_path: Path) -> None:
     assert plane.spacing_mm == [1, 1]
 
 
-def test_what_comes_later_goes_over_a_preset_and_a_later_preset_over_all() -> None:
+def test_later_layer_overrides_a_preset_and_a_later_preset_overrides_all() -> None:
     words = ["modalities.ct.preset=head_ct", "modalities.ct.window_hu=[-5,5]"]
     assert load_config([], words).modalities["ct"].window_hu == [-5, 5]
     assert load_config([], words[::-1]).modalities["ct"].window_hu == [0, 80]

@@ -82,7 +82,7 @@ def test_a_preset_counts_as_the_keys_that_it_filled(tmp_path: Path) -> None:
         choose_run_folder(configured(tmp_path, "modalities.ct.preset=ct_angiography"))
 
 
-def test_an_unfinished_run_of_another_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
+def test_unfinished_run_of_another_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
     make_run(configured(tmp_path), "demo", "failed")
 
     with pytest.raises(UserError) as caught:
@@ -244,7 +244,7 @@ def test_a_saved_configuration_compares_equal_to_what_it_was_made_from(tmp_path:
     assert compare_configs(read_saved_config(tmp_path / "config.yaml"), config.model_dump(mode="json")) == []
 
 
-def test_run_beside_a_finished_one_of_its_name_says_that_it_begins_anew(tmp_path: Path) -> None:
+def test_run_beside_a_finished_one_of_its_name_notes_the_new_start(tmp_path: Path) -> None:
     first = make_run(configured(tmp_path, "train.epochs=10"), "demo", "done")
     for overrides, expected in (
         (

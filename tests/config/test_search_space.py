@@ -60,7 +60,7 @@ def test_of_many_whole_numbers_the_ends_are_checked(tmp_path: Path) -> None:
     assert [one.tried() for one in space.searched] == [["1", "4000"], ["1", "64"]]
 
 
-def test_what_was_drawn_becomes_the_same_value_of_the_configuration(tmp_path: Path) -> None:
+def test_drawn_value_equals_that_of_the_configuration(tmp_path: Path) -> None:
     space = read(
         tmp_path, "parameters: {train.lr: {low: 1e-9, high: 1}, model.hidden: {choices: [[64]]}}", "train.monitor=auroc"
     )

@@ -49,7 +49,7 @@ def test_problems_without_a_line_are_all_shown() -> None:
     assert format_problems(problems, limit=None).splitlines()[1:] == [f"  - {text}" for text in texts(problems)]
 
 
-def test_problems_of_one_template_are_one_kind_whatever_their_values_are() -> None:
+def test_problems_of_one_template_are_grouped_for_any_values() -> None:
     template = "column 'site' has a line break: {text!r}"
     problems = [
         Problem(template.format(text=chr(97 + n) * 3), line=n + 2, where="a.csv", template=template) for n in range(25)

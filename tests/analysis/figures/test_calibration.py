@@ -66,7 +66,7 @@ def test_the_order_of_the_cases_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("num_cases", [1, 19])
-def test_of_too_few_cases_no_group_is_made_and_the_figure_says_so(num_cases: int) -> None:
+def test_too_few_cases_give_no_calibration_group_and_a_remark(num_cases: int) -> None:
     found = calibration_of(drawn(num_cases, sharpness=1), ["no", "yes"])
 
     assert found.groups == ()

@@ -132,7 +132,7 @@ def test_the_pictures_are_the_middle_planes_with_the_patients_right_on_the_left(
     np.testing.assert_array_equal(pictures[6], pictures[3] * np.float32(1.5))
 
 
-def test_the_sides_are_marked_where_they_are_known_and_never_on_what_may_be_mirrored(draw: Draw) -> None:
+def test_sides_are_marked_only_where_orientation_is_known_and_unmirrored(draw: Draw) -> None:
     def sides(**changes: Any) -> list[str]:
         _, canvas = draw(make_row("ct", (40, 30), (16, 12), **changes))
         return sorted(text.get_text() for text in texts_of(canvas) if text.get_text() in "RLAPSI")
@@ -142,7 +142,7 @@ def test_the_sides_are_marked_where_they_are_known_and_never_on_what_may_be_mirr
     assert sides(orientation=None, after_orientation=None) == []
 
 
-def test_a_missing_image_and_augmentation_that_is_off_are_said_in_words(draw: Draw) -> None:
+def test_missing_image_and_disabled_augmentation_are_named_in_the_caption(draw: Draw) -> None:
     _, canvas = draw(make_row("ct", (40, 30), (16, 12), is_augmented=False), Row("pet"))
 
     assert "augmentation is off for this modality" in words_of(canvas)

@@ -117,7 +117,7 @@ def test_figures_leave_matplotlib_as_it_was() -> None:
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-def test_learning_curves_mark_the_best_epoch_and_leave_out_what_is_not_defined() -> None:
+def test_learning_curves_mark_the_best_epoch_and_omit_undefined_values() -> None:
     shown = text_of(to_svg(curves.learning_curves(make_history())))
 
     assert "best: epoch 2" in shown
@@ -192,7 +192,7 @@ def test_no_heading_of_a_panel_reaches_the_next_one(num_classes: int) -> None:
         assert heading.get_window_extent().width < 1.2 * width
 
 
-def test_precision_recall_names_the_area_and_what_guessing_reaches() -> None:
+def test_precision_recall_curve_names_its_area_and_the_chance_level() -> None:
     labels = (np.arange(40) % 4 == 0).astype(int)
     scores = 0.2 + 0.5 * labels + np.arange(40) / 200
     scores[0] = 0.1
@@ -206,7 +206,7 @@ def test_precision_recall_names_the_area_and_what_guessing_reaches() -> None:
 
 
 @pytest.mark.parametrize("draw", [rates.roc, rates.precision_recall])
-def test_curves_of_one_class_only_say_that_they_are_not_defined(draw: Callable[..., Figure]) -> None:
+def test_curves_of_a_single_class_are_labelled_undefined(draw: Callable[..., Figure]) -> None:
     predictions = predictions_of(np.zeros(3, dtype=np.int64), np.full((3, 2), 0.5))
 
     assert "not defined" in text_of(to_svg(draw(predictions, ["no", "yes"])))
@@ -269,7 +269,7 @@ def test_many_combinations_are_summed_up() -> None:
     assert "52 other" in shown
 
 
-def test_an_example_shows_its_images_and_says_what_is_missing() -> None:
+def test_example_shows_its_images_and_names_missing_ones() -> None:
     image = np.linspace(-1, 2, 600 * 300).reshape(600, 300)
     image[0, 0] = np.nan
     figure = report_figures.examples([Example("Example 4", {"ct": image, "mri": None}, "sick", "well", 0.912)])

@@ -19,7 +19,7 @@ from vwmm.config.split_record import PartCount, SplitRecord
         ([[1, 1], [0, 3]], "b, would be right in 3 (60.0 %)."),
     ],
 )
-def test_a_model_that_is_no_better_than_the_commonest_class_is_called_so(matrix: list[list[int]], end: str) -> None:
+def test_model_no_better_than_the_commonest_class_is_named(matrix: list[list[int]], end: str) -> None:
     assert compare_with_commonest(matrix, ["a", "b"]) == f"Always predicting the most frequent class, {end}"
 
 

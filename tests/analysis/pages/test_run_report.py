@@ -102,7 +102,7 @@ def test_the_headline_compares_with_always_answering_the_commonest_class(run: Pa
     assert "no better" not in headline
 
 
-def test_the_headline_of_a_model_that_always_answers_the_commonest_class_says_that_it_is_no_better(run: Path) -> None:
+def test_headline_of_a_constant_model_calls_it_no_better_than_the_commonest_class(run: Path) -> None:
     table = pd.read_csv(run / "predictions_val.csv").head(13)
     table["label"] = [*["normal"] * 12, "stenosis"]
     table["predicted"] = "normal"

@@ -95,7 +95,7 @@ def test_a_flip_mirrors_the_axes_that_may_be_mirrored() -> None:
     torch.testing.assert_close(augmented(images, params_of(augmentation, (18, 14, 10))), images.flip(3))
 
 
-def test_a_draw_depends_on_seed_epoch_case_and_modality_and_on_nothing_else() -> None:
+def test_sampled_parameters_depend_on_seed_epoch_case_and_modality_only() -> None:
     def key(seed: int = 0, epoch: int = 1, case: str = "a", modality: int = 0) -> int:
         one = sample_image_params(
             Augmentation(), (8, 8), seed=seed, epoch=epoch, case=case_key(case), modality=modality

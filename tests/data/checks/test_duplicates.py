@@ -78,7 +78,7 @@ def test_the_tables_own_parts_and_folds_count() -> None:
     assert by_fold[0].found.endswith("and they are in different folds (0, 1)")
 
 
-def test_training_is_told_of_spellings_in_two_parts_in_the_same_words_for_each_fold() -> None:
+def test_spellings_in_two_parts_are_reported_alike_for_each_fold() -> None:
     cases = [make_case("a", patient="7", line=2), make_case("b", patient="007", line=3)]
 
     for parts in ({"a": "train", "b": "val"}, {"a": "val", "b": "train"}):
@@ -89,7 +89,7 @@ def test_training_is_told_of_spellings_in_two_parts_in_the_same_words_for_each_f
     assert apart_problems(make_cohort(cases), {"a": "train", "b": "train"}) == []
 
 
-def test_one_site_in_two_spellings_is_told_once_with_both_counts() -> None:
+def test_site_in_two_spellings_is_reported_once_with_both_counts() -> None:
     sites = ["Leeds", "leeds", "Lyon", "", "Leeds", "Lyon"]
     cases = [replace(case, site=site) for case, site in zip(cases_of(*"abcdef"), sites, strict=True)]
 

@@ -30,7 +30,7 @@ def with_patient(cohort: Cohort, name: str, patient: str) -> Cohort:
     return replace(cohort, cases=tuple(map(renamed, cohort.cases)))
 
 
-def test_what_was_found_is_found_again_in_whatever_cohort_has_both_images(cache: Path) -> None:
+def test_recorded_near_duplicate_is_found_in_any_cohort_with_both_images(cache: Path) -> None:
     assert find_near_pairs(cache, COHORT, HASHES) == [PAIR]
     fewer = replace(COHORT, cases=COHORT.cases[:3])
     renamed = replace(fewer, cases=tuple(replace(case, name=f"x{case.name}") for case in fewer.cases))
@@ -48,7 +48,7 @@ def test_two_images_of_one_patient_are_not_spoken_of(cache: Path) -> None:
     assert find_near_pairs(cache, with_patient(COHORT, "c2", "p0"), HASHES) == []
 
 
-def test_a_check_that_finds_nothing_more_takes_back_what_it_had_found(cache: Path) -> None:
+def test_clean_check_removes_the_findings_of_an_earlier_one(cache: Path) -> None:
     keep_near_pairs(cache, COHORT, [], HASHES)
 
     assert find_near_pairs(cache, COHORT, HASHES) == []

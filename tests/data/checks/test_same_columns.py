@@ -21,7 +21,7 @@ def cases_of(*contents: tuple[str, str]) -> tuple[list[Case], dict[tuple[str, st
     return cases, known
 
 
-def test_columns_with_the_same_images_are_told_once_with_a_count() -> None:
+def test_columns_with_the_same_images_are_reported_once_with_a_count() -> None:
     cases, contents = cases_of(("a", "a"), ("b", "b"), ("c", ""), ("d", "d"))
 
     (found,) = same_columns(cases, {"mri": FLAT, "ct": FLAT}, contents)
@@ -33,7 +33,7 @@ def test_columns_with_the_same_images_are_told_once_with_a_count() -> None:
     )
 
 
-def test_a_few_rows_with_one_image_twice_are_told_with_their_lines() -> None:
+def test_few_rows_with_one_image_twice_are_listed_by_line() -> None:
     cases, contents = cases_of(("a", "A"), ("b", "b"), ("c", "C"))
     window = FLAT.model_copy(update={"window_hu": [0.0, 80.0]})
 

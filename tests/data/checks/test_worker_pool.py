@@ -30,7 +30,7 @@ def work(job: str) -> str:
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_a_job_that_kills_its_process_is_named_and_the_others_are_done(num_workers: int) -> None:
+def test_job_that_kills_its_process_is_named_and_the_others_finish(num_workers: int) -> None:
     jobs = ["a", "crash", "b", "killed", "leaves", "c", "crash"]
 
     results = dict(for_each(work, jobs, num_workers=num_workers))
@@ -59,7 +59,7 @@ def test_a_job_that_does_not_end_is_given_up_and_the_others_are_done(num_workers
     assert [command for command in left if "spawn_main" in " ".join(command)] == []
 
 
-def test_what_a_function_raises_is_raised_here_and_no_process_is_left() -> None:
+def test_error_of_a_worker_is_raised_in_the_caller_and_no_process_remains() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
 
     with pytest.raises(ValueError, match="from a worker"):

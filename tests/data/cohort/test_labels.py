@@ -75,7 +75,7 @@ def test_one_class_in_two_spellings_is_named_once_with_both_and_their_counts(
 @pytest.mark.parametrize(
     "labels", [["TRUE", "1", "FALSE", "0"], ["yes", "1", "no", "0"], ["T", "true", "F", "false"], ["1", "TRUE", "0"]]
 )
-def test_the_words_of_several_programs_for_yes_and_no_are_spellings(labels: list[str], tmp_path: Path) -> None:
+def test_yes_and_no_of_several_programs_are_spellings_of_one_class(labels: list[str], tmp_path: Path) -> None:
     found = problems_of(tmp_path, labels * 2)
 
     assert [text.split(": ")[1] for text in found] == ["column 'label' has one class in 2 spellings"] * (
@@ -103,7 +103,7 @@ def test_a_decimal_comma_is_a_spelling_and_no_list(tmp_path: Path) -> None:
     assert [text.split(" (")[0] for text in found] == ["cohort.csv: column 'label' has one class in 2 spellings: '1'"]
 
 
-def test_each_class_with_spellings_is_named_and_a_spelling_of_one_patient_is_no_further_problem(tmp_path: Path) -> None:
+def test_each_class_with_several_spellings_is_reported_once(tmp_path: Path) -> None:
     found = problems_of(tmp_path, ["1", "0", "1.0", "0", "1", "0.0", "1"])
 
     assert [text.split(" (")[0] for text in found] == [

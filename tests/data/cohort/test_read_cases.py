@@ -369,7 +369,7 @@ def test_split_of_names_that_spreadsheets_would_run_is_written_as_text_and_read_
         assert {case: row.patient for case, row in rows.items()} == {case.name: case.patient for case in cohort.cases}
 
 
-def test_table_beside_other_folders_is_told_where_its_images_are(root: Path) -> None:
+def test_table_beside_other_folders_is_an_error_that_locates_the_images(root: Path) -> None:
     table = [GOOD[0], *(f"c{n},p{n},{'ab'[n % 2]},3.png," for n in range(6))]
     problems = problems_of(root, table)
     assert problems[0] == (
@@ -596,7 +596,7 @@ def test_a_file_of_such_a_name_is_read(root: Path) -> None:
     assert (cohort.cases[0].images["ct"], cohort.notes) == (root / "NA", ())
 
 
-def test_a_word_for_a_missing_value_is_no_patient_no_case_and_no_part(root: Path) -> None:
+def test_word_for_a_missing_value_is_refused_as_patient_case_and_part(root: Path) -> None:
     header = f"{GOOD[0]},split,fold"
     rows = ["c1,NaN,a,1.png,,train,0", "nan,p2,a,1.png,,nan,0", "c3,p3,b,1.png,,train,nan", "c4,p4,b,1.png,,val,1"]
 

@@ -75,6 +75,6 @@ def test_names_that_differ_in_leading_zeros_are_alike_unless_they_have_one_lengt
     assert names_alike(one, other) == names_alike(other, one) == expected
 
 
-def test_what_cannot_be_seen_at_the_ends_of_a_cell_is_left_out() -> None:
+def test_invisible_characters_at_the_ends_of_a_cell_are_removed() -> None:
     assert without_blanks(" \u00a0\ufeffa b\u200b\t") == "a b"
     assert without_blanks("\u200b ") == ""

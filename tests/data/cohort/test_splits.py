@@ -451,7 +451,7 @@ def test_each_part_has_each_sites_share_of_a_class_to_within_the_patients_that_a
 FOLDS = "case,split,fold\nc000,train,0\nc001,train,1\nc002,train,0\nc003,train,1\nc004,test,\n"
 
 
-def test_a_file_of_folds_says_who_is_validated_and_who_is_set_aside(tmp_path: Path) -> None:
+def test_file_of_folds_gives_validation_and_test_cases(tmp_path: Path) -> None:
     path = tmp_path / "folds.csv"
     path.write_text(FOLDS)
     cohort = cohort_of(a=2, b=3)

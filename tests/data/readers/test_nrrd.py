@@ -177,7 +177,7 @@ def test_a_damaged_geometry_is_explained(geometry: str, expected: str, tmp_path:
     assert refusal(write(tmp_path / "a.nrrd", raw(), geometry=geometry)).startswith(expected)
 
 
-def test_what_is_packed_into_too_little_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_implausible_compression_is_refused_before_unpacking(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nrrd", gzip.compress(b"\0" * 1000), encoding="gzip", sizes="1000 1000 1000")
 
     (message,) = refusals(path)

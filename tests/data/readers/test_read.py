@@ -145,7 +145,7 @@ def test_a_truncated_file_is_found_from_its_header(suffix: str, share: float, tm
 
 @pytest.mark.usefixtures("gunzip")
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_a_gzip_without_its_last_bytes_is_found_from_its_header(cut: int, tmp_path: Path) -> None:
+def test_truncated_gzip_is_found_from_its_header(cut: int, tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", numbers(8, 9, 10))
     path.write_bytes(path.read_bytes()[:-cut])
 
@@ -443,7 +443,7 @@ def test_truncated_and_damaged_voxels_are_found(name: str, compressed: bool, tmp
         refusal(tmp_path / name)
 
 
-def test_a_metaimage_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+def test_metaimage_that_unpacks_to_more_than_declared_is_refused(tmp_path: Path) -> None:
     text = MHD.format("LOCAL").replace("DimSize", "CompressedData = True\nDimSize")
     (tmp_path / "a.mha").write_bytes(text.encode() + zlib.compress(b"\0" * 2**26))
 

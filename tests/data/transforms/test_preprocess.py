@@ -202,7 +202,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", WITHOUT_SPACING)
-def test_spacing_is_refused_where_the_file_does_not_say_how_large_its_voxels_are(name: str, tmp_path: Path) -> None:
+def test_spacing_mm_without_a_voxel_size_in_the_file_is_refused(name: str, tmp_path: Path) -> None:
     path = write_volume(tmp_path / name)
 
     with pytest.raises(ImageError, match="has no voxel sizes: leave spacing_mm out"):

@@ -145,7 +145,7 @@ def test_the_check_of_a_cohort_names_the_line_the_modality_and_the_slice(tmp_pat
     assert odd.startswith("cohort.csv line 3: ct bad: no DICOM series has the UID or description '1.2.1'; found")
 
 
-def test_the_cache_knows_a_series_by_its_files_and_not_by_their_names(tmp_path: Path) -> None:
+def test_cache_identifies_a_series_by_file_contents_not_names(tmp_path: Path) -> None:
     paths = slices(tmp_path / "a")
     before, identity, expected = (
         content_hash(tmp_path / "a"),

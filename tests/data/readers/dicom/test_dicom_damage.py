@@ -186,7 +186,7 @@ JPEG_LIE = b"\xff\xd8\xff\xc3" + struct.pack(">HBHHB", 11, 16, 30_000, 30_000, 1
     ],
     ids=["j2k", "j2k alike", "jpeg", "jpeg alike", "rle", "text", "marks", "frames"],
 )  # fmt: skip
-def test_compressed_frames_that_are_not_what_the_header_says_are_refused_before_they_are_unpacked(
+def test_compressed_frames_that_contradict_the_header_are_refused_before_unpacking(
     frame: bytes, syntax: str, tags: dict[str, int], expected: str, tmp_path: Path
 ) -> None:
     path = compressed(tmp_path / "a.dcm", [frame], syntax, **tags)

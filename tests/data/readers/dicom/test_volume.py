@@ -91,7 +91,7 @@ def same(one: Image, other: Image) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.dcm", "a", "1.2.840.113619.2", "A.DCM", "IM.ima", "MR.1.2.x7", "a.v2"])
-def test_a_slice_is_columns_rows_in_hounsfield_units_whatever_its_suffix(name: str, tmp_path: Path) -> None:
+def test_slice_is_columns_by_rows_in_hounsfield_units_for_any_suffix(name: str, tmp_path: Path) -> None:
     pixels = numbers(12, 14).clip(0)
     path = write_dicom(tmp_path / name, pixels, origin=(10, 20, 30))
 
@@ -125,7 +125,7 @@ def test_only_a_rescaled_ct_is_in_hounsfield_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["CT_small.dcm", "MR_small.dcm"])
 @pytest.mark.parametrize("syntax", ["explicit", "JPEG 2000"])
-def test_what_is_white_at_the_lowest_value_is_inverted_as_simpleitk_does_it(
+def test_image_with_white_at_the_lowest_value_is_inverted_as_by_simpleitk(
     source: str, syntax: str, tmp_path: Path
 ) -> None:
     dataset = slice_of(0, source=source)
