@@ -68,7 +68,7 @@ def everywhere(run: Path, cwd: Path, key: str = "train/loss") -> Iterator[tuple[
 
 def assert_complete(run: Path, cwd: Path) -> None:
     """Each step and each epoch of metrics.jsonl is with each tracker once."""
-    for event, key in (("train", "train/loss"), ("validation", "val/loss"), ("validation", "val/ct_alone/loss")):
+    for event, key in (("train", "train/loss"), ("validation", "val/loss"), ("validation", "val/ct_unimodal/loss")):
         records = read_metrics(run, event)
         losses = [record["unimodal"]["ct"]["loss"] if "unimodal" in key else record["loss"] for record in records]
         expected = [(record["step"], loss) for record, loss in zip(records, losses, strict=True)]

@@ -113,10 +113,10 @@ def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, 
     validation = _numbers(events["validation"], validation_columns())
     train = _numbers(events["train"], TRAIN_COLUMNS)
     train["epochs_done"] = _epochs_done(train, validation)
-    return History(train, validation, _best_epoch(validation, config, status), _alone(events["validation"]))
+    return History(train, validation, _best_epoch(validation, config, status), _unimodal(events["validation"]))
 
 
-def _alone(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+def _unimodal(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         alone = event.get("unimodal")

@@ -57,7 +57,7 @@ def values_of(record: Mapping[str, Any]) -> Row:
         names = ("loss", *METRICS, "cases")
         found = {f"val/{key}": record.get(key) for key in names}
         for modality, scores in record.get("unimodal", {}).items():
-            found |= {f"val/{modality}_alone/{key}": scores.get(key) for key in names}
+            found |= {f"val/{modality}_unimodal/{key}": scores.get(key) for key in names}
     found["epoch"] = record.get("epoch")
     values = {key: value for key, value in found.items() if isinstance(value, int | float)}
     return int(record["step"]), values
