@@ -5,7 +5,7 @@
 
 Compares loss and gradient norm of each step with metrics.jsonl, and the weights with their hash after each epoch and
 with the checkpoints on the way. Writes nothing. Exit code 0: all bits are the same; 1: they differ. Starts as many
-processes as the run had, with the same engine; with `train.exact` one is enough.
+processes as the run had, with the same strategy; with `train.exact` one is enough.
 """
 
 import json
@@ -31,9 +31,9 @@ OPTIONS = {
     "--from STEP": "the step after which it begins: that of a checkpoint of the run, or 0; without it: the newest that "
     "has steps after it",
     "--steps K": "how many steps; without it: 10",
-    "--launch FILE": "the launch file of the run, if it was not one of vwmm's own; without it: the one of its engine",
+    "--launch FILE": "the launch file of the run, if it was not one of vwmm's own; without it: the one of its strategy",
 }
-# The engine's name in environment.json, and the launch file that selects it.
+# The strategy's name in environment.json (its key `engine`), and the launch file that selects it.
 LAUNCH_FILES = {
     "data parallel": "launch/multi_gpu.yaml",
     "DeepSpeed ZeRO-1": "launch/deepspeed_zero1.yaml",
@@ -54,12 +54,14 @@ def main(arguments: list[str]) -> int:
     if num_processes == 1:
         return compute(arguments)
     launch_file = parse_command_line(arguments, options=OWN_OPTIONS, words=["RUN"]).options.get("--launch")
-    engine = str(environment.get("engine", "data parallel"))
-    if launch_file is None and engine not in LAUNCH_FILES:
-        raise UserError(f"{run.path} was trained with {engine}: give its launch file: --launch FILE")
+    strategy = str(environment.get("engine", "data parallel"))
+    if launch_file is None and strategy not in LAUNCH_FILES:
+        raise UserError(f"{run.path} was trained with {strategy}: give its launch file: --launch FILE")
     if str(environment.get("devices", ["cpu"])[0]) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    return launch(Path(__file__).resolve(), arguments, launch_file or LAUNCH_FILES[engine], num_processes=num_processes)
+    return launch(
+        Path(__file__).resolve(), arguments, launch_file or LAUNCH_FILES[strategy], num_processes=num_processes
+    )
 
 
 def execute(arguments: list[str]) -> int:

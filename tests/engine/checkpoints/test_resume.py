@@ -67,7 +67,7 @@ def test_damaged_ones_are_set_aside_and_the_cost_is_said(run: RunFolder) -> None
     assert path_of(found) == run.last.with_name("step-00000002")
     assert "model.safetensors is not what was written; set aside as damaged-last" in found.messages[0]
     assert "damaged-step-00000004" in found.messages[1]
-    assert found.messages[2] == "going on from step 2: 4 steps are done again"
+    assert found.messages[2] == "resuming from step 2: 4 steps are done again"
     assert not run.last.exists()
     assert find(run, None).messages == []  # said once
 
@@ -94,7 +94,7 @@ def test_without_an_intact_state_the_run_begins_again(run: RunFolder) -> None:
         damage(folder)
     found = find(run, None)
     assert path_of(found) is None
-    assert found.messages[-1] == "going on from step 0: 6 steps are done again"
+    assert found.messages[-1] == "resuming from step 0: 6 steps are done again"
 
 
 def test_a_damaged_best_checkpoint_is_learned_again(run: RunFolder) -> None:

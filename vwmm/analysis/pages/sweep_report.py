@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.pages import result_tables
@@ -28,6 +28,8 @@ MAX_SLICES = 12
 _MAX_KEYS = 6
 # A single hopeless trial would press all others into one line: beyond this many spreads of the better half it is cut.
 _SPREADS = 3.0
+# A logarithmic axis over less than this factor may have no power of ten on it: it is labelled at 2 and 5 times as well.
+NARROW_LOG_AXIS = 100.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,10 @@ def slices(searching: Searching) -> Figure:
             _scatter(axes, searching, lambda trial, key=key: trial.values[key])
             if key in searching.log_scaled:
                 axes.set_xscale("log")
+                low, high = axes.get_xlim()
+                is_narrow = high / low < NARROW_LOG_AXIS
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if is_narrow else (1.0,)))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}") if is_narrow else LogFormatterMathtext())
                 axes.xaxis.set_minor_formatter(NullFormatter())
             else:
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -90,8 +90,9 @@ def find_state(run: RunFolder, snapshot: Path | None) -> Found:
         elif one.progress.step > start:  # it would be taken for the newest one as soon as the best is there again
             found.set_aside(one.path, f"{one.path} is of step {one.progress.step}", UNUSED)
     if found.messages:
-        again = f"{reached - start} steps are done again" if reached > start else "no step is lost"
-        found.messages.append(f"going on from step {start}: {again}")
+        lost = reached - start
+        again = {0: "no step is lost", 1: "1 step is done again"}.get(max(0, lost), f"{lost} steps are done again")
+        found.messages.append(f"resuming from step {start}: {again}")
     return found
 
 
