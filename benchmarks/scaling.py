@@ -155,7 +155,7 @@ def step_collectives(strategy: str, work: Workload, gpus: int, num_micro_batches
 
     Every strategy: a float32 for each micro-batch's loss and two for requests to stop and to save. Data parallel: the
     gradients, with the last micro-batch alone, in buckets of 1 and then 25 MiB. ZeRO-1 and 2: DeepSpeed 0.19 reduces
-    where the paper reduce-scatters (`use_multi_rank_bucket_allreduce`), ZeRO-2 after each micro-batch, and gathers the
+    where the paper reduce-scatters (`use_multi_rank_bucket_allreduce`), once a step as vwmm drives it, and gathers the
     weights once. ZeRO-3 gathers them for each forward and backward and reduce-scatters after each micro-batch, FSDP2
     after the last one. train.exact: a maximum, the gradients as int64, and each micro-batch's statistics of batch norm.
     """
@@ -166,7 +166,7 @@ def step_collectives(strategy: str, work: Workload, gpus: int, num_micro_batches
         return Collectives((min(size, 2**20), *buckets, losses))
     if strategy == "train.exact":
         return Collectives((losses, norm, 2.0 * size, 4.0 * gpus * num_micro_batches * work.running_values))
-    reduced = {"ZeRO-1": 1, "ZeRO-2": num_micro_batches}.get(strategy, 0)
+    reduced = {"ZeRO-1": 1, "ZeRO-2": 1}.get(strategy, 0)
     gathered = {"ZeRO-1": 1, "ZeRO-2": 1, "ZeRO-3": 3 * num_micro_batches, "FSDP2": 2 * num_micro_batches + 1}[strategy]
     return Collectives((*[float(size)] * reduced, losses, norm), gathered=float(gathered * size))
 
