@@ -258,3 +258,13 @@ def test_run_beside_a_finished_one_of_its_name_notes_the_new_start(tmp_path: Pat
         assert f"{first.path} is finished" in str(finished_before(run, config))
         assert expected in str(finished_before(run, config))
     assert finished_before(first, configured(tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", "null"])
+def test_absent_or_damaged_environment_is_read_as_empty(content: str | None, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    if content is not None:
+        run.environment.write_text(content)
+    assert run.read_environment() == {}
+    run.environment.write_text('{"classes": ["a"]}')
+    assert run.read_environment() == {"classes": ["a"]}

@@ -77,6 +77,14 @@ class RunFolder:
             write_whole(file, identity + "\n")
             return identity
 
+    def read_environment(self) -> dict[str, Any]:
+        """The content of environment.json; empty where it is absent or damaged."""
+        try:
+            found = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def position(self) -> dict[str, Any]:
         """Epoch, step and the digests of results from status.json, as far as it has them."""
         try:

@@ -164,14 +164,6 @@ def _read_predictions(run: RunFolder, classes: Sequence[str]) -> Any:
     return table
 
 
-def _read_environment(run: RunFolder) -> dict[str, Any]:
-    try:
-        found = json.loads(run.environment.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _command(fold: Fold, arguments: Any) -> str:
     """The command of the cross-validation, from the words of a fold's training; the same whichever fold ended last."""
     from vwmm.analysis.pages.origin import command_of
@@ -233,7 +225,7 @@ def pool_folds(folds: Sequence[Fold]) -> CrossValidationResult:
         table = _read_predictions(fold.run, classes)
         results.append(FoldResult(fold.number, fold.run.name, table, best.description["validation"], fold.split))
     folder = folds[0].run.path.parent
-    environments = [_read_environment(fold.run) for fold in folds]
+    environments = [fold.run.read_environment() for fold in folds]
     pooled = pool(
         folder.name, results, classes or [], list(folds[0].config.modalities),
         origin=origin_of(environments, command=_command(folds[0], environments[0].get("arguments"))),

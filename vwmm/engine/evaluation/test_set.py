@@ -36,10 +36,7 @@ def check_split(run: RunFolder, rows: Mapping[str, SplitRow]) -> None:
 
 def split_of(run: RunFolder) -> SplitRecord | None:
     """How the run's split came about; None where it was not recorded."""
-    try:
-        return SplitRecord.of_json(json.loads(run.environment.read_text(encoding="utf-8")).get("split"))
-    except (OSError, ValueError, AttributeError):
-        return None
+    return SplitRecord.of_json(run.read_environment().get("split"))
 
 
 def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:

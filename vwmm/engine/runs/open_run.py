@@ -235,20 +235,12 @@ def _write_head(
 
 def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:
     """When, by how many processes and with which vwmm the run was computed before this start."""
-    before = _read_environment(run)
+    before = run.read_environment()
     try:
         told = {key: before[key] for key in ("started", "num_processes", "devices", "git_commit")}
         return [*before.get("earlier_starts", []), told]
     except (KeyError, TypeError):
         return []
-
-
-def _read_environment(run: RunFolder) -> dict[str, Any]:
-    try:
-        found = json.loads(run.environment.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def check_same_cohort(
@@ -265,7 +257,7 @@ def check_same_cohort(
         return
     if before == table:
         return
-    recorded = _read_environment(run)
+    recorded = run.read_environment()
     same = {"split_hash": split_hash(cohort, assigned), "images_hash": hash_hashes(hashes)}
     if all(recorded.get(key) == value for key, value in same.items()):
         LOG.info("%s is not what this run wrote, but its cohort is the same: it is written again", run.split)
