@@ -58,18 +58,18 @@ def train_bare(trainer: Trainer, number: int) -> None:
     augment = augmentation(dataset, trainer.config.modalities, trainer.config.augment, seed=0, epoch=number)
     epoch = Epoch(
         dataset, plan, present=dataset.present(), augment=augment, first_step=1, seed=0, rank=runtime.rank,
-        num_processes=runtime.num_processes,
+        num_processes=runtime.num_processes, at_once=learner.at_once,
     )  # fmt: skip
     strategy = learner.strategy
     strategy.train()
     with epoch.batches(runtime.device) as read:
         for step in epoch.steps():
             num_cases = len(step.cases)
-            for micro_batch in step.own:
-                batch = read(micro_batch)
-                with strategy.micro_batch(is_last=micro_batch.is_last):
-                    logits = strategy.forward(batch.images, batch.present, micro_batch.dropout_seed)
-                    strategy.backward(learner.loss(logits, batch.labels, batch.indices) / num_cases)
+            for work in step.passes:
+                batch, sizes = read(work), work.micro_batches.sizes
+                with strategy.one_pass(is_last=work.is_last):
+                    logits = strategy.forward(batch.images, work.micro_batches)
+                    strategy.backward(learner.loss(logits, batch.labels, batch.indices, sizes).sum() / num_cases)
             strategy.update(is_finite=True)
 
 

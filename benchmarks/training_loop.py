@@ -74,6 +74,7 @@ def measure(overrides: list[str], num_cases: int, rounds: int) -> None:
             DataParallel(runtime, model, prepared, prepared_optimizer, max_grad_norm=None),
             RunningStatistics(dict(model.branches.items()), runtime.accelerator),
             WeightedCrossEntropy(dataset.labels),
+            at_once=1,  # the bare loop has no micro-batches
         )
 
         def ours() -> None:

@@ -188,15 +188,15 @@ def test_dropout_is_keyed() -> None:
     x = torch.ones(200, 50)
 
     def drop(seed: int) -> torch.Tensor:
-        result: torch.Tensor = dropout(x, torch.Generator().manual_seed(seed))
+        result: torch.Tensor = dropout(x, [(len(x), torch.Generator().manual_seed(seed))])
         return result
 
     assert torch.equal(drop(1), drop(1))
     assert not torch.equal(drop(1), drop(2))
     assert drop(1).unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert float(drop(1).mean()) == pytest.approx(1, abs=0.02)
-    assert torch.equal(dropout(x, None), x)
-    assert torch.equal(dropout.eval()(x, torch.Generator().manual_seed(1)), x)
+    assert torch.equal(dropout(x, []), x)
+    assert torch.equal(dropout.eval()(x, [(len(x), torch.Generator().manual_seed(1))]), x)
 
 
 def test_dropout_of_the_model_is_keyed_and_off_in_evaluation() -> None:
@@ -216,7 +216,7 @@ def test_each_layer_of_the_head_has_its_own_mask() -> None:
     masks: list[torch.Tensor] = []
     head.dropout.register_forward_hook(lambda _, inputs, output: masks.append((output == 0) & (inputs[0] != 0)))
 
-    head(torch.randn(40, 50), torch.Generator().manual_seed(0))
+    head(torch.randn(40, 50), [(40, torch.Generator().manual_seed(0))])
 
     assert len(masks) == 2
     assert not torch.equal(masks[0], masks[1])

@@ -111,7 +111,9 @@ class Train(Record):
     batch_size: PositiveInt = 16
     """Cases per optimizer step, over all processes together."""
     micro_batch_size: PositiveInt = 2
-    """Cases computed at once on one process; `batch_size` is made of these, so at most batch_size / micro_batch_size processes can share a step."""  # noqa: E501
+    """Cases that batch norm sees together, computed on one process; `batch_size` is made of these, so at most batch_size / micro_batch_size processes can share a step."""  # noqa: E501
+    cases_at_once: PositiveInt | Literal["auto"] = "auto"
+    """Cases of one forward and backward pass, whole micro-batches, each with batch statistics of its own: a number, or `auto` for as many as are fast and fit; changes rounding only."""  # noqa: E501
     eval_batch_size: PositiveInt = 4
     """Cases computed at once in validation and prediction."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"

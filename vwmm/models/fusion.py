@@ -12,21 +12,26 @@ from torch import nn
 
 from vwmm.config.schema import Modality, Model
 from vwmm.models.branch import build_branch
+from vwmm.models.micro_batches import MicroBatches, one_micro_batch
+from vwmm.models.norm import groups_of
 from vwmm.models.row_linear import RowLinear
 
 
 class KeyedDropout(nn.Module):
-    """Dropout with a mask from a given generator, so that no global state affects it."""
+    """Dropout with a mask from given generators, so that no global state affects it."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
-    def forward(self, x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """x: any shape; generator: on the CPU, so that the mask is the same on every device."""
-        if not self.training or self.p == 0 or generator is None:
+    def forward(self, x: torch.Tensor, draws: Sequence[tuple[int, torch.Generator]]) -> torch.Tensor:
+        """x: (B, F); draws: so many rows with that generator, and so on; none: nothing is dropped.
+
+        The generators are on the CPU, so that the mask is the same on every device.
+        """
+        if not self.training or self.p == 0 or not draws:
             return x
-        keep = torch.rand(x.shape, generator=generator) >= self.p
+        keep = torch.cat([torch.rand(rows, x.shape[1], generator=generator) for rows, generator in draws]) >= self.p
         return x * keep.to(x.device, non_blocking=True) / (1 - self.p)
 
 
@@ -40,9 +45,9 @@ class Head(nn.Module):
         self.dropout = KeyedDropout(dropout)
         self.out = RowLinear(widths[-1], num_classes)
 
-    def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, draws: Sequence[tuple[int, torch.Generator]] = ()) -> torch.Tensor:
         for layer in self.layers:
-            x = self.dropout(torch.relu(layer(x)), generator)
+            x = self.dropout(torch.relu(layer(x)), draws)
         logits: torch.Tensor = self.out(x)
         return logits
 
@@ -59,26 +64,35 @@ class FusionModel(nn.Module):
             {_key(name): nn.Parameter(torch.randn(width) * 0.02) for name, (_, width) in branches.items()}
         )
         self.head = head
+        self._groups = {name: groups_of(branch) for name, (branch, _) in branches.items()}
         self.run_empty_branches = False
         """Whether a branch without images still runs, on an empty batch: needed if processes share its weights."""
 
     def forward(
         self,
         images: Mapping[str, torch.Tensor],
-        present: torch.Tensor,
+        present: torch.Tensor | MicroBatches,
         dropout_seed: int | None = None,
         *,
         with_unimodal: bool = False,
     ) -> torch.Tensor:
         """images: per modality (B, 1, *size); present: (B, M) bool -> logits (B, K).
 
-        dropout_seed: key of this forward's dropout; in training without one nothing is dropped. Every parameter takes
-        part in the result, so data-parallel training need not look for unused ones; B may be 0. with_unimodal: logits
-        (B, 1 + M, K), beside those of all modalities those of each as if the others were missing.
+        In training `present` is the micro-batches of this pass, or one of them as a tensor, with `dropout_seed` as the
+        key of its dropout; without a key nothing is dropped. Every parameter takes part in the result, so data-parallel
+        training need not look for unused ones; B may be 0. with_unimodal, in evaluation: logits (B, 1 + M, K), beside
+        those of all modalities those of each as if the others were missing.
         """
+        if self.training:
+            several = one_micro_batch(present, dropout_seed) if isinstance(present, torch.Tensor) else present
+            features = [self._trained_features(name, images[name], several, m) for m, name in enumerate(self.names)]
+            generators = [torch.Generator().manual_seed(seed) for seed in several.dropout_seeds]
+            draws = list(zip(several.sizes, generators, strict=True)) if generators else []
+            logits: torch.Tensor = self.head(torch.cat(features, dim=1), draws)  # (B, M * F)
+            return logits
+        assert isinstance(present, torch.Tensor)
         features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.names)]
-        generator = None if dropout_seed is None else torch.Generator().manual_seed(dropout_seed)
-        logits: torch.Tensor = self.head(torch.cat(features, dim=1), generator)  # (B, M * F)
+        logits = self.head(torch.cat(features, dim=1))
         if not with_unimodal:
             return logits
         missing = [self.missing[_key(name)].expand(len(present), -1).to(features[0].dtype) for name in self.names]
@@ -86,28 +100,36 @@ class FusionModel(nn.Module):
         return torch.stack([logits, *(self.head(torch.cat(parts, dim=1)) for parts in unimodal)], dim=1)
 
     def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """(B, F): the branch's features of the images that are there, the learned vector for the others."""
-        branch = self.branches[_key(name)]
-        rows = present.nonzero().squeeze(1)
+        """(B, F) in evaluation: the branch's features of the images that are there, the learned vector for the others.
+
+        Batch norm mixes nothing now, and the rounding of a convolution depends on the size of its batch: a case's
+        features must not depend on what is missing in the others.
+        """
         missing = self.missing[_key(name)].expand(len(present), -1)
-        if not self.training:
-            # Batch norm mixes nothing now, and the rounding of a convolution depends on the size of its batch: a
-            # case's features must not depend on what is missing in the others.
-            whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
-            return torch.where(present[:, None], branch(whole), missing)
-        if len(rows) == 0 and self.run_empty_branches:
+        whole = torch.where(present.view(-1, *[1] * (images.ndim - 1)), images, 0.0)
+        return torch.where(present[:, None], self.branches[_key(name)](whole), missing)
+
+    def _trained_features(
+        self, name: str, images: torch.Tensor, micro_batches: MicroBatches, modality: int
+    ) -> torch.Tensor:
+        """(B, F) in training: only images that are there enter the branch, in the order of `MicroBatches.order`."""
+        branch, num_cases = self.branches[_key(name)], len(images)
+        rows, self._groups[name].shapes = micro_batches.order(modality)
+        missing = self.missing[_key(name)].expand(num_cases, -1)
+        if not rows and self.run_empty_branches:
             branch.eval()  # batch statistics of an empty batch are NaN
             nothing = branch(images[:0]).sum()
             branch.train()
             return missing + nothing
-        if len(rows) == 0:
+        if not rows:
             # Zero times its parameters: the branch stays in the graph, its normalisation sees nothing.
             return missing + 0 * sum(parameter.sum() for parameter in branch.parameters())
-        if len(rows) == len(present):
+        if rows == list(range(num_cases)):
             features: torch.Tensor = branch(images)
             return features + 0 * missing
-        found = branch(images[rows])
-        return missing.to(found.dtype).index_put((rows,), found)
+        where = torch.tensor(rows).to(images.device, non_blocking=True)
+        found = branch(images[where])
+        return missing.to(found.dtype).index_put((where,), found)
 
 
 def _key(name: str) -> str:

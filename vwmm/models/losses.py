@@ -63,7 +63,7 @@ def summed_cross_entropy(
 
 @dataclass(frozen=True)
 class WeightedCrossEntropy:
-    """Cross-entropy summed over a micro-batch; the training loop divides it by `total_weight`."""
+    """Cross-entropy summed over each micro-batch; the training loop divides it by `total_weight`."""
 
     labels: Sequence[int]
     """(N,) classes of all training cases."""
@@ -79,8 +79,17 @@ class WeightedCrossEntropy:
         of_cases = None if self.case_weights is None else self.case_weights[list(cases)]
         return batch_weight([self.labels[index] for index in cases], self.class_weights, of_cases)
 
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """The weighted sum over a micro-batch: logits (B, K), labels (B,) int64, indices (B,) int64 on the CPU."""
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor, sizes: Sequence[int]
+    ) -> torch.Tensor:
+        """(G,) weighted sums over micro-batches of so many cases, a single zero if there is none.
+
+        logits (B, K), labels (B,) int64, indices (B,) int64 on the CPU.
+        """
+        parts = (tensor.split(list(sizes) or [0]) for tensor in (logits, labels, indices))
+        return torch.stack([self._sum(*part) for part in zip(*parts, strict=True)])
+
+    def _sum(self, logits: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         device = logits.device
         weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=device)
         of_cases = None

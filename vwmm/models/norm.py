@@ -1,46 +1,102 @@
-"""Batch norm for micro-batches with a single image of a modality."""
+"""Batch norm of each micro-batch by itself, several of them in one pass, single images included.
+
+Images of a pass are stacked with the micro-batch as the fastest index, so that n images of each of G micro-batches,
+(n * G, C, *size), are (n, G * C, *size) without a copy: to torch one batch with G times the channels.
+"""
 
 import copy
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vwmm.models.micro_batches import Groups
 
-class SingleValueSafeBatchNorm(_BatchNorm):
-    """One value of a channel has no variance: it becomes the layer's bias, and the running statistics stay.
+MOMENTUM = 0.1
 
-    A copy of the image as its neighbour would give the same values; but the gradients, which are zero, would be the
-    rounding of large terms that cancel, and the running variance would shrink.
+
+class MicroBatchNorm(_BatchNorm):
+    """Batch norm whose statistics are each micro-batch's own.
+
+    One value of a channel has no variance: it becomes the layer's bias, and the running statistics stay. A copy of the
+    image as its neighbour would give the same values; but the gradients, which are zero, would be the rounding of large
+    terms that cancel, and the running variance would shrink.
     """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = MOMENTUM,
+        *,
+        groups: Groups | None = None,
+        number: int = 0,
+    ) -> None:
+        """groups: shared by the layers of a branch, of which this is one's `number`; None: of one micro-batch."""
+        super().__init__(num_features, eps, momentum)
+        self.groups, self.number = groups or Groups(), number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (B, C, *size)."""
-        if not self.training or x.numel() != x.shape[1]:
-            return super().forward(x)
-        # Everything stays in the graph, as data-parallel training wants it.
-        nothing = 0 * (x + self.weight.view(1, -1, *[1] * (x.ndim - 2)))
-        return nothing + self.bias.view_as(nothing).to(nothing.dtype)
+        if not self.training or not self.groups.shapes:
+            is_single = self.training and x.numel() == x.shape[1]
+            return self._bias_like(x) if is_single else super().forward(x)
+        if len(self.groups.shapes) == 1:  # a split would copy the gradient
+            n, count = self.groups.shapes[0]
+            return self._several(x, n, count, slice(0, count * x.shape[1]))
+        parts, first = [], 0
+        rows = x.split([n * count for n, count in self.groups.shapes])
+        for part, (n, count) in zip(rows, self.groups.shapes, strict=True):
+            parts.append(self._several(part, n, count, slice(first * x.shape[1], (first + count) * x.shape[1])))
+            first += count
+        return torch.cat(parts)
+
+    def _several(self, x: torch.Tensor, n: int, count: int, where: slice) -> torch.Tensor:
+        """x: (n * G, C, *size); where: these G = `count` micro-batches' place in the layer's terms."""
+        if n == 1 and x[0].numel() == x.shape[1]:
+            return self._bias_like(x)
+        mean, variance = (term[where] for term in self.groups.terms[self.number])
+        stacked = x.reshape(n, count * x.shape[1], *x.shape[2:])
+        weight, bias = self.weight.repeat(count), self.bias.repeat(count)
+        normalised = functional.batch_norm(stacked, mean, variance, weight, bias, True, MOMENTUM, self.eps)
+        # No view to autograd, which would copy the gradient three times for the ReLU that works in place on it.
+        result: torch.Tensor = torch.ops.aten._unsafe_view(normalised, x.shape)
+        return result
+
+    def _bias_like(self, x: torch.Tensor) -> torch.Tensor:
+        """The bias in the shape of x. Everything stays in the graph, as data-parallel training wants it."""
+        weight, bias = (value.view(1, -1, *[1] * (x.ndim - 2)) for value in (self.weight, self.bias))
+        nothing = 0 * (x + weight)
+        return nothing + bias.to(nothing.dtype)
 
 
-class BatchNorm2d(SingleValueSafeBatchNorm, nn.BatchNorm2d):
+class BatchNorm2d(MicroBatchNorm, nn.BatchNorm2d):
     """Of images (B, C, H, W)."""
 
 
-class BatchNorm3d(SingleValueSafeBatchNorm, nn.BatchNorm3d):
+class BatchNorm3d(MicroBatchNorm, nn.BatchNorm3d):
     """Of volumes (B, C, H, W, D)."""
 
 
 def replace_batch_norm(network: nn.Module) -> None:
     """Replaces torch's layers with these; weights and names stay."""
+    groups, number = Groups(), 0
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if not isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
                 continue
             kind = BatchNorm2d if isinstance(child, nn.BatchNorm2d) else BatchNorm3d
-            layer = kind(child.num_features, eps=child.eps, momentum=child.momentum)
+            assert child.momentum == MOMENTUM, "one momentum for all layers"
+            layer = kind(child.num_features, child.eps, groups=groups, number=number)
             layer.load_state_dict(child.state_dict())
             setattr(parent, name, layer)
+            number += 1
+
+
+def groups_of(branch: nn.Module) -> Groups:
+    """What tells a branch's batch-norm layers of micro-batches."""
+    return next((layer.groups for layer in branch.modules() if isinstance(layer, MicroBatchNorm)), Groups())
 
 
 def single_valued_layers(branch: nn.Module, size: list[int]) -> set[str]:

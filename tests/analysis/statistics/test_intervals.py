@@ -1,4 +1,4 @@
-"""Intervals against scipy, published values, a plain loop and simulation; at length: benchmarks/coverage.py."""
+"""Intervals against scipy, published values, a loop and simulation; at length: benchmarks/interval_coverage.py."""
 
 from collections.abc import Callable
 

@@ -14,7 +14,7 @@ from vwmm.config.schema import Config
 from vwmm.data.cache.entry import write_entry
 from vwmm.data.cache.store import Entry, Store
 from vwmm.data.cohort.cases import Case
-from vwmm.data.loading.dataset import CaseDataset
+from vwmm.data.loading.dataset import Batch, CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.training.epoch import Epoch
 from vwmm.engine.training.learner import build_learner
@@ -68,15 +68,26 @@ def make_dataset(folder: Path, *, missing: bool = True) -> CaseDataset:
     return CaseDataset(cases, config.modalities, entries, [number % CLASSES for number in range(7)], store)
 
 
-def by_vwmm(runtime: Runtime, config: Config, dataset: CaseDataset, plan: Sequence[list[list[int]]]) -> Outcome:
+def by_vwmm(
+    runtime: Runtime,
+    config: Config,
+    dataset: CaseDataset,
+    plan: Sequence[list[list[int]]],
+    dtype: torch.dtype = torch.float32,
+) -> Outcome:
     """By the training loop; called by all ranks."""
-    model = build_model(config.model, config.modalities, CLASSES, seed=0)
+    model = build_model(config.model, config.modalities, CLASSES, seed=0).to(dtype)
     learner = build_learner(runtime, model, config.train, config.modalities, dataset, CLASSES)
     results: list[StepResult] = []
     learner.strategy.set_lr(config.train.lr)
+
+    def augment(batch: Batch) -> dict[str, torch.Tensor]:
+        return {name: image.to(dtype) for name, image in batch.images.items()}
+
     epoch = Epoch(
-        dataset, plan, present=dataset.present(), augment=lambda batch: batch.images, first_step=1, seed=0,
+        dataset, plan, present=dataset.present(), augment=augment, first_step=1, seed=0,
         rank=runtime.rank, num_processes=runtime.num_processes, dummies=learner.strategy.dummies,
+        at_once=learner.at_once,
     )  # fmt: skip
     train_one_epoch(runtime, learner, epoch, set_rate=lambda step: config.train.lr, after_step=results.append)
     learner.batch_norm.all_reduce()
@@ -85,9 +96,16 @@ def by_vwmm(runtime: Runtime, config: Config, dataset: CaseDataset, plan: Sequen
     return Outcome(results[-1].loss, results[-1].grad_norm, state)
 
 
-def by_torch(config: Config, dataset: CaseDataset, plan: Sequence[list[list[int]]], *, bf16: bool = False) -> Outcome:
+def by_torch(
+    config: Config,
+    dataset: CaseDataset,
+    plan: Sequence[list[list[int]]],
+    *,
+    bf16: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Outcome:
     """By a loop as a textbook has it."""
-    model = build_model(config.model, config.modalities, CLASSES, seed=0).train()
+    model = build_model(config.model, config.modalities, CLASSES, seed=0).to(dtype).train()
     weights = torch.tensor(config.train.class_weights)
     kind: Any = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.train.optimizer]
     optimizer = kind(model.parameters(), lr=config.train.lr)
@@ -97,8 +115,11 @@ def by_torch(config: Config, dataset: CaseDataset, plan: Sequence[list[list[int]
         losses = []
         for cases in micro_batches:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                logits = logits_by_torch(model, dataset, cases).float()
-            loss = functional.cross_entropy(logits, labels[cases], weight=weights, reduction="sum") / total
+                logits = logits_by_torch(model, dataset, cases, dtype).float()
+            loss = functional.cross_entropy(
+                logits, labels[cases], weight=weights, reduction="sum", label_smoothing=config.train.label_smoothing
+            )
+            loss = loss / total
             loss.backward()
             losses.append(loss.item())
         limit = config.train.max_grad_norm or float("inf")
@@ -108,15 +129,15 @@ def by_torch(config: Config, dataset: CaseDataset, plan: Sequence[list[list[int]
     return Outcome(sum(losses), grad_norm, model.state_dict())
 
 
-def logits_by_torch(model: FusionModel, dataset: CaseDataset, cases: list[int]) -> torch.Tensor:
+def logits_by_torch(model: FusionModel, dataset: CaseDataset, cases: list[int], dtype: torch.dtype) -> torch.Tensor:
     """(B, K): each branch sees the images that are there; a learned vector stands for a missing one."""
     features = []
     for name in model.names:
         images = {row: dataset.image(index, name) for row, index in enumerate(cases)}
-        found = {row: torch.from_numpy(image.copy()) for row, image in images.items() if image is not None}
+        found = {row: torch.from_numpy(image.copy()).to(dtype) for row, image in images.items() if image is not None}
         rows = [model.missing[name]] * len(cases)
         if found:
-            computed = model.branches[name](torch.stack(list(found.values()))).float()
+            computed = model.branches[name](torch.stack(list(found.values()))).to(dtype)
             for row, vector in zip(found, computed, strict=True):
                 rows[row] = vector
         features.append(torch.stack(rows))

@@ -34,7 +34,7 @@ def compute(branch: Any, statistics: RunningStatistics, process: int, number: in
     for position, (images, has_any) in enumerate(zip(micro_batches(), HAS_IMAGES, strict=True)):
         if position % number != process:
             continue
-        with statistics.micro_batch(position):
+        with statistics.one_pass([position]):
             if has_any:
                 branch(images)
 
@@ -145,7 +145,7 @@ def mixed(number: int, *, exact: bool) -> list[tuple[Any, RunningStatistics, Any
         for position, (images, num_images) in enumerate(zip(micro_batches_of_images(), NUM_IMAGES, strict=True)):
             if position % number != process:
                 continue
-            with statistics.micro_batch(position):
+            with statistics.one_pass([position]):
                 if num_images:
                     branch(images)
     return made

@@ -4,12 +4,13 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from vwmm.data.loading.sampling import DUMMY_MICRO_BATCH
-from vwmm.engine.training.epoch import MicroBatch, TrainStep
+from vwmm.engine.training.epoch import Pass, TrainStep
 from vwmm.engine.training.step_reduction import StepReduction, StepResult
+from vwmm.models.micro_batches import MicroBatches
 from vwmm.system.signals import STOP
 
 
@@ -17,16 +18,17 @@ def reduce(losses: list[float], *, norm: float = 1.0, scaler: object = None, wan
     runtime: Any = SimpleNamespace(
         num_processes=1, device=torch.device("cpu"), accelerator=SimpleNamespace(scaler=scaler)
     )
-    own = [MicroBatch(number, [number], False, 0) for number in range(len(losses))]
-    own.append(MicroBatch(DUMMY_MICRO_BATCH, [], True, 0))
-    step = TrainStep(7, [[number] for number in range(len(losses))], own, [])
+    rows = MicroBatches(np.ones((0, 1), dtype=bool), ())
+    passes = [Pass([number], [number], rows, False) for number in range(len(losses))]
+    passes.append(Pass([], [], rows, True))
+    step = TrainStep(7, [[number] for number in range(len(losses))], passes, [])
     reduction = StepReduction(runtime, step, 0.1, wants_save=wants_save)
-    for micro_batch, loss in zip(own, [*losses, 100.0], strict=True):
-        reduction.add(micro_batch, torch.tensor(loss))
+    for part, loss in zip(passes, [*losses, 100.0], strict=True):
+        reduction.add(part, torch.tensor([loss]))
     return reduction.wait(torch.tensor(norm))
 
 
-def test_losses_add_up_and_that_of_a_dummy_does_not_count() -> None:
+def test_losses_add_up_and_that_of_an_empty_pass_does_not_count() -> None:
     result = reduce([0.25, 0.5], norm=3.0)
 
     assert (result.losses, result.loss, result.grad_norm, result.num_cases) == ([0.25, 0.5], 0.75, 3.0, 2)

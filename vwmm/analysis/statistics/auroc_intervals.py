@@ -5,7 +5,7 @@ import numpy as np
 from vwmm.analysis.statistics.intervals import MIN_OF_CLASS, Interval, Limits, mover_mean, solve, too_few
 
 # Where between the estimate and the bound the design effect is taken: at the estimate few patients with many cases are
-# covered too rarely (0.91), at the bound too often (0.99); see benchmarks/coverage.py.
+# covered too rarely (0.91), at the bound too often (0.99); see benchmarks/interval_coverage.py.
 _WAY_TO_BOUND = 2 / 3
 
 

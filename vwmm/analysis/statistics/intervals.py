@@ -1,8 +1,8 @@
 """95 % intervals of proportions and their means, by patient.
 
 A patient's cases resemble each other, so counting cases would give intervals that are too narrow. What each interval
-covers is simulated in `benchmarks/coverage.py`; where it would not hold its 95 %, there is none, and a reason instead
-(docs/statistics.md).
+covers is simulated in `benchmarks/interval_coverage.py`; where it would not hold its 95 %, there is none, and a reason
+instead (docs/statistics.md).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 Z = float(ndtri((1 + LEVEL) / 2))
-# With fewer patients an interval does not keep 95 % coverage at all true values (benchmarks/coverage.py).
+# With fewer patients an interval does not keep 95 % coverage at all true values (benchmarks/interval_coverage.py).
 MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN, MIN_FOR_EXCESS = 10, 5, 20, 100
 
 

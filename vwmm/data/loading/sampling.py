@@ -9,8 +9,6 @@ import numpy as np
 # Keep these draws apart from others that use the same seed.
 _ORDER = 1
 _MODALITY_DROPOUT = 3
-# The number of a micro-batch without cases, by which a rank that has none takes part in a step's reduction.
-DUMMY_MICRO_BATCH = -1
 
 
 def plan_epoch(

@@ -9,6 +9,7 @@ from vwmm.config.schema import Config
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.training.pass_size import micro_batches_at_once
 from vwmm.engine.training.trainer import Datasets
 
 
@@ -28,6 +29,7 @@ def describe_run(
     engine = f"{runtime.strategy}; " if runtime.num_processes > 1 else ""
     images = [f"{name} {'x'.join(map(str, m.size))}" for name, m in config.modalities.items()]
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    at_once = micro_batches_at_once(train, config.modalities, runtime.device)
     missing = _missing(datasets.train) + _missing(datasets.val)
     gaps = ", ".join(f"{name} {missing[name]}" for name in config.modalities if missing[name]) or "none"
     return "\n".join(
@@ -40,7 +42,7 @@ def describe_run(
             f"  images     {', '.join(images)}; missing: {gaps}",
             f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
             f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "
-            f"{train.micro_batch_size}, {train.optimizer} at {train.lr:g}",
+            f"{train.micro_batch_size}, {at_once} at once, {train.optimizer} at {train.lr:g}",
         ]
     )
 

@@ -34,6 +34,7 @@ from vwmm.engine.distributed.watchdog import Failure
 from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preprocessing.fill_cache import Images
 from vwmm.engine.runs.provenance import git_commit
+from vwmm.engine.training.pass_size import micro_batches_at_once
 from vwmm.models.fusion import count_parameters
 from vwmm.system.errors import StoppedEarly, UserError
 
@@ -198,6 +199,7 @@ def describe_environment(
         **runtime.describe(),
         "batch_size": config.train.batch_size,
         "micro_batch_size": config.train.micro_batch_size,
+        "micro_batches_at_once": micro_batches_at_once(config.train, config.modalities, runtime.device),
         "cohort_hash": cohort.content_hash(),
         "split_hash": split_hash(cohort, assigned),
         "num_parameters": num_parameters,

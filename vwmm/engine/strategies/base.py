@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vwmm.models.fusion import FusionModel
+from vwmm.models.micro_batches import MicroBatches
 
 
 class Strategy(ABC):
@@ -24,23 +25,23 @@ class Strategy(ABC):
     """The same, computing in the run's precision: for evaluation."""
 
     dummies: Literal["none", "idle", "even"] = "idle"
-    """Which ranks need an empty micro-batch to take part in its collectives; see `training.epoch.Epoch`."""
+    """Which ranks need an empty pass to take part in its collectives; see `training.epoch.Epoch`."""
 
     @abstractmethod
     def train(self) -> None:
         """Puts the model into training mode."""
 
     @abstractmethod
-    def forward(self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int) -> torch.Tensor:
+    def forward(self, images: Mapping[str, torch.Tensor], micro_batches: MicroBatches) -> torch.Tensor:
         """Logits (B, K) float32; see FusionModel."""
 
     @abstractmethod
-    def micro_batch(self, *, is_last: bool) -> AbstractContextManager[object]:
-        """Around forward and backward of one of this rank's micro-batches of a step."""
+    def one_pass(self, *, is_last: bool) -> AbstractContextManager[object]:
+        """Around forward and backward of one of this rank's passes of a step."""
 
     @abstractmethod
     def backward(self, loss: torch.Tensor) -> None:
-        """Adds the gradient of a micro-batch's part of the loss."""
+        """Adds the gradient of a pass's part of the loss."""
 
     def reduce_gradients(self, num_micro_batches: int) -> None:  # noqa: B027 - most have done it in the backward pass
         """Sums the gradients of all ranks, which have computed so many micro-batches in all."""

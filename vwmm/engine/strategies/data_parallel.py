@@ -15,6 +15,7 @@ from vwmm.engine.optim import set_learning_rate
 from vwmm.engine.strategies.base import Strategy
 from vwmm.engine.strategies.exact_sum import ExactSum
 from vwmm.models.fusion import FusionModel
+from vwmm.models.micro_batches import MicroBatches
 
 
 class DataParallel(Strategy):
@@ -43,12 +44,12 @@ class DataParallel(Strategy):
     def train(self) -> None:
         self.prepared.train()
 
-    def forward(self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int) -> torch.Tensor:
-        logits: torch.Tensor = self.prepared(images, present, dropout_seed=dropout_seed)
+    def forward(self, images: Mapping[str, torch.Tensor], micro_batches: MicroBatches) -> torch.Tensor:
+        logits: torch.Tensor = self.prepared(images, micro_batches)
         return logits
 
     @contextmanager
-    def micro_batch(self, *, is_last: bool) -> Iterator[None]:
+    def one_pass(self, *, is_last: bool) -> Iterator[None]:
         is_summed_later = self._exact_sum is not None
         with nullcontext() if is_last or is_summed_later else self._accelerator.no_sync(self.prepared):
             yield

@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from vwmm.engine.checkpoints.state import optimizer_tensors, restore_optimizer
 from vwmm.engine.optim import build_optimizer, set_learning_rate
 from vwmm.engine.strategies.sharded import Sharded
+from vwmm.models.micro_batches import MicroBatches
 
 
 class FSDP2(Sharded):
@@ -41,11 +42,11 @@ class FSDP2(Sharded):
     def train(self) -> None:
         self._trained.train()
 
-    def forward(self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int) -> torch.Tensor:
-        logits: torch.Tensor = self._trained(images, present, dropout_seed)
+    def forward(self, images: Mapping[str, torch.Tensor], micro_batches: MicroBatches) -> torch.Tensor:
+        logits: torch.Tensor = self._trained(images, micro_batches)
         return logits
 
-    def micro_batch(self, *, is_last: bool) -> AbstractContextManager[object]:
+    def one_pass(self, *, is_last: bool) -> AbstractContextManager[object]:
         self._root.set_requires_gradient_sync(is_last)
         return nullcontext()
 

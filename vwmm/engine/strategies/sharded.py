@@ -15,6 +15,7 @@ from vwmm.config.schema import Train
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.strategies.base import Strategy
 from vwmm.models.fusion import FusionModel
+from vwmm.models.micro_batches import MicroBatches
 
 
 class InPrecision(nn.Module):
@@ -28,13 +29,12 @@ class InPrecision(nn.Module):
     def forward(
         self,
         images: Mapping[str, torch.Tensor],
-        present: torch.Tensor,
-        dropout_seed: int | None = None,
+        present: torch.Tensor | MicroBatches,
         *,
         with_unimodal: bool = False,
     ) -> torch.Tensor:
         with torch.autocast(self._device_type, dtype=torch.bfloat16, enabled=self._is_bf16):
-            logits: torch.Tensor = self.model(images, present, dropout_seed, with_unimodal=with_unimodal)
+            logits: torch.Tensor = self.model(images, present, with_unimodal=with_unimodal)
         return logits.float()
 
 

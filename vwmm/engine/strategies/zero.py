@@ -11,6 +11,7 @@ import torch
 from vwmm.engine.checkpoints.state import copy_tensor
 from vwmm.engine.optim import build_optimizer, set_learning_rate
 from vwmm.engine.strategies.sharded import Sharded
+from vwmm.models.micro_batches import MicroBatches
 from vwmm.system.errors import RunError
 
 # What each optimizer keeps of the shape of its parameter.
@@ -55,11 +56,11 @@ class ZeRO(Sharded):
     def train(self) -> None:
         self._engine.train()
 
-    def forward(self, images: Mapping[str, torch.Tensor], present: torch.Tensor, dropout_seed: int) -> torch.Tensor:
-        logits: torch.Tensor = self._engine(images, present, dropout_seed)
+    def forward(self, images: Mapping[str, torch.Tensor], micro_batches: MicroBatches) -> torch.Tensor:
+        logits: torch.Tensor = self._engine(images, micro_batches)
         return logits
 
-    def micro_batch(self, *, is_last: bool) -> AbstractContextManager[object]:
+    def one_pass(self, *, is_last: bool) -> AbstractContextManager[object]:
         # ZeRO-2 lays gradients into its buckets as they arrive, and adds the ranks' buckets: where a rank lacks a
         # modality they arrive in another order, and gradients of different parameters were added. Reduced once a step,
         # they go in the parameters' order.

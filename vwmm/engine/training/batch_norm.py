@@ -6,11 +6,12 @@ one of another rank only the decay (1 - m) is applied. The sum of the parts is w
 rounding. The parts are summed before each evaluation; a step costs no communication.
 
 With `train.exact` the micro-batches' own terms m s are gathered after each step instead, and applied in their order,
-which gives the same bits for any number of processes. A layer that one voxel of an image reaches takes no statistics
+which gives the same bits for any number of processes. So are those of several micro-batches of one pass, on the rank
+that computed them. A layer that one voxel of an image reaches takes no statistics
 from a micro-batch with a single image (models/norm.py).
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,9 +20,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vwmm.data.loading.sampling import DUMMY_MICRO_BATCH
-
-MOMENTUM = 0.1
+from vwmm.models.micro_batches import group
+from vwmm.models.norm import MOMENTUM, MicroBatchNorm, groups_of
 
 
 class _Decay(NamedTuple):
@@ -39,10 +39,12 @@ class RunningStatistics:
         *,
         exact: bool = False,
         single_valued: Mapping[str, Collection[str]] | None = None,
+        at_once: int = 1,
     ) -> None:
         """The layers' buffers become views of one tensor, so the model is on its device already.
 
         single_valued: by branch the paths of the layers that a single image has one value of each channel for.
+        at_once: the most micro-batches that one pass computes.
         """
         self.accelerator, self.exact = accelerator, exact
         self.is_whole = True
@@ -63,6 +65,7 @@ class RunningStatistics:
             self._ones.append(_Decay(1 - MOMENTUM * counts.repeat_interleave(twice), counts))
         self._before, self._counts_before = self.flat.clone(), self._counts.clone()
         self._terms: torch.Tensor | None = None
+        self._of_pass = [_TermsOfPass(branch, layers[name], at_once) for name, branch in branches.items()]
         self._num_images: list[list[int]] = []
         self._next = 0
         """The first micro-batch of the step that has not been accounted for."""
@@ -84,18 +87,35 @@ class RunningStatistics:
             self._terms = torch.zeros(len(num_images), len(self.flat), device=self.flat.device)
 
     @contextmanager
-    def micro_batch(self, number: int) -> Iterator[None]:
-        """Around the forward and backward pass of one of this rank's micro-batches; nothing happens for a dummy."""
-        if number == DUMMY_MICRO_BATCH:
+    def one_pass(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Around the forward and backward pass of some of this rank's micro-batches; of none, where it has no other."""
+        if len(numbers) > 1:
             yield
+            self._add_terms(numbers)
             return
-        self._decay_until(number)
-        if self.exact:
-            self.flat.zero_()
+        for number in numbers:
+            self._decay_until(number)
+            if self.exact:
+                self.flat.zero_()
         yield
-        if self._terms is not None:
-            self._terms[number] = self.flat  # 0 <- (1 - m) 0 + m s
-        self._next = number + 1
+        for number in numbers:
+            if self._terms is not None:
+                self._terms[number] = self.flat  # 0 <- (1 - m) 0 + m s
+            self._next = number + 1
+
+    def _add_terms(self, numbers: Sequence[int]) -> None:
+        """What the micro-batches of a pass add, in their order; batch norm's layers have left it in `Groups.terms`."""
+        num_images = [self._num_images[number] for number in numbers]
+        columns = [of_pass.take([images[b] for images in num_images]) for b, of_pass in enumerate(self._of_pass)]
+        for position, number in enumerate(numbers):
+            self._decay_until(number)
+            for part, counts, of_one, terms, images in zip(
+                self._branches, self._branch_counts, self._ones, columns, num_images[position], strict=True
+            ):
+                if position in terms:
+                    counts.add_(of_one.counts if images == 1 else 1)
+                    part.mul_(of_one.factors if images == 1 else 1 - MOMENTUM).add_(terms[position])
+            self._next = number + 1
 
     def _decay_until(self, number: int) -> None:
         """The micro-batches of other ranks before this one: here the statistics only decay."""
@@ -155,6 +175,36 @@ class RunningStatistics:
             assert state[name].numel() == size
             state[name] = part.clone()
         return state
+
+
+class _TermsOfPass:
+    """What several micro-batches of one pass add to a branch's running statistics."""
+
+    def __init__(self, branch: nn.Module, layers: Mapping[str, _BatchNorm], at_once: int) -> None:
+        """layers: the branch's batch-norm layers in the order of the running statistics."""
+        widths = [layer.num_features for layer in layers.values() for _ in range(2)]  # mean, then variance
+        kept = at_once if at_once > 1 else 0
+        like = next(branch.parameters())
+        self._flat = torch.zeros(kept * sum(widths), dtype=like.dtype, device=like.device)
+        parts = self._flat.split([kept * width for width in widths])
+        # A layer has (G, C) of its own, one after another; taken are (G, the channels of all layers).
+        index = torch.arange(len(self._flat), device=self._flat.device).split([kept * width for width in widths])
+        self._index = torch.cat([part.view(kept, -1) for part in index], dim=1) if kept and widths else None
+        terms = zip(parts[::2], parts[1::2], strict=True)
+        groups_of(branch).terms = {
+            layer.number: pair
+            for layer, pair in zip(layers.values(), terms, strict=True)
+            if isinstance(layer, MicroBatchNorm)
+        }
+
+    def take(self, num_images: Sequence[int]) -> dict[int, torch.Tensor]:
+        """By position of the pass's micro-batches that have images, their terms; afterwards all are zero again."""
+        if self._index is None:
+            return {}
+        numbers, _ = group(num_images)
+        terms = self._flat[self._index[: len(numbers)]]
+        self._flat.zero_()
+        return dict(zip(numbers, terms, strict=True))
 
 
 def _layers(branch: nn.Module) -> dict[str, _BatchNorm]:

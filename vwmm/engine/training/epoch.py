@@ -10,23 +10,24 @@ import torch
 
 from vwmm.data.loading.dataset import Batch, CaseDataset
 from vwmm.data.loading.loader import load_batches
-from vwmm.data.loading.sampling import DUMMY_MICRO_BATCH, micro_batches_of
+from vwmm.data.loading.sampling import micro_batches_of
+from vwmm.models.micro_batches import MicroBatches
 
 _DROPOUT = 2  # keeps dropout's draws apart from others that use the same seed
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """A part of a step that one rank computes whole."""
+class Pass:
+    """What one rank computes at once: some of its micro-batches of a step, or none, to take part in the reduction."""
 
-    number: int
-    """Its position among the step's micro-batches; `DUMMY_MICRO_BATCH` where it only takes part in the reduction."""
+    numbers: list[int]
+    """Positions of its micro-batches among those of the step."""
     cases: list[int]
-    """Indices of its cases; none of a dummy."""
+    """Indices of their cases, in their order."""
+    micro_batches: MicroBatches
+    """Which rows are whose, which images there are, the keys of dropout."""
     is_last: bool
     """Whether it is this rank's last one of the step."""
-    dropout_seed: int
-    """Key of its dropout."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class TrainStep:
     """From 1, over the whole run."""
     micro_batches: list[list[int]]
     """Case indices of the micro-batches of all ranks."""
-    own: list[MicroBatch]
-    """Those of this rank."""
+    passes: list[Pass]
+    """Those of this rank, as it computes them."""
     num_images: list[list[int]]
     """For each micro-batch and each branch, how many images the micro-batch has for it."""
 
@@ -69,47 +70,54 @@ class Epoch:
     num_processes: int = 1
     """Number of processes."""
     dummies: Literal["none", "idle", "even"] = "idle"
-    """Empty micro-batches by which a rank takes part in collectives: never, where it has no other, or so that all ranks
-    have equally many (sharded weights are gathered for each micro-batch)."""
+    """Empty passes by which a rank takes part in collectives: never, where it has no other, or so that all ranks have
+    equally many (sharded weights are gathered for each pass)."""
+    at_once: int = 1
+    """Micro-batches of a pass."""
     num_workers: int = 1
     """Threads that read ahead."""
 
     def steps(self) -> Iterator[TrainStep]:
         """The steps in order."""
         for number, micro_batches in enumerate(self.plan, self.first_step):
-            own = micro_batches_of(len(micro_batches), rank=self.rank, num_processes=self.num_processes)
-            at_least = {"none": 0, "idle": 1, "even": -(-len(micro_batches) // self.num_processes)}[self.dummies]
-            own += [DUMMY_MICRO_BATCH] * (at_least - len(own))
+            most = -(-len(micro_batches) // self.num_processes)  # of the rank that has most
+            at_least = {"none": 0, "idle": 1, "even": -(-most // self.at_once)}[self.dummies]
+            passes = self._passes(len(micro_batches))
+            passes += [[] for _ in range(at_least - len(passes))]
             yield TrainStep(
                 number,
                 micro_batches,
                 [
-                    MicroBatch(
-                        position,
-                        [] if position == DUMMY_MICRO_BATCH else micro_batches[position],
-                        index == len(own) - 1,
-                        _dropout_seed(self.seed, number, max(position, 0)),
-                    )
-                    for index, position in enumerate(own)
+                    self._pass(number, micro_batches, numbers, is_last=index == len(passes) - 1)
+                    for index, numbers in enumerate(passes)
                 ],
                 [self.present[cases].sum(axis=0).tolist() for cases in micro_batches],
             )
 
+    def _passes(self, num_micro_batches: int) -> list[list[int]]:
+        """The numbers of this rank's micro-batches in a step, by pass."""
+        own = micro_batches_of(num_micro_batches, rank=self.rank, num_processes=self.num_processes)
+        return [own[first : first + self.at_once] for first in range(0, len(own), self.at_once)]
+
+    def _pass(self, step: int, micro_batches: list[list[int]], numbers: list[int], *, is_last: bool) -> Pass:
+        cases = [case for number in numbers for case in micro_batches[number]]
+        seeds = tuple(_dropout_seed(self.seed, step, number) for number in numbers)
+        sizes = tuple(len(micro_batches[number]) for number in numbers)
+        return Pass(numbers, cases, MicroBatches(self.present[cases], sizes, seeds), is_last)
+
     @contextmanager
-    def batches(self, device: torch.device) -> Iterator[Callable[[MicroBatch], Batch]]:
-        """Within it, a function that reads this rank's micro-batches, in their order, onto the device."""
+    def batches(self, device: torch.device) -> Iterator[Callable[[Pass], Batch]]:
+        """Within it, a function that reads the batches of this rank's passes, in their order, onto the device."""
         wanted = [
-            micro_batches[position]
+            [case for number in numbers for case in micro_batches[number]]
             for micro_batches in self.plan
-            for position in micro_batches_of(len(micro_batches), rank=self.rank, num_processes=self.num_processes)
+            for numbers in self._passes(len(micro_batches))
         ]
         batches = load_batches(self.dataset, wanted, device, num_threads=self.num_workers)
 
-        def read(micro_batch: MicroBatch) -> Batch:
-            is_dummy = micro_batch.number == DUMMY_MICRO_BATCH
-            batch = self.dataset.empty(0).to(device).cast() if is_dummy else next(batches)
-            mask = torch.from_numpy(self.present[batch.indices.numpy()]).to(device, non_blocking=True)
-            return replace(batch, images=self.augment(batch), present=mask)
+        def read(one: Pass) -> Batch:
+            batch = next(batches) if one.cases else self.dataset.empty(0).to(device).cast()
+            return replace(batch, images=self.augment(batch))
 
         try:
             yield read

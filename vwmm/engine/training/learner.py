@@ -16,6 +16,7 @@ from vwmm.engine.strategies.fsdp2 import FSDP2
 from vwmm.engine.strategies.nan_injection import inject_nan
 from vwmm.engine.strategies.zero import ZeRO
 from vwmm.engine.training.batch_norm import RunningStatistics
+from vwmm.engine.training.pass_size import micro_batches_at_once
 from vwmm.models.fusion import FusionModel
 from vwmm.models.losses import WeightedCrossEntropy, class_weights, pattern_weights
 from vwmm.models.norm import single_valued_layers
@@ -32,6 +33,8 @@ class Learner:
     """Batch norm's running statistics."""
     loss: WeightedCrossEntropy
     """The loss, with the weights of classes and cases."""
+    at_once: int
+    """Micro-batches of a pass."""
 
 
 def build_learner(
@@ -52,7 +55,10 @@ def build_learner(
     model.to(runtime.device)
     prepared = None if runtime.strategy.is_sharded else _data_parallel(runtime, model, train, sizes)
     # After the model has been moved to its device: the layers' buffers become parts of one tensor.
-    statistics = RunningStatistics(branches, runtime.accelerator, exact=train.exact, single_valued=single)
+    at_once = micro_batches_at_once(train, modalities, runtime.device)
+    statistics = RunningStatistics(
+        branches, runtime.accelerator, exact=train.exact, single_valued=single, at_once=at_once
+    )
     strategy = prepared or (ZeRO if runtime.strategy.kind == "deepspeed" else FSDP2)(runtime, model, train)
     if FAULTS.make_nan:
         inject_nan(strategy, runtime.watchdog)
@@ -62,7 +68,7 @@ def build_learner(
         pattern_weights(train.pattern_weights, dataset.present()),
         train.label_smoothing,
     )
-    return Learner(strategy, statistics, loss)
+    return Learner(strategy, statistics, loss, at_once)
 
 
 def _data_parallel(runtime: Runtime, model: FusionModel, train: Train, sizes: Mapping[str, list[int]]) -> DataParallel:

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vwmm.data.loading.sampling import DUMMY_MICRO_BATCH
 from vwmm.engine.distributed.runtime import Runtime
-from vwmm.engine.training.epoch import MicroBatch, TrainStep
+from vwmm.engine.training.epoch import Pass, TrainStep
 from vwmm.system.signals import STOP
 
 
@@ -63,14 +62,14 @@ class StepReduction:
         # The losses of the micro-batches; how many ranks are to stop; how many want a checkpoint.
         self._buffer = torch.zeros(len(step.micro_batches) + 2, device=runtime.device)
         self._work: dist.Work | None = None
-        if not step.own:
+        if not step.passes:
             self.start()
 
-    def add(self, micro_batch: MicroBatch, loss: torch.Tensor) -> None:
-        """A micro-batch's part of the loss; the reduction starts with this rank's last one."""
-        if micro_batch.number != DUMMY_MICRO_BATCH:
-            self._buffer[micro_batch.number] = loss.detach()
-        if micro_batch.is_last:
+    def add(self, one: Pass, losses: torch.Tensor) -> None:
+        """The parts of the loss of a pass's micro-batches; the reduction starts with this rank's last pass."""
+        for number, loss in zip(one.numbers, losses.detach(), strict=bool(one.numbers)):
+            self._buffer[number] = loss
+        if one.is_last:
             self.start()
 
     def start(self) -> None:

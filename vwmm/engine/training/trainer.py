@@ -154,6 +154,7 @@ class Trainer:
             rank=self.runtime.rank,
             num_processes=self.runtime.num_processes,
             dummies=self.learner.strategy.dummies,
+            at_once=self.learner.at_once,
             num_workers=config.train.num_workers,
         )
 

@@ -9,7 +9,7 @@ share jumps by some points from one true value to the next (Brown, Cai and DasGu
 sensitivity and specificity: with so many patients of each class. Accuracy, precision, Brier score and calibration
 depend on how many there are: with patients drawn at random, so many of each class on average.
 
-    python benchmarks/coverage.py [--draws 2000] [--only WORD]      (about ten minutes on one core)
+    python benchmarks/interval_coverage.py [--draws 2000] [--only WORD]      (about ten minutes on one core)
 
 Exits with 1 where an interval is printed that covers less or more.
 """

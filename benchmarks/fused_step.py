@@ -1,0 +1,97 @@
+"""Claim: a step whose micro-batches are computed at once takes at most 1 / 1.8 (16 in twos) of the time it took.
+
+One side is the tree of this file, the other an earlier commit (`--base`), each a training run of its own; they train
+epochs in turns. Times are the process's CPU time with one thread; the ratio is that of the medians, with the quotients
+of the single rounds around it. Peak memory is that of the whole process.
+
+    python benchmarks/fused_step.py [--base COMMIT] [--rounds 9] [--full]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = "cf3c635"  # the last commit that computed each micro-batch by itself
+THIN = [
+    "modalities.vw_mri.size=[32,32,32]", "modalities.mri.size=[32,32]", "modalities.ct.size=[32,32]",
+    "model.backbone=densenet_thin", "model.hidden=[64]", "model.dropout=0.2", "train.epochs=1000",
+    "augment.all.enabled=false",  # a cost of the input, with a benchmark of its own
+]  # fmt: skip
+SETTINGS = {
+    "thin, 16 in twos": (64, [*THIN, "train.batch_size=16", "train.micro_batch_size=2"]),
+    "thin, 8 in fours": (64, [*THIN, "train.batch_size=8", "train.micro_batch_size=4"]),
+    "thin, 32 in fours": (64, [*THIN, "train.batch_size=32", "train.micro_batch_size=4"]),
+}
+FULL = {
+    "full size, 4 in twos": (4, ["train.batch_size=4", "train.micro_batch_size=2", "train.epochs=1000", *THIN[-1:]])
+}
+
+
+@contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """A checkout of a commit beside this one."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", tree, commit], cwd=ROOT, check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+
+
+def measure(trees: Mapping[str, Path], num_cases: int, overrides: list[str], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of a step by side, a value for each round; the first round warms up."""
+    sides = {}
+    for name, tree in trees.items():
+        command = [sys.executable, str(ROOT / "benchmarks" / "_step_side.py"), str(num_cases), *overrides]
+        environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+        sides[name] = subprocess.Popen(
+            command, cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    memory = {}
+    for number in range(rounds + 1):
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            side = sides[name]
+            assert side.stdin is not None
+            assert side.stdout is not None
+            print("go", file=side.stdin, flush=True)
+            seconds, kilobytes = side.stdout.readline().split()
+            memory[name] = int(kilobytes) / 1024
+            times[name] += [float(seconds)] * (number > 0)
+    for side in sides.values():
+        side.communicate()
+    print("  peak memory, MiB: " + ", ".join(f"{name} {value:.0f}" for name, value in memory.items()))
+    return times
+
+
+def main() -> None:
+    """Prints one line for each setting."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--base", default=BASE)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--full", action="store_true", help="the default model and images as well (minutes)")
+    arguments = parser.parse_args()
+    with tree_of(arguments.base) as base:
+        for title, (num_cases, overrides) in {**SETTINGS, **(FULL if arguments.full else {})}.items():
+            print(title)
+            times = measure({"before": base, "now": ROOT}, num_cases, overrides, arguments.rounds)
+            before, now = (statistics.median(times[name]) for name in ("before", "now"))
+            quotients = sorted(a / b for a, b in zip(times["before"], times["now"], strict=True))
+            print(
+                f"  a step: before {before * 1e3:.1f} ms, now {now * 1e3:.1f} ms of CPU: ratio {before / now:.2f} "
+                f"(rounds {quotients[0]:.2f} to {quotients[-1]:.2f}, n = {arguments.rounds})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

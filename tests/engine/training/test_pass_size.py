@@ -1,0 +1,39 @@
+"""How many micro-batches are computed at once."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from vwmm.config.schema import Modality, Train
+from vwmm.engine.training.pass_size import micro_batches_at_once
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+SMALL = {"vw_mri": Modality(dims=3, size=[32, 32, 32]), "ct": Modality(dims=2, size=[32, 32])}
+LARGE = {"vw_mri": Modality(dims=3, size=[128, 128, 64])}
+
+
+def at_once(modalities: dict[str, Modality], device: torch.device = CPU, **fields: Any) -> int:
+    return micro_batches_at_once(Train.model_validate({"batch_size": 16} | fields), modalities, device)
+
+
+def test_small_images_are_computed_together_and_large_ones_micro_batch_by_micro_batch() -> None:
+    assert (at_once(SMALL), at_once(LARGE)) == (8, 1)
+
+
+@pytest.mark.parametrize(("cases", "expected"), [(1, 1), (4, 2), (5, 2), (1000, 8)])
+def test_number_of_cases_is_rounded_down_to_whole_micro_batches(cases: int, expected: int) -> None:
+    assert at_once(SMALL, cases_at_once=cases) == expected
+
+
+def test_exact_training_computes_each_micro_batch_alone() -> None:
+    assert at_once(SMALL, exact=True, cases_at_once=16) == 1
+
+
+def test_gpu_computes_what_fits_into_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total_memory=16 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert at_once(LARGE, GPU) == 6  # 8.6 GB of 16 GiB, 0.67 GB a case
+    memory.total_memory = 2 * 2**30
+    assert at_once(LARGE, GPU) == 1
