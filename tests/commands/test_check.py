@@ -352,7 +352,7 @@ def test_training_refuses_a_file_that_is_in_two_parts(planted: Any, tmp_path: Pa
     done = run_command("train", "--launch", "launch/cpu.yaml", f"data.csv={planted(copy)}", *TINY, cwd=tmp_path)
 
     assert done.returncode == 2, done.stderr
-    assert "line 9: mri of case case_0008 is the same file as cohort.csv line 8: mri of case case_0007" in done.stderr
+    assert "line 9: case case_0008: mri: is the same file as mri of case case_0007 in line 8" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_another_hospitals_patients_may_share_names_but_not_images(
     write_rows(other, rows)
     assert main([*arguments, "--out", "nothing"]) == 2
     assert (
-        f"cohort.csv line 5: case {rows[3]['case']}: its ct is, to the byte, an image of case {trained_on}"
+        f"cohort.csv line 5: case {rows[3]['case']}: ct: is, to the byte, an image of case {trained_on}"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "nothing").exists()
@@ -211,13 +211,13 @@ def swap_patient(rows: Rows, parts: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("change", "patterns"),
     [
-        (relabel, ["line {line}: case {case} has label ", " in the run"]),
-        (unlabel, ["line {line}: case {case} has no label"]),
-        (drop, ["split.csv line ", "the test case {case} is not in changed.csv"]),
+        (relabel, ["line {line}: case {case}: has label ", " in the run"]),
+        (unlabel, ["line {line}: case {case}: has no label"]),
+        (drop, ["split.csv line ", "case {case}: a test case of the run, but not in changed.csv"]),
         (relabel_what_was_trained_on, ["has label ", " in the run"]),
         (call_a_trained_patient_a_tested_one, ["is of patient", "when it was trained on"]),
-        (exchange_the_parts, ["line {line}: case {case} is in 'train', but was in 'test' in the run"]),
-        (swap_patient, ["line {line}: case {case} is of patient", "case {case}: patient ", "was trained on"]),
+        (exchange_the_parts, ["line {line}: case {case}: is in 'train', but was in 'test' in the run"]),
+        (swap_patient, ["line {line}: case {case}: is of patient", "case {case}: patient ", "was trained on"]),
     ],
 )  # fmt: skip
 def test_a_cohort_that_contradicts_the_split_is_refused_by_line(
@@ -319,7 +319,7 @@ def test_an_image_counts_for_one_patient(evaluated: Path, tmp_path: Path, capsys
     arguments = ["evaluate", str(evaluated), str(other), "--new-patients", f"cache.dir={tmp_path / 'cache'}"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "line 12: ct of case again_case_0001 is the same file as cohort.csv line 2: ct of case case_0001" in said
+    assert "line 12: case again_case_0001: ct: is the same file as ct of case case_0001 in line 2" in said
     assert "count nobody twice" in said
 
 

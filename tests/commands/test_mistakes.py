@@ -65,15 +65,18 @@ def unreadable_file(rows: Rows) -> None:
 COHORT_MISTAKES = {
     "missing column": (drop_column("mri"), r"cohort\.csv line 1: column 'mri' is missing .*modalities\.mri\.column"),
     "missing label column": (drop_column("label"), r"line 1: column 'label' is missing"),
-    "missing file": (missing_file, r"cohort\.csv line 5: mri file not found: .*nowhere\.nii\.gz"),
-    "unreadable file": (unreadable_file, r"cohort\.csv line 7: vw_mri .*broken\.nii\.gz: the file is truncated"),
+    "missing file": (missing_file, r"cohort\.csv line 5: case \S+: mri .*nowhere\.nii\.gz: file not found"),
+    "unreadable file": (
+        unreadable_file,
+        r"cohort\.csv line 7: case \S+: vw_mri .*broken\.nii\.gz: the file is truncated",
+    ),
     "label only once": (rare_label, r"cohort\.csv line 9: label 'aneurysm' occurs in one patient only"),
     "one class only": (one_class, r"every case has the same label 'stable'"),
     "patient in two splits": (
         patient_in_two_splits,
-        r"line 3: patient \S+ is in split train, but in split val in line 2",
+        r"line 3: case \S+: patient \S+ is in split train, but in split val in line 2",
     ),
-    "duplicate case": (duplicate_case, r"cohort\.csv line 6: case \S+ already stands in line 4"),
+    "duplicate case": (duplicate_case, r"cohort\.csv line 6: case \S+: this name already stands in line 4"),
 }
 KEY_MISTAKES = {
     "unknown key": (
@@ -153,7 +156,9 @@ def test_an_image_that_is_damaged_inside_leaves_no_run_folder(cohort: Path, tmp_
 
     table = with_rows(cohort, tmp_path / "cohort.csv", flip)
     arguments = [f"data.csv={table}", "data.allow_outside_root=true", *TINY]
-    assert_refused(arguments, r"cohort\.csv line 2: vw_mri flipped\.nii\.gz: cannot be read as nifti", tmp_path)
+    assert_refused(
+        arguments, r"cohort\.csv line 2: case \S+: vw_mri flipped\.nii\.gz: cannot be read as nifti", tmp_path
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_one_patient_in_two_spellings_in_two_folds_is_refused_by_every_command(
 
     assert codes == [2, 2]
     shown = capsys.readouterr().err
-    assert re.search(r"cohort.csv line \d+: patient \d+ is written almost like 0\d\d \(line \d+\)", shown)
+    assert re.search(r"cohort.csv line \d+: case \S+: patient \d+ is written almost like 0\d\d \(line \d+\)", shown)
     assert "they are in different parts of the split (train, val)" in shown
     assert "they are in different parts of the split (fold 0, fold 1)" in shown
     config = load_config([], [*words, "split.fold=0", "split.folds=4", "run.dir=runs"])
@@ -282,7 +282,7 @@ def test_sites_that_cannot_be_held_out_are_named_by_line(clinic: Path, capsys: p
     change(clinic, site=sites)
     assert split("split.by_site=hold_out") == 2
     said = capsys.readouterr().err
-    assert "cohort.csv line 4: patient p01 is of site Leeds, but of Berlin in line 3" in said
+    assert "cohort.csv line 4: case c01-1: patient p01 is of site Leeds, but of Berlin in line 3" in said
     assert "cohort.csv line 12: case c08-0: the site is empty" in said
 
 

@@ -281,7 +281,7 @@ def dicom_folders(images: Images) -> None:
     images.note("series/deep", "name the folder that has the files themselves")
     outside = images.folder.parent / "outside"
     write_slices(outside, count=1)
-    paths = series("series/linked", r"series/linked has a link 'IM99' that leaves .*data.allow_outside_root=true")
+    paths = series("series/linked", r"series/linked: has a link 'IM99' that leaves .*data.allow_outside_root=true")
     (paths[0].parent / "IM99").symlink_to(outside / "IM00")
     tagged(series("series/con\x1b[2J\ntrol", r"IM\\n\\x1b: PixelSpacing is damaged")[0], PixelSpacing=[1, 1, 1])
     folder = images.folder / "series/con\x1b[2J\ntrol"
@@ -468,10 +468,10 @@ def paths(images: Images) -> None:
     (folder / "out.nii").symlink_to(outside / "IM00")
     (folder / "out").symlink_to(outside)
     for name, reason in (
-        ("pipe.nii", "is neither a file nor a folder"),
-        ("socket.nii", "is neither a file nor a folder"),
-        ("zero.nii", "is neither a file nor a folder"),
-        ("/dev/zero", "is neither a file nor a folder"),
+        ("pipe.nii", "neither a file nor a folder"),
+        ("socket.nii", "neither a file nor a folder"),
+        ("zero.nii", "neither a file nor a folder"),
+        ("/dev/zero", "neither a file nor a folder"),
         ("circle.nii", "Too many levels of symbolic links"),
         ("there/a.nii", "Too many levels of symbolic links"),
         ("dead.nii", "file not found"),

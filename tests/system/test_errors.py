@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import texts
 from vwmm.system.errors import RunError, UserError, format_problems, is_main_process, run_guarded
-from vwmm.system.problems import Problem
+from vwmm.system.problems import KINDS, Problem
 
 
 def test_one_problem_is_singular_and_more_are_plural() -> None:
@@ -41,6 +41,24 @@ def test_same_problem_in_very_many_lines_is_shown_for_the_first_with_the_lines_o
         "    and 21 more like these: lines 11, 20-39",
         f"  - {empty[0].text}",
         f"  - {empty[1].text}",
+    ]
+
+
+def test_action_is_told_once_behind_the_problems_that_share_it() -> None:
+    damaged = [Problem("is damaged", "unreadable", n, f"c{n}", "ct", f"{n}.nii", where="a.csv") for n in range(2, 27)]
+    apart = Problem("patient p is in val", "two_splits", 3, "c3", where="a.csv")
+
+    lines = format_problems(
+        [Problem("expected a number", key="train.lr"), damaged[0], apart, *damaged[1:]]
+    ).splitlines()
+
+    assert lines[1:] == [
+        "  - train.lr: expected a number",
+        *(f"  - a.csv line {n}: case c{n}: ct {n}.nii: is damaged" for n in range(2, 7)),
+        "    and 20 more like these: lines 7-26",
+        f"    to do for these 25: {KINDS['unreadable'].action}",
+        "  - a.csv line 3: case c3: patient p is in val",
+        f"    to do: {KINDS['two_splits'].action}",
     ]
 
 

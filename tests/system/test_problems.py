@@ -16,7 +16,7 @@ def test_a_finding_says_where_it_is_as_far_as_that_is_known() -> None:
 
 
 def test_a_problem_is_printed_with_its_file_line_and_key() -> None:
-    assert Problem("is empty", line=12, case="c7", where="cohort.csv").text == "cohort.csv line 12: is empty"
+    assert Problem("is empty", line=12, case="c7", where="cohort.csv").text == "cohort.csv line 12: case c7: is empty"
     assert Problem("is no number", where="argument train.lr=x", key="train.lr").text == (
         "argument train.lr=x: train.lr: is no number"
     )

@@ -63,17 +63,24 @@ def format_problems(problems: Sequence[Problem], *, limit: int | None = MAX_PROB
     """The problems as the lines that a person reads on stderr.
 
     limit: the largest number of kinds of problems shown; None shows all. Of very many lines with the same problem the
-    first ones are shown, and the others' numbers.
+    first ones are shown, and the others' numbers. Those with the same action stand together, and it is told once.
     """
     count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
     groups = _alike(problems)
     shown = groups if limit is None else groups[:limit]
     lines = [f"vwmm: {count} to fix before this can run:"]
+    by_action = defaultdict[str, list[list[Problem]]](list)
     for group in shown:
-        first, others = (group, []) if len(group) == 1 else (group[:NUM_SHOWN_OF_ALIKE], group[NUM_SHOWN_OF_ALIKE:])
-        lines += [f"  - {problem.text}" for problem in first]
-        if others:
-            lines.append(f"    and {len(others)} more like these: {_line_numbers(others)}")
+        by_action[group[0].action].append(group)
+    for action, alike in by_action.items():
+        for group in alike:
+            first, others = (group, []) if len(group) == 1 else (group[:NUM_SHOWN_OF_ALIKE], group[NUM_SHOWN_OF_ALIKE:])
+            lines += [f"  - {problem.text}" for problem in first]
+            if others:
+                lines.append(f"    and {len(others)} more like these: {_line_numbers(others)}")
+        if action:
+            number = sum(map(len, alike))
+            lines.append(f"    to do{'' if number == 1 else f' for these {number}'}: {action}")
     if left := sum(len(group) for group in groups[len(shown) :]):
         lines.append(f"  ... and {left} more; `vwmm check` with the same arguments lists all")
     return "\n".join(lines)

@@ -15,13 +15,15 @@ class Kind(NamedTuple):
     severity: Severity
     title: str
     action: str
+    """Empty: each message says itself what to do."""
 
 
 KINDS = {
-    "input": Kind("error", "An input that cannot be used", "correct it"),
-    "configuration": Kind("error", "A key that does not fit the cohort", "change the key"),
-    "table": Kind("error", "A row that cannot be used", "fix the row"),
+    "input": Kind("error", "An input that cannot be used", ""),
+    "configuration": Kind("error", "A key that does not fit the cohort", ""),
+    "table": Kind("error", "A row that cannot be used", ""),
     "unreadable": Kind("error", "An image that cannot be read", "export the image again, or empty the cell"),
+    "unusable": Kind("error", "An image that cannot be used as it is", ""),
     "crash": Kind("error", "An image that crashed its reader", "export the image again, or empty the cell"),
     "timeout": Kind(
         "error", "An image that took too long to read", "export the image again; allow more if it is large: --timeout-s"
@@ -30,12 +32,17 @@ KINDS = {
     "constant": Kind("error", "An image without content", "export the image again, or empty the cell"),
     "not_finite": Kind("error", "Non-finite voxels (NaN or Inf)", "export the image again, or empty the cell"),
     "dimension": Kind("error", "An image of another dimension", "choose one volume or slice, or set modalities.X.dims"),
-    "mixed_series": Kind("error", "Several series in one folder", "move each series into a folder of its own"),
+    "mixed_series": Kind(
+        "error",
+        "Several series in one folder",
+        "move each series into a folder of its own, or choose one by modalities.X.series (UID or description)",
+    ),
     "no_spacing": Kind("error", "An image without a voxel size", "convert it from its source, or leave spacing_mm out"),
     "swapped": Kind("error", "CT and MR in each other's column", "exchange the two paths of this row"),
     "wrong_kind": Kind("error", "An image of another kind than its column", "put the right image there"),
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
     "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
+    "two_folds": Kind("error", "A patient in two folds", "keep all cases of a patient in one fold"),
     "same_image": Kind(
         "error", "The same image under two patients", "find out who it shows; remove or join the others"
     ),
@@ -112,22 +119,23 @@ class Problem:
 
     @property
     def action(self) -> str:
-        """What to do about it."""
+        """What to do about it; empty: `found` says it."""
         return KINDS[self.kind].action
 
     @property
     def place(self) -> str:
         """`line 12: case c7: ct ct/7.dcm`, as far as it is known: where it is within the cohort."""
-        image = f"{self.modality} {self.file}".strip()
-        parts = (f"line {self.line}" if self.line else "", f"case {self.case}" if self.case else "", image)
-        return printable(": ".join(part for part in parts if part))
+        return _joined(f"line {self.line}" if self.line else "", self._image)
 
     @property
     def text(self) -> str:
-        """`cohort.csv line 12: train.lr: what was found`: the line that is printed of an error in the input."""
-        line = f"line {self.line}" if self.line and self.where else ""
-        parts = (self.named_by, f"{self.where} {line}".strip(), self.key, self.found)
-        return printable(": ".join(part for part in parts if part))
+        """`cohort.csv line 12: case c7: ct ct/7.dcm: what was found`: the line that is printed of it."""
+        line = f"line {self.line}" if self.line else ""
+        return _joined(self.named_by, f"{self.where} {line}".strip(), self._image, self.key, self.found)
+
+    @property
+    def _image(self) -> str:
+        return _joined(f"case {self.case}" if self.case else "", f"{self.modality} {self.file}".strip())
 
     def within(self, place: str) -> "Problem":
         """The same problem, with a place before its own: `fold 2: split.csv line 3: ...`."""
@@ -155,6 +163,10 @@ def count_severities(problems: Iterable[Problem]) -> dict[Severity, int]:
     """How many errors, warnings and notes."""
     counts = Counter(one.severity for one in problems)
     return {severity: counts[severity] for severity in SEVERITIES}
+
+
+def _joined(*parts: str) -> str:
+    return printable(": ".join(part for part in parts if part))
 
 
 def printable(text: str) -> str:

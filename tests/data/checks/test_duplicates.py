@@ -83,8 +83,8 @@ def test_spellings_in_two_parts_are_reported_alike_for_each_fold() -> None:
 
     for parts in ({"a": "train", "b": "val"}, {"a": "val", "b": "train"}):
         assert texts(apart_problems(make_cohort(cases), parts)) == [
-            "cohort.csv line 3: patient 007 is written almost like 7 (line 2), and they are in different parts of the "
-            "split (train, val): write it one way, or, if these are two people, give one of them another name"
+            "cohort.csv line 3: case b: patient 007 is written almost like 7 (line 2), and they are in different parts "
+            "of the split (train, val)"
         ]
     assert apart_problems(make_cohort(cases), {"a": "train", "b": "train"}) == []
 

@@ -43,9 +43,10 @@ def test_problems_name_file_line_and_modality_in_the_order_of_the_cases(table: P
     problems = check_images(cohort, MODALITIES, progress=lambda done, total: calls.append((done, total)))
 
     assert texts(problems) == [
-        "cohort.csv line 4: ct ct/2.dcm: this is not a DICOM image, despite its name",
-        "cohort.csv line 6: vw_mri mr/4.nii.gz: expected a volume (dims: 3), found a single slice of 6 x 5 x 1",
-        "cohort.csv line 9: vw_mri mr/7.nii.gz: this is not a gzip file, despite its name",
+        "cohort.csv line 4: case c2: ct ct/2.dcm: this is not a DICOM image, despite its name",
+        "cohort.csv line 6: case c4: vw_mri mr/4.nii.gz: expected a volume (dims: 3), found a single slice of "
+        "6 x 5 x 1",
+        "cohort.csv line 9: case c7: vw_mri mr/7.nii.gz: this is not a gzip file, despite its name",
     ]
     assert calls == [(done, 16) for done in range(1, 17)]
 
@@ -72,4 +73,5 @@ def test_an_image_elsewhere_is_described_by_its_whole_path(table: Path, tmp_path
 
     cohort = read_cohort(Data(csv=str(elsewhere), root=str(tmp_path)), MODALITIES)
 
-    assert image_problem(cohort.cases[1], "ct", cohort, "why").text == f"cohort.csv line 3: ct {tmp_path}/ct/1.dcm: why"
+    problem = image_problem(cohort.cases[1], "ct", cohort, "why", "unreadable")
+    assert problem.text == f"cohort.csv line 3: case c1: ct {tmp_path}/ct/1.dcm: why"

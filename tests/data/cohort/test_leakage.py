@@ -73,8 +73,7 @@ def test_an_image_that_was_seen_is_found_under_any_name_and_modality() -> None:
     cohort = cohort_of(("w1", "q1", "a"), ("w2", "q2", "a"))
 
     assert texts(image_problems(cohort, {"w1": {"ct": "eee"}, "w2": {"ct": "bbb"}}, ROWS, is_own=False)) == [
-        "cohort.csv line 3: case w2: its ct is, to the byte, an image of case v1, which was trained on (split.csv "
-        "line 2)"
+        "cohort.csv line 3: case w2: ct: is, to the byte, an image of case v1, which was trained on (split.csv line 2)"
     ]
 
 
@@ -88,22 +87,22 @@ def test_an_image_that_is_not_the_one_set_aside_is_found() -> None:
 
 def test_a_test_case_that_is_gone_or_of_somebody_else_is_found() -> None:
     assert texts(set_aside_problems(cohort_of(("v1", "p1", "a")), ROWS, has_parts=False)) == [
-        "split.csv line 4: the test case v3 is not in cohort.csv"
+        "split.csv line 4: case v3: a test case of the run, but not in cohort.csv"
     ]
     assert texts(set_aside_problems(cohort_of(("v3", "p4", "b")), ROWS, has_parts=False)) == [
-        "cohort.csv line 2: case v3 is of patient p4, but was of p3 as a test case"
+        "cohort.csv line 2: case v3: is of patient p4, but was of p3 as a test case"
     ]
 
 
 def test_whom_the_run_has_learned_from_must_be_the_same_people_too() -> None:
     assert texts(set_aside_problems(cohort_of(("v1", "p3", "a"), ("v3", "p3", "b")), ROWS, has_parts=False)) == [
-        "cohort.csv line 2: case v1 is of patient p3, but was of p1 when it was trained on"
+        "cohort.csv line 2: case v1: is of patient p3, but was of p1 when it was trained on"
     ]
     cohort = cohort_of(("v1", "p1", "a"), ("v3", "p3", "b"))
     moved = replace(cohort, cases=tuple(replace(case, split="test") for case in cohort.cases))
     assert set_aside_problems(moved, ROWS, has_parts=False) == []
     assert texts(set_aside_problems(moved, ROWS, has_parts=True)) == [
-        "cohort.csv line 2: case v1 is in 'test', but was in 'train' in the run"
+        "cohort.csv line 2: case v1: is in 'test', but was in 'train' in the run"
     ]
     assert num_gone(cohort, ROWS) == 1
 
@@ -112,11 +111,11 @@ def test_a_label_that_is_missing_or_another_is_found() -> None:
     cohort = cohort_of(("v1", "p1", "b"), ("v2", "p2", None), ("v3", "p3", "a"))
 
     assert texts(label_problems(cohort, ROWS, hint="; do this")) == [
-        "cohort.csv line 2: case v1 has label 'b', but had 'a' in the run; do this",
-        "cohort.csv line 4: case v3 has label 'a', but had 'b' in the run",
+        "cohort.csv line 2: case v1: has label 'b', but had 'a' in the run; do this",
+        "cohort.csv line 4: case v3: has label 'a', but had 'b' in the run",
     ]
     assert texts(unlabelled_problems(cohort, cohort.cases)) == [
-        "cohort.csv line 3: case v2 has no label, without which nothing can be evaluated"
+        "cohort.csv line 3: case v2: has no label, without which it cannot be evaluated"
     ]
 
 

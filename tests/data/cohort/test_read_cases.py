@@ -108,7 +108,7 @@ def test_quoted_commas_and_line_breaks_keep_the_line_numbers_right(root: Path) -
 
     cohort, problems = survey_cohort(written(root, lines), TWO)
 
-    assert texts(problems) == [f"cohort.csv line 9: mri file not found: nowhere.png (relative to {root})"]
+    assert texts(problems) == [f"cohort.csv line 9: case c4: mri nowhere.png: file not found (relative to {root})"]
     assert cohort is not None
     assert [case.line for case in cohort.cases] == [2, 7, 8, 9]
     assert cohort.cases[0].extra == {"note": 'one\ntwo, "three"'}
@@ -234,7 +234,7 @@ def test_the_original_layout_leaves_no_way_out_of_the_root(root: Path) -> None:
     lines = original(data)
 
     assert problems_of(data, [*lines, "../../1.png,1"], ORIGINAL)[0] == (
-        f"cohort.csv line 6: mri: ../../1.png leaves {data}; if meant: data.allow_outside_root=true"
+        f"cohort.csv line 6: case 1: mri ../../1.png: leaves {data}; if meant: data.allow_outside_root=true"
     )
 
 
@@ -266,22 +266,37 @@ MISTAKES: dict[str, tuple[list[str] | str | bytes, list[str]]] = {
         ["line 4: label 'b' occurs in one patient", "line 5: label 'c' occurs in"],
     ),
     "one class": ([*GOOD[:3]], ["every case has the same label 'a': there is nothing to tell apart"]),
-    "a case twice": (changed(4, "c3", "c1"), ["line 4: case c1 already stands in line 2"]),
+    "a case twice": (changed(4, "c3", "c1"), ["line 4: case c1: this name already stands in line 2"]),
     "an empty case": (changed(4, "c3", ""), ["line 4: column 'case' is empty", "line 5: label 'b' occurs"]),
     "an empty patient": (changed(4, "p3", ""), ["line 4: case c3: column 'patient' is empty"]),
     "no image": (changed(4, "2.png", ""), ["line 4: case c3: no image at all; at least one of mri, ct is needed"]),
-    "a missing file": (changed(4, "2.png", "x/y.png"), ["line 4: ct file not found: x/y.png (relative to ROOT)"]),
-    "below a file": (changed(4, "2.png", "1.png/y"), ["line 4: ct file not found: 1.png/y (relative to ROOT)"]),
-    "a long path": (changed(4, "2.png", "x" * 5000), [f"line 4: ct: {'x' * 117}...: File name too long"]),
-    "a circle of links": (changed(4, "2.png", "circle"), ["line 4: ct: circle: Too many levels of symbolic links"]),
-    "a dead link": (changed(4, "2.png", "dead"), ["line 4: ct file not found: dead"]),
-    "a pipe": (changed(4, "2.png", "pipe"), ["line 4: ct: pipe is neither a file nor a folder"]),
+    "a missing file": (
+        changed(4, "2.png", "x/y.png"),
+        ["line 4: case c3: ct x/y.png: file not found (relative to ROOT)"],
+    ),
+    "below a file": (
+        changed(4, "2.png", "1.png/y"),
+        ["line 4: case c3: ct 1.png/y: file not found (relative to ROOT)"],
+    ),
+    "a long path": (changed(4, "2.png", "x" * 5000), [f"line 4: case c3: ct {'x' * 117}...: File name too long"]),
+    "a circle of links": (
+        changed(4, "2.png", "circle"),
+        ["line 4: case c3: ct circle: Too many levels of symbolic links"],
+    ),
+    "a dead link": (changed(4, "2.png", "dead"), ["line 4: case c3: ct dead: file not found"]),
+    "a pipe": (changed(4, "2.png", "pipe"), ["line 4: case c3: ct pipe: neither a file nor a folder"]),
     "a path out of the root": (
         changed(4, "2.png", "../2.png"),
-        ["line 4: ct: ../2.png leaves ROOT; if meant: data.allow"],
+        ["line 4: case c3: ct ../2.png: leaves ROOT; if meant: data.allow"],
     ),
-    "an absolute path": (changed(4, "2.png", "/etc/passwd"), ["line 4: ct: /etc/passwd leaves ROOT; if meant"]),
-    "a link out of the root": (changed(4, "2.png", "out/2.png"), ["line 4: ct: out/2.png leaves ROOT; if meant"]),
+    "an absolute path": (
+        changed(4, "2.png", "/etc/passwd"),
+        ["line 4: case c3: ct /etc/passwd: leaves ROOT; if meant"],
+    ),
+    "a link out of the root": (
+        changed(4, "2.png", "out/2.png"),
+        ["line 4: case c3: ct out/2.png: leaves ROOT; if meant"],
+    ),
     "an unclosed quote": (changed(5, "c4", '"c4'), ["line 5: not valid CSV: unexpected end of data"]),
     "text after a quote": (changed(2, "c1", '"c1"x'), ["line 2: not valid CSV: ',' expected after '\"'"]),
     "a NUL": ("case,label,mri,ct\nc1,a\0,1.png,\n", ["line 2: a NUL character; this is no text file"]),
@@ -338,7 +353,8 @@ def test_a_link_among_a_folders_files_leads_out_of_the_root_only_where_that_is_a
     assert problems_of(data, lines) == []
     (data / "series" / "out").symlink_to(root / "1.png")
     assert problems_of(data, lines) == [
-        f"cohort.csv line 2: mri: series has a link 'out' that leaves {data}; if meant: data.allow_outside_root=true"
+        f"cohort.csv line 2: case c1: mri series: has a link 'out' that leaves {data}; "
+        "if meant: data.allow_outside_root=true"
     ]
     assert problems_of(data, lines, allow_outside_root=True) == []
 
@@ -433,8 +449,7 @@ def test_a_patient_belongs_to_one_part(column: str, values: tuple[str, str], roo
     lines = [f"{GOOD[0]},{column}", *ones, f"c5,p1,a,1.png,,{values[1]}"]
 
     assert problems_of(root, lines) == [
-        f"cohort.csv line 6: patient p1 is in {column} {values[1]}, but in {column} {values[0]} in line 2: "
-        "all cases of a patient belong together"
+        f"cohort.csv line 6: case c5: patient p1 is in {column} {values[1]}, but in {column} {values[0]} in line 2"
     ]
 
 
@@ -624,7 +639,7 @@ def test_paths_with_backslashes_are_refused_once_with_the_one_that_is_there(root
     lines = [GOOD[0], "c1,p1,a,sub\\3.png,2.png", "c2,p2,a,1.png,sub\\3.png", "c3,p3,b,.\\1.png,", "c4,p4,b,no\\3.png,"]
 
     assert problems_of(root, lines) == [
-        f"cohort.csv line 5: mri file not found: no\\3.png (relative to {root})",
+        f"cohort.csv line 5: case c4: mri no\\3.png: file not found (relative to {root})",
         "cohort.csv line 2: sub\\3.png not found, but sub/3.png is there: write / for \\ (in 3 cells)",
     ]
 

@@ -334,8 +334,8 @@ def test_a_case_that_the_file_does_not_know_is_named(earlier: tuple[Cohort, dict
     more = make_cohort([*cohort.cases, make_case("new1", line=40), make_case("new2", line=41)])
 
     assert refusal(more, file=str(path)) == [
-        "split.file: case new1 (cohort.csv line 40) is not in split.csv",
-        "split.file: case new2 (cohort.csv line 41) is not in split.csv",
+        "cohort.csv line 40: case new1: split.file: split.csv does not have this case",
+        "cohort.csv line 41: case new2: split.file: split.csv does not have this case",
     ]
 
 
@@ -348,7 +348,7 @@ def test_a_patient_in_two_parts_or_under_another_name_is_refused(tmp_path: Path)
 
     path.write_text("case,patient,split\nv1,p,train\nv2,p,train\nv3,p,val\n")
     assert refusal(cohort, file=str(path)) == [
-        "split.file: case v3 (cohort.csv line 2) is of patient q, but of p in split.csv"
+        "cohort.csv line 2: case v3: split.file: is of patient q, but of p in split.csv"
     ]
 
 
@@ -356,8 +356,11 @@ def test_a_patient_in_two_parts_or_under_another_name_is_refused(tmp_path: Path)
     ("content", "expected"),
     [
         ("case,part\nc000,train\n", "split.csv has no column 'case' or 'split'"),
-        ("case,split\nc000,training\n", "split.csv line 2: 'split' must be train, val or test; found 'training'"),
-        ("case,split\nc000,train\nc000,val\n", "split.csv line 3: case c000 stands twice, in train and val"),
+        (
+            "case,split\nc000,training\n",
+            "split.csv line 2: case c000: 'split' must be train, val or test; found 'training'",
+        ),
+        ("case,split\nc000,train\nc000,val\n", "split.csv line 3: case c000: stands twice, in train and val"),
         ("case,split\nc000\n", "split.csv line 2: 1 cells, but the header has 2 columns"),
         ("", "split.csv: the file is empty"),
         ("case,split\n\xff", "split.csv line 2: not UTF-8 text"),
@@ -469,9 +472,17 @@ def test_file_of_folds_gives_validation_and_test_cases(tmp_path: Path) -> None:
         (FOLDS, {"fold": 2}, "split.fold=2: folds.csv has the folds 0, 1"),
         (FOLDS, {"fold": 1, "folds": 3}, "split.fold=1 of split.folds=3: folds.csv has the folds 0, 1"),
         (FOLDS.replace(",fold", ",part"), {"fold": 1}, "split.fold=1: folds.csv has no column 'fold'"),
-        (FOLDS.replace("c003,train,1", "c003,train,"), {"fold": 1}, "line 5: 'fold' must be 0, 1, 2, ..., or empty"),
-        (FOLDS.replace("c003,train,1", "c003,train,-1"), {"fold": 1}, "line 5: 'fold' must be 0, 1, 2, ..., or empty"),
-        (FOLDS + "c001,train,0\n", {"fold": 1}, "line 7: case c001 stands twice, in fold 1 and fold 0"),
+        (
+            FOLDS.replace("c003,train,1", "c003,train,"),
+            {"fold": 1},
+            "line 5: case c003: 'fold' must be 0, 1, 2, ..., or empty",
+        ),
+        (
+            FOLDS.replace("c003,train,1", "c003,train,-1"),
+            {"fold": 1},
+            "line 5: case c003: 'fold' must be 0, 1, 2, ..., or empty",
+        ),
+        (FOLDS + "c001,train,0\n", {"fold": 1}, "line 7: case c001: stands twice, in fold 1 and fold 0"),
     ],
 )
 def test_a_file_of_folds_that_does_not_fit_is_explained(

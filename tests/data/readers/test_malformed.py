@@ -219,9 +219,9 @@ def test_what_may_not_be_read_is_named(unprivileged: Path) -> None:
         return texts(found + ([] if cohort is None else check_images(cohort, modalities)))
 
     assert without_rights(problems) == [
-        "plain.csv line 4: mri: shut/1.png: Permission denied",
-        "plain.csv line 2: mri 2.png: cannot be read as picture: Permission denied",
-        "plain.csv line 3: mri series: cannot be read as dicom series: Permission denied",
+        "plain.csv line 4: case c3: mri shut/1.png: Permission denied",
+        "plain.csv line 2: case c1: mri 2.png: cannot be read as picture: Permission denied",
+        "plain.csv line 3: case c2: mri series: cannot be read as dicom series: Permission denied",
     ]
     table.chmod(0)
     assert without_rights(problems) == [f"data.csv: {table} cannot be read: Permission denied"]
@@ -236,7 +236,7 @@ def test_letters_that_a_machine_cannot_write_are_no_traceback(tmp_path: Path) ->
     ended = run_limited(["-m", "vwmm", "check", "data.csv=a.csv", *ONE], folder, variables=plain)
 
     assert ended.code == 2
-    assert "mri: \\xe4.png: no name of a file; is the language of this machine set to UTF-8?" in ended.out
+    assert "mri \\xe4.png: no name of a file; is the language of this machine set to UTF-8?" in ended.out
     assert not INNARDS.search(ended.out)
 
 

@@ -585,7 +585,7 @@ def test_an_array_of_objects_or_a_pickle_is_refused_without_running_it(tmp_path:
         (np.zeros((3, 3), np.complex64), "expected one real number per voxel, found dtype complex64"),
         (np.zeros((3, 3), "U3"), "expected one real number per voxel, found dtype <U3"),
         (np.zeros((3, 3), [("r", "u1"), ("g", "u1")]), "the voxels are colours (RGB); expected one number per voxel"),
-        (np.zeros(9), "expected 2 or 3 dimensions, found 1 (9); a time series needs one image chosen"),
+        (np.zeros(9), "expected 2 or 3 dimensions, found 1 (9)"),
     ],
     ids=["complex", "text", "fields", "line"],
 )

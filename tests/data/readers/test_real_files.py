@@ -104,9 +104,9 @@ def test_a_real_series_is_stacked_as_simpleitk_stacks_it() -> None:
     ("folder", "expected"),
     [
         ("77654033/CT2", "slices are missing between 17106 and 17136: 202 mm apart, most are 1.25; export"),
-        ("98892001/CT2N", "6924: another orientation than the other slices; move it elsewhere, if it is a localizer"),
+        ("98892001/CT2N", "6924: another orientation than the other slices (a localizer?)"),
         ("98892003/MR1", "the folder has 3 DICOM series: '1.3.6.1.4.1.5962.1.1.0.0.0.1196533885.18148.0.475' (1 "),
-        ("98892003/MR700", "4528, 4558, 4588 and 3 more: another orientation than the other slices; move it elsewhere"),
+        ("98892003/MR700", "4528, 4558, 4588 and 3 more: another orientation than the other slices"),
         (".", "the folder has no DICOM image; name the folder that has the files themselves"),
     ],
 )  # fmt: skip

@@ -205,7 +205,7 @@ def test_torch_and_monai_are_not_imported_for_what_is_usual(name: str, tmp_path:
 def test_spacing_mm_without_a_voxel_size_in_the_file_is_refused(name: str, tmp_path: Path) -> None:
     path = write_volume(tmp_path / name)
 
-    with pytest.raises(ImageError, match="has no voxel sizes: leave spacing_mm out"):
+    with pytest.raises(ImageError, match="has no voxel sizes, which spacing_mm needs"):
         load_input(path, modality(8, 6, spacing_mm=[1, 1]))
 
 

@@ -32,15 +32,15 @@ def test_problems_of_a_table_keep_their_line_and_a_leak_is_said_once() -> None:
     )
     problems = [
         Problem("patient p is in split val, but in split train in line 2", "two_splits", 3, where="cohort.csv"),
-        Problem("case c02: no image at all", "table", 4, "c02", where="cohort.csv"),
+        Problem("no image at all", "table", 4, "c02", where="cohort.csv"),
         Problem("every case has the same label", "table"),
     ]
 
     findings = table_findings(problems, cohort)
 
     assert [(one.kind, one.line, one.case, one.found) for one in findings] == [
-        ("two_splits", 3, "c01", "patient p is in train (line 2), val (line 3)"),
-        ("table", 4, "c02", "case c02: no image at all"),
+        ("two_splits", 3, "c01", "patient p is in val, but also in train (line 2)"),
+        ("table", 4, "c02", "no image at all"),
         ("table", None, "", "every case has the same label"),
     ]
 

@@ -153,9 +153,9 @@ def test_every_image_that_cannot_be_used_is_named_with_case_modality_and_file(
         show_case(make_config(tmp_path), cases[2])
 
     mri, ct, pet = texts(caught.value.problems)
-    assert mri == "case c2: cohort.csv line 4: mri mri2.nii.gz: this is not a gzip file, despite its name"
-    assert ct.startswith("case c2: cohort.csv line 4: ct ct2.dcm: every voxel has the same value")
-    assert pet == "case c2: cohort.csv line 4: pet pet2.nii: file not found"
+    assert mri == "cohort.csv line 4: case c2: mri mri2.nii.gz: this is not a gzip file, despite its name"
+    assert ct.startswith("cohort.csv line 4: case c2: ct ct2.dcm: every voxel has the same value")
+    assert pet == "cohort.csv line 4: case c2: pet pet2.nii: file not found"
 
 
 def test_a_file_that_may_not_be_read_is_named_too(
@@ -166,7 +166,7 @@ def test_a_file_that_may_not_be_read_is_named_too(
 
     monkeypatch.setattr(show_case_module, "read_image", refuse)
 
-    with pytest.raises(UserError, match=r"case c1: cohort\.csv line 3: ct ct1\.dcm: Permission denied"):
+    with pytest.raises(UserError, match=r"cohort\.csv line 3: case c1: ct ct1\.dcm: Permission denied"):
         show_case(make_config(tmp_path), cases[1])
 
 

@@ -52,6 +52,8 @@ class Failure:
 
     reason: str
     """In words."""
+    kind: str = "unusable"
+    """Of `vwmm.system.problems.KINDS`."""
     is_cache_error: bool = False
     """Whether the cache itself is at fault, so that no other image would do better."""
 
@@ -154,7 +156,7 @@ class _Work:
         except StoreError as error:
             return Failure(error.strerror or str(error), is_cache_error=True)
         except ImageError as error:
-            return Failure(str(error))
+            return Failure(str(error), error.kind)
         except OSError as error:
             return Failure(error.strerror or str(error))
         except Exception as error:  # four libraries and any geometry: the message must name the image

@@ -132,7 +132,10 @@ class Store:
         """Rebuilds an entry with damaged voxels. Raises ImageError, StoreError, OSError."""
         identity = identify(entry.image)
         if (self.index.get(identity) or content_hash(entry.image)) != entry.content_hash:
-            raise ImageError("the cached image is damaged, and the file that it was made from has changed since")
+            raise ImageError(
+                "the cached image is damaged, and the file that it was made from has changed since: start again",
+                "unusable",
+            )
         with self._holding(entry.key) as is_mine:
             if not is_mine:
                 time.sleep(WAIT_S)  # another process rebuilds it
@@ -156,7 +159,7 @@ class Store:
     def _remember(self, image: Path, before: Identity, content: str) -> None:
         """Notes the content; ImageError where the image was changed while it was read."""
         if identify(image) != before:
-            raise ImageError("the file was changed while it was read; start again when it is complete")
+            raise ImageError("the file was changed while it was read; start again when it is complete", "unusable")
         # A cache that cannot be written is still read; the image is hashed again next time.
         with contextlib.suppress(OSError):
             self.index.put(before, content)

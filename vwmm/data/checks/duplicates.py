@@ -22,9 +22,10 @@ def split_leaks(cases: Sequence[Case]) -> list[Problem]:
     for patient, firsts in splits.items():
         if len(firsts) > 1:
             first, *others = sorted(firsts.values(), key=lambda case: case.line)
-            places = ", ".join(f"{case.split} (line {case.line})" for case in (first, *others))
-            found = f"patient {patient} is in {places}"
-            findings.append(Problem(found, "two_splits", others[0].line, others[0].name))
+            second, *more = others
+            places = ", ".join(f"{case.split} (line {case.line})" for case in (first, *more))
+            found = f"patient {patient} is in {second.split}, but also in {places}"
+            findings.append(Problem(found, "two_splits", second.line, second.name))
     return findings
 
 
@@ -65,8 +66,7 @@ def apart_problems(cohort: Cohort, assigned: Mapping[str, str]) -> list[Problem]
     return [
         Problem(
             f"patient {case.patient} is written almost like {first.patient} (line {first.line}), and they are in "
-            f"different parts of the split ({_both(assigned[first.name], assigned[case.name])}): write it one way, or, "
-            "if these are two people, give one of them another name",
+            f"different parts of the split ({_both(assigned[first.name], assigned[case.name])})",
             "similar_names_apart",
             case.line,
             case.name,

@@ -31,7 +31,7 @@ def content_leaks(
         first, second = sorted(pair, key=lambda key: (cases[key[0]].line, key[1]))
         if assigned[first[0]] != assigned[second[0]]:
             parts = f"one is in {assigned[second[0]]!r} and one in {assigned[first[0]]!r}"
-            leaks.append(_same_file(cohort, cases, first, second, f"but {parts}: find out who it shows (`vwmm check`)"))
+            leaks.append(_same_file(cohort, cases, first, second, f"but {parts}"))
         elif cases[first[0]].patient != cases[second[0]].patient:
             others.append(_same_file(cohort, cases, first, second, "of another patient"))
     return leaks, others
@@ -68,8 +68,7 @@ def _tells_label(cases: Sequence[Case], values: Sequence[str]) -> bool:
 
 
 def _same_file(cohort: Cohort, cases: Mapping[str, Case], first: Key, second: Key, rest: str) -> Problem:
-    """`cohort.csv line 9: ct of case c8 is the same file as cohort.csv line 2: ct of case c1, ...`."""
-    name, (case, modality) = cohort.csv_path.name, second
-    earlier = f"{name} line {cases[first[0]].line}: {first[1]} of case {first[0]}"
-    found = f"{modality} of case {case} is the same file as {earlier}, {rest}"
-    return Problem(found, "same_image", cases[case].line, case, modality, where=name)
+    """`cohort.csv line 9: case c8: ct: is the same file as ct of case c1 in line 2, ...`."""
+    case, modality = second
+    found = f"is the same file as {first[1]} of case {first[0]} in line {cases[first[0]].line}, {rest}"
+    return Problem(found, "same_image", cases[case].line, case, modality, where=cohort.csv_path.name)

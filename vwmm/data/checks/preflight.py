@@ -57,14 +57,13 @@ def check_images(
     return problems
 
 
-def image_problem(case: Case, name: str, cohort: Cohort, reason: str, kind: str = "unreadable") -> Problem:
+def image_problem(case: Case, name: str, cohort: Cohort, reason: str, kind: str) -> Problem:
     """Why an image cannot be used, with its line and path."""
     path = case.images[name]
     assert path is not None
     folder = cohort.csv_path.parent
     shown = shorten(str(path.relative_to(folder) if path.is_relative_to(folder) else path), MAX_SHOWN)
-    found = f"{name} {shown}: {reason}"
-    return Problem(found, kind, case.line, case.name, name, shown, where=cohort.csv_path.name)
+    return Problem(reason, kind, case.line, case.name, name, shown, where=cohort.csv_path.name)
 
 
 def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> Problem | None:

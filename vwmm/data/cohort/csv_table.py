@@ -60,8 +60,8 @@ class Table:
         self.problems.append(problem)
 
     def note(self, line: int | None, template: str, **values: object) -> None:
-        """Adds a problem made of a template and the values between its braces: `case`, `modality` and others."""
-        fields = {name: str(values[name]) for name in ("case", "modality") if name in values}
+        """Adds a problem made of a template and its values, of which `case`, `modality` and `file` are its place."""
+        fields = {name: str(values[name]) for name in ("case", "modality", "file") if name in values}
         self.add(line, template.format(**values), template=template, **fields)
 
 

@@ -81,7 +81,7 @@ class ImageCells:
         """How many problems and paths of Windows were found up to now, in all columns of the table."""
         return len(self.table.problems) + len(self.windows_paths)
 
-    def read(self, line: int, name: str, text: str, *, folder: str | None, column: str) -> Path | None:
+    def read(self, line: int, name: str, text: str, *, case: str, folder: str | None, column: str) -> Path | None:
         """The path of one image, if there is one; a path that leads nowhere or out of the root is a problem.
 
         folder: `modalities.NAME.folder`, in which the file may have any of the suffixes.
@@ -91,14 +91,14 @@ class ImageCells:
         inside, suffixes = self.root / (folder or ""), ("",) if folder is None else ORIGINAL_SUFFIXES
         path = None if text == "." else find_file(inside, text, suffixes)  # Stata and SAS write it for no value
         if path is not None:
-            return self._checked(line, name, text, path)
+            return self._checked(line, case, name, text, path)
         if is_missing(text):
             self.taken_as_empty.setdefault(column, {})[line] = text
             return None
         is_windows = self.windows_paths.take(line, text, lambda other: find_file(inside, other, suffixes) is not None)
         if is_windows or folder is not None:
             return None
-        return self._checked(line, name, text, inside / text)
+        return self._checked(line, case, name, text, inside / text)
 
     def check_root(self) -> None:
         """Where not one of several images is there, the paths begin elsewhere."""
@@ -114,28 +114,26 @@ class ImageCells:
         text = f"none of the {len(self.not_found)} images is there, relative to {self.root}; set {hint}"
         self.table.problems.insert(0, Problem(text, "table", where=self.table.path.name))
 
-    def _checked(self, line: int, name: str, text: str, path: Path) -> Path | None:
-        shown = shorten(text, 120)
+    def _checked(self, line: int, case: str, name: str, text: str, path: Path) -> Path | None:
+        place = {"case": case, "modality": name, "file": shorten(text, 120)}
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             self.not_found.append(text)
-            template = "{modality} file not found: {file} (relative to {root})"
-            self.table.note(line, template, modality=name, file=shown, root=self.root)
+            self.table.note(line, "file not found (relative to {root})", root=self.root, **place)
             return None
         except OSError as error:  # a name too long, a circle of links, no permission
-            self.table.note(line, "{modality}: {file}: {error}", modality=name, file=shown, error=error.strerror)
+            self.table.note(line, "{error}", error=error.strerror, **place)
             return None
         except ValueError:  # letters that this machine's names of files cannot have
-            template = "{modality}: {file}: no name of a file; is the language of this machine set to UTF-8?"
-            self.table.note(line, template, modality=name, file=shown)
+            self.table.note(line, "no name of a file; is the language of this machine set to UTF-8?", **place)
             return None
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            self.table.note(line, "{modality}: {file} is neither a file nor a folder", modality=name, file=shown)
+            self.table.note(line, "neither a file nor a folder", **place)
             return None
         if not self.allow_outside_root and (what := self._way_out(path, is_folder=stat.S_ISDIR(mode))) is not None:
-            template = "{modality}: {file}{link} leaves {root}; if meant: data.allow_outside_root=true"
-            self.table.note(line, template, modality=name, file=shown, link=what, root=self.root)
+            template = "{link}leaves {root}; if meant: data.allow_outside_root=true"
+            self.table.note(line, template, link=what, root=self.root, **place)
             return None
         self.num_found += 1
         return path.absolute()
@@ -151,7 +149,7 @@ class ImageCells:
         for link in links:
             target = Path(os.path.realpath(path / link))
             if os.path.isfile(target) and not target.is_relative_to(self.real_root):
-                return f" has a link {shorten(link)!r} that"
+                return f"has a link {shorten(link)!r} that "
         return None
 
 

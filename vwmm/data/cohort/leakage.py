@@ -25,7 +25,7 @@ def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_part
     named = {case.name for case in cohort.cases}
     missing = [(row.line, name) for name, row in rows.items() if row.part == "test" and name not in named]
     problems = [
-        Problem(f"the test case {name} is not in {cohort.csv_path.name}", "table", line, name, where="split.csv")
+        Problem(f"a test case of the run, but not in {cohort.csv_path.name}", "table", line, name, where="split.csv")
         for line, name in missing
     ]
     for case in cohort.cases:
@@ -33,9 +33,9 @@ def set_aside_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, has_part
             continue
         if row.patient not in (None, case.patient):
             was = "as a test case" if row.part == "test" else f"when it was {SEEN[row.part]}"
-            problems.append(_of(cohort, case, f" is of patient {case.patient}, but was of {row.patient} {was}"))
+            problems.append(_of(cohort, case, f"is of patient {case.patient}, but was of {row.patient} {was}"))
         if has_parts and case.split not in (None, row.part):
-            problems.append(_of(cohort, case, f" is in {case.split!r}, but was in {row.part!r} in the run"))
+            problems.append(_of(cohort, case, f"is in {case.split!r}, but was in {row.part!r} in the run"))
     return problems
 
 
@@ -45,7 +45,7 @@ def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, hint: str = 
     for case in cohort.cases:
         before = rows.get(case.name)
         if case.label is not None and before is not None and before.label not in (None, case.label):
-            found = f" has label {case.label!r}, but had {before.label!r} in the run"
+            found = f"has label {case.label!r}, but had {before.label!r} in the run"
             problems.append(_of(cohort, case, found if problems else found + hint))
     return problems
 
@@ -53,9 +53,7 @@ def label_problems(cohort: Cohort, rows: Mapping[str, SplitRow], *, hint: str = 
 def unlabelled_problems(cohort: Cohort, cases: Sequence[Case]) -> list[Problem]:
     """Cases that cannot be evaluated."""
     return [
-        _of(cohort, case, " has no label, without which nothing can be evaluated")
-        for case in cases
-        if case.label is None
+        _of(cohort, case, "has no label, without which it cannot be evaluated") for case in cases if case.label is None
     ]
 
 
@@ -78,7 +76,7 @@ def patient_problems(cohort: Cohort, rows: Mapping[str, SplitRow]) -> list[Probl
             name, row = seen[patient]
             almost = "" if patient == case.patient else f" is written almost like {patient}, who"
             seen_as = f"was {SEEN[row.part]} (case {name}, split.csv line {row.line})"
-            problems.append(_of(cohort, case, f": patient {case.patient}{almost} {seen_as}"))
+            problems.append(_of(cohort, case, f"patient {case.patient}{almost} {seen_as}"))
     return problems
 
 
@@ -91,13 +89,12 @@ def image_problems(cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow],
             if content in seen:
                 name, row = seen[content]
                 found = (
-                    f": its {modality} is, to the byte, an image of case {name}, which was {SEEN[row.part]} (split.csv "
-                    f"line {row.line})"
+                    f"is, to the byte, an image of case {name}, which was {SEEN[row.part]} (split.csv line {row.line})"
                 )
                 problems.append(_of(cohort, case, found, modality))
         if is_own and (changed := _changed(rows[case.name].hashes, hashes[case.name])):
-            found = f": {', '.join(changed)}: not the test image of the run; it was changed, removed or added since"
-            problems.append(_of(cohort, case, found))
+            found = "not the test image of the run; it was changed, removed or added since"
+            problems += [_of(cohort, case, found, modality) for modality in changed]
     return problems
 
 
@@ -127,6 +124,5 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _of(cohort: Cohort, case: Case, found: str, modality: str = "") -> Problem:
-    """What was found about a case: the rest of a sentence that begins with its name."""
-    name = cohort.csv_path.name
-    return Problem(f"case {case.name}{found}", "table", case.line, case.name, modality, where=name)
+    """What was found about a case, or about one of its images."""
+    return Problem(found, "table", case.line, case.name, modality, where=cohort.csv_path.name)

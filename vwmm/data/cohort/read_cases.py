@@ -126,17 +126,19 @@ class _Reader:
         patient = row.get(columns.patient, "")
         if columns.patient in row and (not patient or is_missing(patient)):
             found = f"has no name ({patient})" if patient else "is empty"
-            template = "case {case}: column {column!r} {found}: fill it in, or leave the column out"
+            template = "column {column!r} {found}: fill it in, or leave the column out"
             self.note(line, template, case=name, column=columns.patient, found=found)
         self._check_one_line(line, row)
         num_before = self.images.num_wrong
         columns_of = {modality: self._image_column(modality) for modality in self.modalities}
         images = {
-            name: self.images.read(line, name, row[column], folder=self.modalities[name].folder, column=column)
-            for name, column in columns_of.items()
+            modality: self.images.read(
+                line, modality, row[column], case=name, folder=self.modalities[modality].folder, column=column
+            )
+            for modality, column in columns_of.items()
         }
         if not any(images.values()) and self.images.num_wrong == num_before:
-            template = "case {case}: no image at all; at least one of {modalities} is needed"
+            template = "no image at all; at least one of {modalities} is needed"
             self.note(line, template, case=name, modalities=", ".join(images))
         return Case(
             name=name,
@@ -190,20 +192,20 @@ class _Reader:
         label = row.get(self.data.columns.label, "")
         if not label:
             if self.need_labels:
-                self.note(line, "case {case}: the label is empty; fill it in, or remove the row", case=name)
+                self.note(line, "the label is empty; fill it in, or remove the row", case=name)
             return None
         if label not in self.classes and is_missing(label, is_label=True):
             if self.need_labels:
                 template = (
-                    "case {case}: label is missing ({label}); fill it in, remove the row, or, if it is a class, name "
-                    "it in data.labels"
+                    "label is missing ({label}); fill it in, remove the row, or, if it is a class, name it in "
+                    "data.labels"
                 )
                 self.note(line, template, case=name, label=label)
             else:
                 self.taken_as_empty.setdefault(self.data.columns.label, {})[line] = label
             return None
         if self.classes and label not in self.classes:
-            template = "case {case}: label {label!r} is none of {classes}{hint}"
+            template = "label {label!r} is none of {classes}{hint}"
             hint = nearest_class(label, self.classes)
             self.note(line, template, case=name, label=label, classes=", ".join(self.classes), hint=hint)
         return label
@@ -214,7 +216,7 @@ class _Reader:
         split = row[self.data.columns.split]
         if split not in SPLITS:
             found = f"found {split!r}" if split else "the cell is empty (all cases are assigned, or the column goes)"
-            template = "case {case}: column {column!r} must be train, val or test; {found}"
+            template = "column {column!r} must be train, val or test; {found}"
             self.note(line, template, case=name, column=self.data.columns.split, found=found)
             return None
         return split
@@ -224,7 +226,7 @@ class _Reader:
             return None
         text = row[self.data.columns.fold]
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            template = "case {case}: column {column!r} must be 0, 1, 2, ...; found {text!r}"
+            template = "column {column!r} must be 0, 1, 2, ...; found {text!r}"
             self.note(line, template, case=name, column=self.data.columns.fold, text=text)
             return None
         return int(text)
@@ -244,7 +246,7 @@ class _Reader:
         for case in cases:
             if case.name in first:
                 hint = "" if self.data.columns.case in self.table.header else "; several visits need a column 'case'"
-                template = "case {case} already stands in line {earlier}{hint}"
+                template = "this name already stands in line {earlier}: remove a row, or rename one{hint}"
                 self.note(case.line, template, case=case.name, earlier=first[case.name], hint=hint)
             first.setdefault(case.name, case.line)
 
@@ -254,11 +256,8 @@ class _Reader:
             before = first.setdefault(case.patient, case)
             for what, value, other in (("split", case.split, before.split), ("fold", case.fold, before.fold)):
                 if value is not None and other is not None and value != other:
-                    found = (
-                        f"patient {case.patient} is in {what} {value}, but in {what} {other} in line {before.line}: "
-                        "all cases of a patient belong together"
-                    )
-                    self.add(case.line, found, kind="two_splits" if what == "split" else "table", case=case.name)
+                    found = f"patient {case.patient} is in {what} {value}, but in {what} {other} in line {before.line}"
+                    self.add(case.line, found, kind=f"two_{what}s", case=case.name)
 
     def _check_labels(self, cases: list[Case]) -> None:
         lines: dict[str, list[tuple[str, int]]] = {}

@@ -25,7 +25,7 @@ def sites_of_patients(cohort: Cohort, by_site: str) -> dict[str, str]:
     for case in cohort.cases:
         before = first.setdefault(case.patient, case)
         if not case.site:
-            found = f"case {case.name}: the site is empty, which split.by_site needs"
+            found = "the site is empty, which split.by_site needs; fill it in"
             problems.append(Problem(found, "table", case.line, case.name, where=name))
         elif before.site and case.site != before.site and by_site == "hold_out":
             found = (

@@ -71,7 +71,7 @@ def read_split_file(path: Path, *, key: str = "split.file") -> dict[str, SplitRo
             hashes={modality: value for modality, value in hashes.items() if value},
         )
         if rows.setdefault(name, row).place != row.place:
-            found = f"case {name} stands twice, in {rows[name].place} and {row.place}"
+            found = f"stands twice, in {rows[name].place} and {row.place}"
             problems.append(replace(place, found=found))
     if problems:
         raise UserError(problems)
@@ -105,14 +105,14 @@ def rows_of_cohort(cohort: Cohort, path: Path) -> dict[str, SplitRow]:
     problems = list[Problem]()
     places: dict[str, set[str]] = {}
     for case in cohort.cases:
-        who = f"case {case.name} ({cohort.csv_path.name} line {case.line})"
+        place = Problem("", "table", case.line, case.name, where=cohort.csv_path.name, key="split.file")
         if case.name not in rows:
-            problems.append(Problem(f"{who} is not in {path.name}", case=case.name, key="split.file"))
+            problems.append(replace(place, found=f"{path.name} does not have this case"))
             continue
         row = rows[case.name]
         if row.patient not in (None, case.patient):
-            found = f"{who} is of patient {case.patient}, but of {row.patient} in {path.name}"
-            problems.append(Problem(found, case=case.name, key="split.file"))
+            found = f"is of patient {case.patient}, but of {row.patient} in {path.name}"
+            problems.append(replace(place, found=found))
         places.setdefault(case.patient, set()).add(row.place)
     problems += [
         Problem(f"patient {name} is in {' and '.join(sorted(own))}", key="split.file")

@@ -84,7 +84,7 @@ def check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     text = " x ".join(str(length) for length in shape)
     if len(shape) not in (2, 3):
         raise ImageError(
-            f"expected 2 or 3 dimensions, found {len(shape)} ({text}); a time series needs one image chosen",
+            f"expected 2 or 3 dimensions, found {len(shape)} ({text})",
             "dimension",
         )
     if min(shape) < 1:
@@ -209,7 +209,8 @@ def _check_kept(array: np.ndarray) -> None:
     if largest * 2.0**-25 > _MAX_LOSS * (high - low):
         raise ImageError(
             f"the values lie between {low:.10g} and {high:.10g}, where float32 has steps of {largest * 2.0**-24:.3g}; "
-            "subtract a constant, and save the image again"
+            "subtract a constant, and save the image again",
+            "unusable",
         )
 
 

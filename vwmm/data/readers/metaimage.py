@@ -162,7 +162,7 @@ def _dtype(header: Mapping[str, str]) -> np.dtype:
     if name not in ELEMENT_TYPES:
         raise ImageError(f"expected ElementType to be one of {', '.join(ELEMENT_TYPES)}, found {name[:40]!r}")
     if "BinaryData" in header and not _flag(header, "BinaryData"):
-        raise ImageError("the voxels are written as text; save them with BinaryData = True")
+        raise ImageError("the voxels are written as text; save them with BinaryData = True", "unusable")
     is_swapped = _flag(header, "BinaryDataByteOrderMSB") or _flag(header, "ElementByteOrderMSB")
     return np.dtype(ELEMENT_TYPES[name]).newbyteorder(">" if is_swapped else "<")
 

@@ -201,7 +201,7 @@ def _spatial(header: Mapping[str, str], sizes: list[int]) -> list[tuple[int, int
     if any(size != 1 for size, axis in axes if kinds[axis] == "time") or header.get("space", "").lower().endswith(
         "-time"
     ):
-        raise ImageError("an axis of the NRRD is time; one image must be chosen")
+        raise ImageError("an axis of the NRRD is time", "dimension")
     if any(size != 1 for size, axis in axes if kinds[axis] not in _SPATIAL):
         raise ImageError("the voxels are colours or vectors; expected one number per voxel")
     return [(size, axis) for size, axis in axes if kinds[axis] in _SPATIAL]

@@ -89,7 +89,7 @@ def _open_picture(path: Path) -> Iterator[Any]:
         columns, rows = picture.size
         _check_size(columns, rows, path.stat().st_size, is_binary=picture.mode == "1")
         if picture.mode == "CMYK":
-            raise ImageError("the colours are CMYK, made for print; save the picture in grey")
+            raise ImageError("the colours are CMYK, made for print; save the picture in grey", "unusable")
         if getattr(picture, "n_frames", 1) != 1:
             raise ImageError(f"the file has {picture.n_frames} pages; expected one picture", "dimension")
         yield picture
@@ -205,19 +205,21 @@ def _check_page(page: Any) -> None:
     from tifffile import COMPRESSION, PHOTOMETRIC
 
     if page.dtype is None:
-        raise ImageError(f"{page.bitspersample} bits a pixel cannot be read; save the picture with 8, 16 or 32")
+        raise ImageError(
+            f"{page.bitspersample} bits a pixel cannot be read; save the picture with 8, 16 or 32", "unusable"
+        )
     check_dtype(page.dtype)
     kind, channels = page.photometric, int(page.samplesperpixel)
     is_jpeg = page.compression == COMPRESSION.JPEG  # its YCbCr is unpacked to RGB
     known = [PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE]
     if kind not in (*known, *([PHOTOMETRIC.YCBCR] if is_jpeg else [])):
-        raise ImageError(f"the colours are {getattr(kind, 'name', kind)}; save the picture in grey")
+        raise ImageError(f"the colours are {getattr(kind, 'name', kind)}; save the picture in grey", "unusable")
     if kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE) and channels > 2:
-        raise ImageError(f"a pixel has {channels} values that are no colours; save one of them")
+        raise ImageError(f"a pixel has {channels} values that are no colours; save one of them", "unusable")
     if channels > 4:
         raise ImageError(f"a pixel has {channels} values; expected grey or RGB")
     if kind == PHOTOMETRIC.MINISWHITE and page.dtype.kind == "f":
-        raise ImageError("floating-point pixels of which 0 is white; save the picture with 0 as black")
+        raise ImageError("floating-point pixels of which 0 is white; save the picture with 0 as black", "unusable")
 
 
 def _check_plain_bytes(page: Any) -> None:

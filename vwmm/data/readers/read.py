@@ -70,7 +70,7 @@ def format_of(path: Path) -> str:
     if stream.is_marked(path):  # some archives give DICOM files suffixes of their own
         return "dicom"
     shown = ", ".join(known_suffixes())
-    raise ImageError(f"unknown format {suffix!r}; known are {shown}, and a folder with one DICOM series")
+    raise ImageError(f"unknown format {suffix!r}; known are {shown}, and a folder with one DICOM series", "unusable")
 
 
 def known_suffixes() -> list[str]:
@@ -118,19 +118,20 @@ def _guarded(path: Path, series: str | None, functions: dict[str, Any]) -> Any:
         if stat.S_ISREG(state.st_mode) and state.st_size == 0:
             raise ImageError("the file is empty (0 bytes)", "empty")
         if stat.S_ISREG(state.st_mode) and state.st_size <= MAX_POINTER_BYTES and is_pointer(path):
-            raise ImageError(f"the file is not there, but a pointer to it: {HOW_TO_FETCH}")
+            raise ImageError(f"the file is not there, but a pointer to it: {HOW_TO_FETCH}", "unusable")
         return functions[kind](path, series) if kind == "dicom_series" else functions[kind](path)
     except ImageError:
         raise
     except FileNotFoundError as error:
-        what = f"a link to a file that is not there: {HOW_TO_FETCH}" if path.is_symlink() else "file not found"
-        raise ImageError(what) from error
+        if path.is_symlink():
+            raise ImageError(f"a link to a file that is not there: {HOW_TO_FETCH}", "unusable") from error
+        raise ImageError("file not found") from error
     except EOFError as error:
         raise ImageError("the file is truncated: it ends before its data do") from error
     except nifti.DAMAGED as error:
         raise ImageError(f"cannot be read as {_named(kind)}: its compressed data are damaged") from error
     except MemoryError as error:
-        raise ImageError(f"cannot be read as {_named(kind)}: it needs more memory than there is") from error
+        raise ImageError(f"cannot be read as {_named(kind)}: it needs more memory than there is", "unusable") from error
     except Exception as error:  # four libraries and damaged bytes: SyntaxError, struct.error, KeyError, ...
         raise ImageError(f"cannot be read as {_named(kind)}: {in_words(error, path)}") from error
 

@@ -47,7 +47,7 @@ class OrientedView:
 def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
     """Corrected, turned, cut to the foreground, a slice taken, as the modality asks for it. Raises ImageError."""
     if modality.spacing_mm is not None and not image.has_spacing:
-        raise ImageError("the file has no voxel sizes: leave spacing_mm out, or convert it", "no_spacing")
+        raise ImageError("the file has no voxel sizes, which spacing_mm needs", "no_spacing")
     image = even_or_single(with_slice_axis(image, modality), modality)
     if modality.bias_correction:
         image = bias_corrected(image, modality.foreground)
@@ -58,7 +58,7 @@ def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
     box = tuple(slice(0, length) for length in view.shape)
     if modality.crop_foreground_mm is not None:
         if modality.crop_foreground_mm > 0 and not image.has_spacing:
-            raise ImageError("the file has no voxel sizes: a margin in mm needs that; crop by 0", "no_spacing")
+            raise ImageError("the file has no voxel sizes: a margin in mm needs that; crop by 0", "unusable")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)[: view.ndim]
         margin = np.ceil(modality.crop_foreground_mm / lengths - 1e-6).astype(int)
         box = box_around(foreground(view, modality.foreground), margin.tolist())
@@ -71,10 +71,11 @@ def orient_and_crop(image: Image, modality: Modality) -> OrientedView:
         length, view = view.shape[axis], view.max(axis) if index is None else np.moveaxis(view, axis, 0)[index]
         if view.min() == view.max():
             which = "the projection" if index is None else f"slice {index} of {length}"
-            raise ImageError(f"{which} is empty; choose another one by modalities.NAME.slice")
+            raise ImageError(f"{which} is empty; choose another one by modalities.NAME.slice", "unusable")
         if is_sheared(view.shape, np.delete(affine[:3, :3], axis, axis=1)):
             raise ImageError(
-                "rows and columns of the slice are not at right angles; choose another orientation or dims: 3"
+                "rows and columns of the slice are not at right angles; choose another orientation or dims: 3",
+                "unusable",
             )
         affine = np.diag([*np.delete(np.linalg.norm(affine[:3, :3], axis=0), axis), 1.0, 1.0])
         axes = (0, 1)
@@ -88,7 +89,7 @@ def check_dims(shape: tuple[int, ...], modality: Modality) -> None:
     if modality.dims == 3 and (len(shape) != 3 or min(shape) == 1):
         raise ImageError(f"expected a volume (dims: 3), found a single slice of {sizes}", "dimension")
     if modality.dims == 2 and len(shape) == 3 and isinstance(modality.slice, int) and modality.slice >= max(shape):
-        raise ImageError(f"slice {modality.slice} does not exist in {sizes} voxels")
+        raise ImageError(f"slice {modality.slice} does not exist in {sizes} voxels; choose another one", "unusable")
 
 
 def is_sheared(shape: tuple[int, ...], axes: np.ndarray) -> bool:
@@ -155,7 +156,7 @@ def check_spacing(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: Sequen
     needed = float(np.prod(np.ceil(np.array(shape) * found / spacing_mm)))
     if needed > MAX_VOXELS:
         sizes = " x ".join(f"{length:.3g}" for length in found)
-        raise ImageError(f"voxels of {sizes} mm would become {needed:.2g} at spacing_mm={list(spacing_mm)}")
+        raise ImageError(f"voxels of {sizes} mm would become {needed:.2g} at spacing_mm={list(spacing_mm)}", "unusable")
 
 
 def respaced_coordinates(
@@ -212,8 +213,10 @@ def even_or_single(image: Image, modality: Modality) -> Image:
     if modality.spacing_mm is None:
         found = uneven_in_words(image.slice_positions_mm)
         if modality.dims == 2:
-            raise ImageError(f"{found}: rows would not be even; choose another orientation, or export the series again")
-        raise ImageError(f"{found}: no even stack; set spacing_mm, or use one slice (dims: 2)")
+            raise ImageError(
+                f"{found}: rows would not be even; choose another orientation, or export the series again", "unusable"
+            )
+        raise ImageError(f"{found}: no even stack; set spacing_mm, or use one slice (dims: 2)", "unusable")
     return evened(image)
 
 
@@ -252,7 +255,10 @@ def _choose_slice(view: np.ndarray, modality: Modality, image: Image) -> tuple[i
         others = tuple(other for other in range(3) if other != axis)
         return axis, int(foreground(view, modality.foreground).sum(axis=others).argmax())
     if modality.slice >= length:
-        raise ImageError(f"slice {modality.slice} does not exist: {length} slices along the last axis")
+        raise ImageError(
+            f"slice {modality.slice} does not exist: {length} slices along the last axis; choose another one",
+            "unusable",
+        )
     return axis, modality.slice
 
 

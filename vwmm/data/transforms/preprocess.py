@@ -69,9 +69,11 @@ def load_input(path: Path, modality: Modality, *, mode: Mode = "exact") -> np.nd
 def transform(image: Image, modality: Modality, *, mode: Mode = "exact") -> np.ndarray:
     """The network's input from an image as stored: (1, *modality.size) float32, slices last. Raises ImageError."""
     if modality.window_hu is not None and image.unit == "inverted":
-        raise ImageError("the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it")
+        raise ImageError(
+            "the CT's lowest value is white (MONOCHROME1): no Hounsfield units for window_hu; convert it", "unusable"
+        )
     if modality.window_hu is not None and (reason := hounsfield_signs(image.voxels, image.bounds).problem):
-        raise ImageError(f"{reason}; export the CT with its rescale slope and intercept")
+        raise ImageError(reason, "hu_range")
     at = orient_and_crop(image, modality)
     view, affine, axes = at.view, at.affine, at.axes
     scaling, coordinates = _scaling(view, modality), None
@@ -191,7 +193,8 @@ def _windowed(values: np.ndarray, scaling: Scaling) -> np.ndarray:
 
 def _check_window(window: tuple[float, ...], low: float, high: float) -> None:
     if low >= window[1] or high <= window[0]:
-        raise ImageError(f"no voxel lies within window_hu=[{window[0]:g}, {window[1]:g}]: are these Hounsfield units?")
+        found = f"no voxel lies within window_hu=[{window[0]:g}, {window[1]:g}]: are these Hounsfield units?"
+        raise ImageError(found, "hu_range")
 
 
 def _fast(view: np.ndarray, size: Sequence[int], scaling: Scaling, coordinates: list[np.ndarray] | None) -> np.ndarray:

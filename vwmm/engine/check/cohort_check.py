@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +144,7 @@ def table_findings(problems: Iterable[Problem], cohort: Cohort) -> list[Problem]
         findings.append(
             Problem(problem.text, "table")
             if problem.line is None
-            else Problem(problem.found, "table", problem.line, case.name if case else "")
+            else replace(problem, where="", case=case.name if case else problem.case)
         )
     return findings
 

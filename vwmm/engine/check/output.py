@@ -91,9 +91,9 @@ def lines_of(findings: Sequence[Problem]) -> list[str]:
         shown = found[: min(SHOWN_PER_KIND, max(left, 1))]
         left -= len(shown)
         lines += ["", f"{what.severity}: {what.title}: {len(found)}"]
-        lines += [f"  - {one.place + ': ' if one.place else ''}{one.found}" for one in shown]
+        lines += [f"  - {one.text}" for one in shown]
         lines += [f"  ... and {len(found) - len(shown)} more, in the report"] if len(found) > len(shown) else []
-        lines.append(f"  to do: {what.action}")
+        lines += [f"  to do: {what.action}"] if what.action else []
     return lines
 
 

@@ -112,7 +112,7 @@ def _all_entries(
     problems = [
         Problem(f"{store.folder} cannot be written: {result.reason}", key="cache.dir")
         if result.is_cache_error
-        else image_problem(*image, cohort, result.reason)
+        else image_problem(*image, cohort, result.reason, result.kind)
         for image, result in zip(images, results, strict=True)
         if isinstance(result, Failure)
     ]

@@ -79,7 +79,7 @@ def keys_of_cohort(store: Store, cohort: Cohort, modalities: Mapping[str, Modali
             try:
                 hashes[name].append(store.known_content(path) or content_hash(path))
             except OSError as error:
-                problems.append(image_problem(case, name, cohort, error.strerror or str(error)))
+                problems.append(image_problem(case, name, cohort, error.strerror or str(error), "unusable"))
     if problems:
         raise UserError(problems)
     return _keys(store.cache, modalities, hashes)

@@ -74,9 +74,9 @@ def load_case(config: Config, case: Case) -> tuple[dict[str, Image], dict[str, n
             images[name] = read_image(path, series=modality.series)
             inputs[name] = transform(images[name], modality, mode=config.cache.mode)
         except ImageError as error:
-            problems.append(_problem(config, case, name, str(error)))
+            problems.append(_problem(config, case, name, str(error), error.kind))
         except OSError as error:
-            problems.append(_problem(config, case, name, error.strerror or str(error)))
+            problems.append(_problem(config, case, name, error.strerror or str(error), "unusable"))
     if problems:
         raise UserError(problems)
     return images, inputs
@@ -98,7 +98,7 @@ def augment_case(
     return {name: (augmented[name][0, 0].numpy(), params[name][0]) for name in inputs if name in params}
 
 
-def _problem(config: Config, case: Case, name: str, reason: str) -> Problem:
+def _problem(config: Config, case: Case, name: str, reason: str, kind: str) -> Problem:
     assert config.data.csv is not None
     cohort = Cohort((case,), (), Path(config.data.csv))
-    return image_problem(case, name, cohort, reason).within(f"case {case.name}")
+    return image_problem(case, name, cohort, reason, kind)

@@ -123,8 +123,7 @@ def check_contents(job: Job, cohort: Cohort, hashes: Hashes, rows: Mapping[str, 
     copies = same_images(cohort, hashes)
     problems = image_problems(cohort, hashes, rows, is_own=job.is_test)
     if not job.is_test:
-        hint = "count nobody twice; find out who it shows (`vwmm check`)"
-        problems += [replace(copy, found=f"{copy.found}: {hint}") for copy in copies]
+        problems += [replace(copy, found=f"{copy.found}: count nobody twice") for copy in copies]
     if problems:
         raise UserError(problems)
     for copy in copies:

@@ -138,11 +138,14 @@ def test_the_check_of_a_cohort_names_the_line_the_modality_and_the_slice(tmp_pat
 
     bad, odd, single = texts(check_images(cohort, {"ct": recipe()}))
 
-    assert bad.startswith("cohort.csv line 3: ct bad: slices are missing between IM07 and IM10: 5 mm apart")
-    assert odd.startswith("cohort.csv line 4: ct odd: the folder has 2 DICOM series: '")
-    assert single == "cohort.csv line 5: ct good/IM00: expected a volume (dims: 3), found a single slice of 40 x 34 x 1"
+    assert bad.startswith("cohort.csv line 3: case b: ct bad: slices are missing between IM07 and IM10: 5 mm apart")
+    assert odd.startswith("cohort.csv line 4: case c: ct odd: the folder has 2 DICOM series: '")
+    assert (
+        single
+        == "cohort.csv line 5: case d: ct good/IM00: expected a volume (dims: 3), found a single slice of 40 x 34 x 1"
+    )
     _, odd, *_ = texts(check_images(cohort, {"ct": recipe(series="1.2.1")}))
-    assert odd.startswith("cohort.csv line 3: ct bad: no DICOM series has the UID or description '1.2.1'; found")
+    assert odd.startswith("cohort.csv line 3: case b: ct bad: no DICOM series has the UID or description '1.2.1'")
 
 
 def test_cache_identifies_a_series_by_file_contents_not_names(tmp_path: Path) -> None:

@@ -293,15 +293,12 @@ def two(tmp_path: Path) -> Path:
 
 
 def test_two_series_are_refused_by_name_and_one_is_chosen_by_uid_or_description(two: Path) -> None:
-    assert refusals(two) == {
-        "the folder has 2 DICOM series: 'T1' (5 files), 'T2' (5 files); "
-        "choose one by modalities.NAME.series (UID or description)"
-    }
+    assert refusals(two) == {"the folder has 2 DICOM series: 'T1' (5 files), 'T2' (5 files)"}
     only = sorted(two.glob("T2-*"))
     for path in only[1:]:
         path.rename(two.parent / path.name)
     (alone,) = refusals(two)
-    assert "'T1' (5 files), 'T2' (1 file); " in alone
+    assert alone.endswith("'T1' (5 files), 'T2' (1 file)")
     for path in only[1:]:
         (two.parent / path.name).rename(path)
     by_name = read_image(two, series="T2")
@@ -350,16 +347,16 @@ def test_several_time_points_are_refused(tmp_path: Path) -> None:
 
     (message,) = refusals(tmp_path / "a")
 
-    assert message.endswith("every place has 2 slices: a time series or several echoes; one image must be chosen")
+    assert message.endswith("every place has 2 slices: a time series or several echoes")
 
 
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
-        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "IM03: another orientation than the other slices; move it"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}, "IM03: another orientation than the other slices"),
         ({"PixelSpacing": [0.7, 0.7]}, "IM03: another PixelSpacing than the other slices; one series has one"),
         ({"ImagePositionPatient": None}, "IM03: no ImagePositionPatient or ImageOrientationPatient, so its place is"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "IM03 is a localizer among the slices; move it"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "IM03 is a localizer among the slices"),
         ({"ImagePositionPatient": [-20, 30, 11.0]}, "the slices are 1.5 to 3.5 mm apart, or not in one line"),
         ({"ImagePositionPatient": [-22, 30, 10.0]}, "the slices are 2.5 to 2.5 mm apart, or not in one line"),
         ({"RescaleType": "US"}, "IM03: values in another unit than the other slices (RescaleSlope, RescaleType"),
@@ -432,7 +429,7 @@ def test_frames_sorted_against_their_normal_stay_as_they_are(tmp_path: Path) -> 
          "export the series again"),
         ((0, 1, 1, 2), "frame 2 and frame 3 lie at the same place: a slice is there twice; remove one"),
         ((0, 0, 1, 1, 2, 2), "frame 1 and frame 2 lie at the same place, and every place has 2 slices: "
-         "a time series or several echoes; one image must be chosen"),
+         "a time series or several echoes"),
     ],
     ids=["missing", "twice", "time"],
 )  # fmt: skip
@@ -453,7 +450,7 @@ def test_frames_in_time_or_too_few_descriptions_are_refused(tmp_path: Path) -> N
         dataset.FrameTime, dataset.FrameIncrementPointer = 40, 0x00181063
 
     edit(path, cine)
-    assert refusals(path) == {"the 5 frames are a time series or several views, no stack; one image must be chosen"}
+    assert refusals(path) == {"the 5 frames are a time series or several views, no stack"}
 
 
 def test_a_file_of_frames_among_others_is_refused(tmp_path: Path) -> None:

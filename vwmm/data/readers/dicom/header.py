@@ -148,7 +148,8 @@ def _header(path: Path, stream: BinaryIO, *, is_whole: bool = True) -> Header | 
     image_type = _text(dataset, "ImageType").upper()
     if "MOSAIC" in image_type:
         raise ImageError(
-            "a mosaic: its slices are tiles of one picture; convert it to NIfTI (dcm2niix), or export slices"
+            "a mosaic: its slices are tiles of one picture; convert it to NIfTI (dcm2niix), or export slices",
+            "unusable",
         )
     rows, columns, num_bits = _check_pixels(dataset)
     start, length = pixel_element(stream, dataset)

@@ -25,7 +25,9 @@ def with_meaning(dataset: Any, kind: str, planes: tuple[Plane, ...]) -> tuple[Pl
         return _of_segmentation(dataset, planes)
     if kind == _PARAMETRIC_MAP:
         if any(plane.real_world is None for plane in planes):
-            raise ImageError("a parametric map without one linear RealWorldValueMapping for each frame; convert it")
+            raise ImageError(
+                "a parametric map without one linear RealWorldValueMapping for each frame; convert it", "unusable"
+            )
         return tuple(_scaled(plane, *plane.real_world) for plane in planes if plane.real_world is not None)
     if kind == _DOSE:
         scaling = float(dataset.get("DoseGridScaling") or 0)
@@ -42,19 +44,23 @@ def check_one_scale(planes: Sequence[Plane]) -> None:
     if 0 < num_scaled < len(planes):
         raise ImageError(
             f"{num_scaled} of {len(planes)} slices have a rescale (RescaleSlope), the others none: their contrast "
-            "would be wrong; export the series again"
+            "would be wrong; export the series again",
+            "unusable",
         )
     if num_scaled == 0 and len({plane.real_world for plane in planes}) > 1:
         raise ImageError(
             "the slices have no rescale, and real-world values with different slopes, or some have none: their "
-            "contrast would be wrong; export them with RescaleSlope, or convert them"
+            "contrast would be wrong; export them with RescaleSlope, or convert them",
+            "unusable",
         )
 
 
 def _of_segmentation(dataset: Any, planes: tuple[Plane, ...]) -> tuple[Plane, ...]:
     count = len(dataset.get("SegmentSequence") or [])
     if count > 1:
-        raise ImageError(f"a segmentation of {count} segments, which are images of their own; export one of them")
+        raise ImageError(
+            f"a segmentation of {count} segments, which are images of their own; export one of them", "unusable"
+        )
     if str(dataset.get("SegmentationType") or "").upper() != "FRACTIONAL":
         return planes
     highest = float(dataset.get("MaximumFractionalValue") or 0)

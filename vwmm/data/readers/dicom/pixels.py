@@ -52,7 +52,7 @@ def read_frames(header: Header) -> Frames:
 
     with open_dicom(header.path) as stream:
         if stream is None:
-            raise ImageError("the file was changed while it was read; start again when it is complete")
+            raise ImageError("the file was changed while it was read; start again when it is complete", "unusable")
         with only_image_errors("the pixel data are damaged"):
             dataset = pydicom.dcmread(io.BytesIO(stream.read(header.num_bytes)), force=True)
             stored = _decoded(dataset, header)
@@ -105,7 +105,9 @@ def _decoded(dataset: Any, header: Header) -> np.ndarray:
     try:
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
     except NotImplementedError:
-        raise ImageError(f"transfer syntax {header.syntax} is no image's that can be read; export it again") from None
+        raise ImageError(
+            f"transfer syntax {header.syntax} is no image's that can be read; export it again", "unusable"
+        ) from None
     if not header.is_compressed:
         if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
             raise ImageError("the pixel data are declared as compressed, but are not: the header is damaged")
@@ -113,7 +115,9 @@ def _decoded(dataset: Any, header: Header) -> np.ndarray:
         return np.asarray(array).reshape(frames, header.rows, header.columns)
     plugin = DECODERS.get(header.syntax)
     if plugin not in decoder.available_plugins:
-        raise ImageError(f"its pixels are compressed ({header.syntax}); to read them: pip install 'vwmm[dicom]'")
+        raise ImageError(
+            f"its pixels are compressed ({header.syntax}); to read them: pip install 'vwmm[dicom]'", "unusable"
+        )
     _check_compressed(dataset, header)
     stored: np.ndarray | None = None
     for number, (frame, _) in enumerate(decoder.iter_array(dataset, raw=True, decoding_plugin=plugin)):
@@ -172,7 +176,7 @@ def frame_size(frame: bytes) -> tuple[int, int] | None:
 def _inverted(stored: np.ndarray, dataset: Any) -> np.ndarray:
     """MONOCHROME1 (PS3.3 C.7.6.3.1.2) as MONOCHROME2: the lowest of the values that can be stored is the highest."""
     if stored.dtype.kind not in "iu":
-        raise ImageError("floating-point voxels with the lowest value as white; export them as MONOCHROME2")
+        raise ImageError("floating-point voxels with the lowest value as white; export them as MONOCHROME2", "unusable")
     highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
     return (highest - stored.astype(np.int64)).astype(stored.dtype)
 

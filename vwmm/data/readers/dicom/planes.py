@@ -69,7 +69,7 @@ def planes_of(dataset: Any) -> tuple[Plane, ...]:
         return (plane,)
     pointers = np.atleast_1d(np.array(dataset.get("FrameIncrementPointer") or [], dtype=np.int64)).tolist()
     if any(word in dataset for word in ("FrameTime", "FrameTimeVector")) or not _SLICE_VECTORS.issuperset(pointers):
-        found = f"the {frames} frames are a time series or several views, no stack; one image must be chosen"
+        found = f"the {frames} frames are a time series or several views, no stack"
         raise ImageError(found, "dimension")
     offsets = _numbers(dataset, "GridFrameOffsetVector", frames)
     if offsets is None or plane.position_mm is None or plane.axes is None:
@@ -217,7 +217,7 @@ def _agreeing(planes: Sequence[Plane], names: Sequence[str]) -> tuple[np.ndarray
     directions = np.stack([plane.axes.ravel() for plane in planes if plane.axes is not None])
     if odd := odd_ones(directions, names, _SAME):
         raise ImageError(
-            f"{_named(odd)}: another orientation than the other slices; move it elsewhere, if it is a localizer",
+            f"{_named(odd)}: another orientation than the other slices (a localizer?)",
             "mixed_series",
         )
     sizes = np.log([plane.spacing_mm or (1.0, 1.0) for plane in planes])
@@ -248,11 +248,12 @@ def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> b
     if (twice := np.flatnonzero(steps < max(_SAME, 0.01 * typical))).size:
         counts = np.diff([-1, *np.flatnonzero(steps >= _SAME), len(steps)])
         if counts.min() == counts.max():
-            what = f"every place has {counts[0]} slices: a time series or several echoes; one image must be chosen"
+            what = f"every place has {counts[0]} slices: a time series or several echoes"
             raise ImageError(f"{names[0]} and {names[1]} lie at the same place, and {what}", "dimension")
         first = int(twice[0])
         raise ImageError(
-            f"{names[first]} and {names[first + 1]} lie at the same place: a slice is there twice; remove one"
+            f"{names[first]} and {names[first + 1]} lie at the same place: a slice is there twice; remove one",
+            "unusable",
         )
     tolerance = max(_UNEVEN * typical, min(_UNEVEN_MM, _MOST_UNEVEN * typical))
     even = places[0] + np.outer(np.arange(len(places)), (places[-1] - places[0]) / (len(places) - 1))
@@ -268,11 +269,13 @@ def _is_even(places: np.ndarray, heights: np.ndarray, names: Sequence[str]) -> b
     if steps[widest] > 1.5 * typical:
         raise ImageError(
             f"slices are missing between {names[widest]} and {names[widest + 1]}: {steps[widest]:.3g} mm apart, "
-            f"most are {typical:.3g}; export the series again"
+            f"most are {typical:.3g}; export the series again",
+            "unusable",
         )
     raise ImageError(
         f"the slices are {steps.min():.4g} to {steps.max():.4g} mm apart, or not in one line: no even stack; "
-        "export the series again, or resample it"
+        "export the series again, or resample it",
+        "unusable",
     )
 
 

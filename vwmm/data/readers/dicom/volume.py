@@ -88,7 +88,9 @@ def dicom_shape(path: Path, series: str | None = None, *, needs_even: bool = Tru
     headers = _headers(path, series)
     positions_mm = _stacked(headers).positions_mm
     if needs_even and positions_mm is not None:
-        raise ImageError(f"{uneven_in_words(positions_mm)}: no even stack; set spacing_mm, or export the series again")
+        raise ImageError(
+            f"{uneven_in_words(positions_mm)}: no even stack; set spacing_mm, or export the series again", "unusable"
+        )
     return (headers[0].columns, headers[0].rows, sum(len(header.planes) for header in headers))
 
 
@@ -117,7 +119,8 @@ def files_in(folder: Path, *, needs_all: bool = False) -> list[Path]:
         shown = ", ".join(absent[:_MAX_LISTED]) + (", ..." if len(absent) > _MAX_LISTED else "")
         raise ImageError(
             f"{len(absent)} of its files are empty, or only links or pointers to content that is not there ({shown}): "
-            f"{HOW_TO_FETCH}, or remove them"
+            f"{HOW_TO_FETCH}, or remove them",
+            "unusable",
         )
     return found
 
@@ -173,8 +176,7 @@ def _chosen(headers: Sequence[Header], series: str | None) -> list[Header]:
         count = len({header.series for header in chosen})
         what = "the folder has" if series is None else f"{series!r} describes"
         raise ImageError(
-            f"{what} {count} DICOM series: {_listed(chosen)}; choose one by modalities.NAME.series (UID or "
-            "description)",
+            f"{what} {count} DICOM series: {_listed(chosen)}",
             "mixed_series",
         )
     return chosen
@@ -199,10 +201,12 @@ def _check_alike(headers: list[Header]) -> list[Header]:
         return headers
     names = [header.path.name for header in headers]
     if several := [header.path.name for header in headers if len(header.planes) > 1]:
-        raise ImageError(f"{several[0]} has several frames, and is one of {len(headers)} files; name one file instead")
+        raise ImageError(
+            f"{several[0]} has several frames, and is one of {len(headers)} files; name one file instead", "unusable"
+        )
     localizers = [header.path.name for header in headers if header.is_localizer]
     if localizers and len(localizers) < len(headers):
-        raise ImageError(f"{localizers[0]} is a localizer among the slices; move it elsewhere", "mixed_series")
+        raise ImageError(f"{localizers[0]} is a localizer among the slices", "mixed_series")
     sizes = np.array([header.shape for header in headers])
     if odd := odd_ones(sizes, names, 0):
         header = headers[names.index(odd[0])]
@@ -216,7 +220,8 @@ def _check_alike(headers: list[Header]) -> list[Header]:
     if odd := odd_ones(units, names, 0):
         raise ImageError(
             f"{odd[0]}: values in another unit than the other slices (RescaleSlope, RescaleType, "
-            "PhotometricInterpretation); export the series again"
+            "PhotometricInterpretation); export the series again",
+            "unusable",
         )
     return headers
 
