@@ -24,7 +24,7 @@ from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.read import format_of
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
-from vwmm.system.problems import count_severities
+from vwmm.system.problems import Problem, count_severities
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -136,25 +136,26 @@ def _whole(name: str, option: str, most: int) -> int:
 
 def _check_places(config: Config, out: Path, extra: Path | None) -> None:
     """Rejects an --out that would overwrite the cohort or cannot be written, before an hour of reading."""
-    problems = []
+    problems, of_out, of_json = list[Problem](), f"--out {out}", f"--json {extra}"
     try:
         if out.exists() and not out.is_dir():
-            problems.append(f"--out {out}: is a file, not a folder")
+            problems.append(Problem("is a file, not a folder", where=of_out))
         elif config.data.csv is not None and out.resolve() == Path(config.data.csv).resolve().parent:
-            problems.append(f"--out {out}: is the cohort's own folder; choose another one")
+            problems.append(Problem("is the cohort's own folder; choose another one", where=of_out))
         elif out.is_dir() and (name := _foreign(out)) is not None:
-            problems.append(f"--out {out}: holds {name}, which is no report's; choose a folder of its own")
+            problems.append(Problem(f"holds {name}, which is no report's; choose a folder of its own", where=of_out))
         if extra is not None and (extra.suffix.lower() != ".json" or extra.is_dir()):
-            problems.append(f"--json {extra}: expected the name of a .json file")
+            problems.append(Problem("expected the name of a .json file", where=of_json))
         elif extra is not None and extra.exists() and not _is_result(extra):
-            problems.append(f"--json {extra}: this file is no result of `vwmm check`; choose another name")
+            problems.append(Problem("this file is no result of `vwmm check`; choose another name", where=of_json))
         for option, folder in (("--out", out), ("--json", extra.parent if extra is not None else out)):
             if not problems:
                 folder.mkdir(parents=True, exist_ok=True)
                 if not os.access(folder, os.W_OK | os.X_OK):
-                    problems.append(f"{option}: the folder {folder} cannot be written to; choose another one")
+                    found = f"the folder {folder} cannot be written to; choose another one"
+                    problems.append(Problem(found, where=option))
     except OSError as error:
-        problems.append(f"--out {out}: cannot be written ({error.strerror}); choose another folder")
+        problems.append(Problem(f"cannot be written ({error.strerror}); choose another folder", where=of_out))
     if problems:
         raise UserError(problems)
 

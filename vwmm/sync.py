@@ -16,6 +16,7 @@ from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.system.problems import Problem
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
@@ -30,10 +31,12 @@ def main(arguments: list[str]) -> int:
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
     run = RunFolder(Path(line.words[0]).absolute())
-    problems = [] if run.config.is_file() else [f"{run.path}: this is no run folder (it has no config.yaml)"]
-    problems += [f"--config {file}: the run's own configuration is taken" for file in line.files]
+    problems = list[Problem]()
+    if not run.config.is_file():
+        problems.append(Problem("this is no run folder (it has no config.yaml)", where=str(run.path)))
+    problems += [Problem("leave it out: the run has its own", where=f"--config {file}") for file in line.files]
     problems += [
-        f"argument {word}: only keys of `tracking` can be set here"
+        Problem("only keys of `tracking` can be set here", where=f"argument {word}")
         for word in line.overrides
         if not word.startswith("tracking.")
     ]

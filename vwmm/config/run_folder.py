@@ -138,7 +138,7 @@ class RunFolder:
 
 def refuse_links(folder: Path, files: Sequence[str], folders: Sequence[str] = ()) -> None:
     """Raises UserError where one is a link, which would have something else overwritten, or not a file or folder."""
-    problems = []
+    problems = list[Problem]()
     for name in (*files, *folders):
         try:
             mode = (folder / name).lstat().st_mode
@@ -146,11 +146,10 @@ def refuse_links(folder: Path, files: Sequence[str], folders: Sequence[str] = ()
             continue
         kind = "file" if name in files else "folder"
         if stat.S_ISLNK(mode):
-            problems.append(
-                f"{folder / name} is a link, which is not followed: remove it, or put a {kind} in its place"
-            )
+            found = f"is a link, which is not followed; remove it, or put a {kind} in its place"
+            problems.append(Problem(found, where=str(folder / name)))
         elif not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
-            problems.append(f"{folder / name} is not a {kind}: remove it, or give it another name")
+            problems.append(Problem(f"is not a {kind}; remove it, or give it another name", where=str(folder / name)))
     if problems:
         raise UserError(problems)
 

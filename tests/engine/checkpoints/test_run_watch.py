@@ -106,5 +106,5 @@ def test_links_in_a_run_folder_are_refused_before_anything_is_written(
 def test_files_and_folders_of_another_kind_are_refused(name: str, make: object, run: RunFolder) -> None:
     run.path.mkdir(parents=True)
     make(run.path / name)  # type: ignore[operator]
-    with pytest.raises(UserError, match=f"{name} is not a "):
+    with pytest.raises(UserError, match=f"{name}: is not a "):
         run.lock()

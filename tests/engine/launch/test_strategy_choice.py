@@ -15,6 +15,7 @@ from vwmm.engine.launch.strategy_choice import (
     strategy_problems,
 )
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 ZERO, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
@@ -77,7 +78,7 @@ def test_a_recipe_that_an_engine_cannot_train_is_an_error(
 ) -> None:
     fitting: dict[str, object] = {"train": Train(), "precision": "bf16", "num_processes": 2, "has_gpu": True}
 
-    def problems(values: dict[str, object]) -> list[str]:
+    def problems(values: dict[str, object]) -> list[Problem]:
         train, precision, number, has_gpu = (values[k] for k in ("train", "precision", "num_processes", "has_gpu"))
         assert isinstance(train, Train)
         assert isinstance(precision, str)
@@ -85,7 +86,7 @@ def test_a_recipe_that_an_engine_cannot_train_is_an_error(
         return strategy_problems(choice, train, precision, number, has_gpu=bool(has_gpu))
 
     assert problems(fitting) == []
-    assert [text for text in problems(fitting | recipe) if message in text]
+    assert [text for text in texts(problems(fitting | recipe)) if message in text]
 
 
 def test_data_parallel_training_has_no_such_problem() -> None:
@@ -125,9 +126,9 @@ def test_what_a_launch_file_may_not_say_is_known_before_it_is_launched() -> None
     section = {"zero_stage": 4, "gradient_clipping": 1.0, "deepspeed_config_file": "x.json"}
     with pytest.raises(UserError) as caught:
         strategy_of_launch_file({"distributed_type": "DEEPSPEED", "deepspeed_config": section})
-    assert [problem.split(":")[0] for problem in texts(caught.value.problems)] == [
-        "launch file, zero_stage", "launch file, deepspeed_config_file", "launch file, gradient_clipping",
-    ]  # fmt: skip
+    assert [(problem.where, problem.key) for problem in caught.value.problems] == [
+        ("launch file", key) for key in ("zero_stage", "deepspeed_config_file", "gradient_clipping")
+    ]
     with pytest.raises(UserError, match="fsdp_version: expected 2, found 1"):
         strategy_of_launch_file({"distributed_type": "FSDP", "fsdp_config": {}})
     with pytest.raises(UserError, match="fsdp_config: expected a mapping"):

@@ -6,6 +6,8 @@ are, so their number cannot change it.
 
 import numpy as np
 
+from vwmm.system.problems import Problem
+
 # Keep these draws apart from others that use the same seed.
 _ORDER = 1
 _MODALITY_DROPOUT = 3
@@ -41,16 +43,17 @@ def num_steps(num_cases: int, batch_size: int, micro_batch_size: int) -> int:
     return len(plan_epoch(num_cases, batch_size, micro_batch_size, seed=0, epoch=0))
 
 
-def micro_batch_problems(batch_size: int, micro_batch_size: int, num_processes: int) -> list[str]:
+def micro_batch_problems(batch_size: int, micro_batch_size: int, num_processes: int) -> list[Problem]:
     """Why so many processes cannot share a step."""
     num_micro_batches = batch_size // micro_batch_size
     if num_processes <= num_micro_batches:
         return []
-    return [
+    found = (
         f"{num_processes} processes cannot share train.batch_size={batch_size} in micro-batches of "
         f"{micro_batch_size}: that makes {num_micro_batches}. Use at most {num_micro_batches} processes, "
         f"or train.batch_size={num_processes * micro_batch_size} (which changes the result)"
-    ]
+    )
+    return [Problem(found)]
 
 
 def micro_batches_of(num_micro_batches: int, *, rank: int, num_processes: int) -> list[int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.engine.console import amount
+from vwmm.system.problems import Problem
 
 # Of float32 values for each parameter, what the optimizer keeps.
 _MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
@@ -21,7 +22,7 @@ def checkpoint_bytes(config: Config, num_parameters: int) -> int:
     return (min(most, config.train.epochs) if is_one_an_epoch else most) * state + weights + _BESIDES
 
 
-def room_problems(run: RunFolder, config: Config, num_parameters: int) -> list[str]:
+def room_problems(run: RunFolder, config: Config, num_parameters: int) -> list[Problem]:
     """Why the checkpoints do not fit; a quota is not seen here, but by the first checkpoint."""
     needed, place = checkpoint_bytes(config, num_parameters), run.path.absolute()
     place = next(folder for folder in [place, *place.parents] if folder.is_dir())
@@ -32,11 +33,12 @@ def room_problems(run: RunFolder, config: Config, num_parameters: int) -> list[s
     there = sum(_size(path) for path in run.last.parent.rglob("*"))
     if free + there >= needed:
         return []
-    return [
-        f"run.dir: the disk of {run.path} has {amount(free)} free, and the checkpoints need {amount(needed)} "
+    found = (
+        f"the disk of {run.path} has {amount(free)} free, and the checkpoints need {amount(needed)} "
         f"(run.keep={config.run.keep}){f', {amount(there)} of them there already' if there else ''}: make room, choose "
         "another run.dir, or a smaller run.keep"
-    ]
+    )
+    return [Problem(found, key="run.dir")]
 
 
 def _size(path: Path) -> int:

@@ -1,6 +1,7 @@
 """Validates an Accelerate launch file."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -19,15 +20,18 @@ def check_launch_file(launch_file: str | None) -> None:
 
 def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[Problem]:
     """Why a configuration cannot be trained with a launch file and so many processes; before they start."""
-    from vwmm.engine.launch.strategy_choice import strategy_of_launch_file, strategy_problems
+    from vwmm.engine.launch.strategy_choice import LAUNCH_FILE, strategy_of_launch_file, strategy_problems
 
     try:
-        engine = strategy_of_launch_file(_content(launch_file))
+        strategy = strategy_of_launch_file(_content(launch_file))
     except UserError as error:
-        return [problem.within(launch_file) for problem in error.problems]
+        return [
+            replace(problem, where=launch_file) if problem.where == LAUNCH_FILE else problem.within(launch_file)
+            for problem in error.problems
+        ]
     precision = "" if train.mixed_precision == "auto" else train.mixed_precision
-    found = strategy_problems(engine, train, precision, num_processes, has_gpu=has_gpu)
-    return [Problem(text, where=launch_file) for text in found]
+    found = strategy_problems(strategy, train, precision, num_processes, has_gpu=has_gpu)
+    return [problem.within(launch_file) for problem in found]
 
 
 def launch_options(launch_file: str | None) -> list[str]:

@@ -14,7 +14,10 @@ from accelerate.utils import str_to_bool
 
 from vwmm.config.schema import Train
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
+LAUNCH_FILE = "launch file"
+"""Where a key of a launch file is, as long as its name is not known."""
 _DEEPSPEED, _FSDP = "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"
 
 
@@ -70,7 +73,7 @@ def strategy_of_launch_file(content: Mapping[str, Any]) -> StrategyChoice:
 def _section(content: Mapping[str, Any], name: str) -> Iterable[tuple[str, Any]]:
     section = content.get(name) or {}
     if not isinstance(section, Mapping):
-        raise UserError(f"launch file, {name}: expected a mapping, found {section!r}")
+        raise UserError(_in_launch_file(name, f"expected a mapping, found {section!r}"))
     return section.items()
 
 
@@ -82,58 +85,63 @@ def hide_strategy(environment: MutableMapping[str, str]) -> None:
 
 def strategy_problems(
     strategy: StrategyChoice, train: Train, precision: str, num_processes: int, *, has_gpu: bool
-) -> list[str]:
+) -> list[Problem]:
     """Why a recipe cannot be trained with a strategy."""
     if not strategy.is_sharded:
         return []
     other = "use data-parallel training (launch/multi_gpu.yaml)"
-    problems = []
+    problems = list[Problem]()
     if num_processes < 2:
-        problems.append(
-            f"{strategy}: sharding needs at least two processes; use launch/one_gpu.yaml or launch/cpu.yaml"
-        )
+        found = "sharding needs at least two processes; use launch/one_gpu.yaml or launch/cpu.yaml"
+        problems.append(Problem(found, where=str(strategy)))
     if train.exact:
-        problems.append(f"train.exact=true: {strategy} sums gradients in an order of its own; {other}")
+        found = f"{strategy} sums gradients in an order of its own; {other}"
+        problems.append(Problem(found, where="train.exact=true"))
     if precision == "fp16":
-        problems.append(f"train.mixed_precision=fp16: not with {strategy}; use bf16 or no, or {other}")
+        problems.append(Problem(f"not with {strategy}; use bf16 or no, or {other}", where="train.mixed_precision=fp16"))
     if not has_gpu and (strategy.offload_optimizer or strategy.offload_weights):
-        problems.append(f"{strategy}: without a GPU everything is in main memory already; leave the offloading out")
+        found = "without a GPU everything is in main memory already; leave the offloading out"
+        problems.append(Problem(found, where=str(strategy)))
     if strategy.kind == "deepspeed" and find_spec("deepspeed") is None:
-        problems.append(f"{strategy}: deepspeed is not installed (pip install 'vwmm[deepspeed]')")
+        problems.append(Problem("deepspeed is not installed (pip install 'vwmm[deepspeed]')", where=str(strategy)))
     return problems
 
 
 def _deepspeed(environment: Mapping[str, str]) -> StrategyChoice:
     prefix = "ACCELERATE_DEEPSPEED_"
-    problems = []
+    problems = list[Problem]()
     stage = environment.get(f"{prefix}ZERO_STAGE", "2")
     if stage not in ("1", "2", "3"):
-        problems.append(f"launch file, zero_stage: expected 1, 2 or 3, found {stage}")
+        problems.append(_in_launch_file("zero_stage", f"expected 1, 2 or 3, found {stage}"))
     if environment.get(f"{prefix}CONFIG_FILE", "none") not in ("", "none"):
-        problems.append(
-            "launch file, deepspeed_config_file: not read, since it could change the result; "
-            "zero_stage, offload_optimizer_device and offload_param_device are"
+        found = (
+            "not read, since it could change the result; zero_stage, offload_optimizer_device and "
+            "offload_param_device are"
         )
+        problems.append(_in_launch_file("deepspeed_config_file", found))
     problems += _changed_recipe(environment)
     devices = {}
     for part in ("OPTIMIZER", "PARAM"):
         key = f"offload_{part.lower()}_device"
         devices[part] = environment.get(f"{prefix}{key.upper()}", "none")
         if devices[part] not in ("none", "cpu"):
-            problems.append(f"launch file, {key}: expected none or cpu, found {devices[part]}")
+            problems.append(_in_launch_file(key, f"expected none or cpu, found {devices[part]}"))
     if devices["PARAM"] == "cpu" and stage != "3":
-        problems.append(f"launch file, offload_param_device: only zero_stage 3 divides the weights, found {stage}")
+        found = f"only zero_stage 3 divides the weights, found {stage}"
+        problems.append(_in_launch_file("offload_param_device", found))
     if problems:
         raise UserError(problems)
     return StrategyChoice("deepspeed", int(stage), devices["OPTIMIZER"] == "cpu", devices["PARAM"] == "cpu")
 
 
 def _fsdp(environment: Mapping[str, str]) -> StrategyChoice:
-    problems = []
+    problems = list[Problem]()
     if environment.get("FSDP_VERSION", "1") != "2":
-        problems.append(f"launch file, fsdp_version: expected 2, found {environment.get('FSDP_VERSION', '1')}")
+        found = f"expected 2, found {environment.get('FSDP_VERSION', '1')}"
+        problems.append(_in_launch_file("fsdp_version", found))
     if _holds(environment, "FSDP_ACTIVATION_CHECKPOINTING"):
-        problems.append("launch file, fsdp_activation_checkpointing: not supported; a smaller train.micro_batch_size")
+        found = "not supported; use a smaller train.micro_batch_size"
+        problems.append(_in_launch_file("fsdp_activation_checkpointing", found))
     problems += _changed_recipe(environment)
     if problems:
         raise UserError(problems)
@@ -145,14 +153,20 @@ def _fsdp(environment: Mapping[str, str]) -> StrategyChoice:
     )
 
 
-def _changed_recipe(environment: Mapping[str, str]) -> list[str]:
+def _changed_recipe(environment: Mapping[str, str]) -> list[Problem]:
     """Keys that a launch file may not have, because the configuration has them."""
-    found = []
+    problems = list[Problem]()
     if environment.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1") not in ("1", "auto"):
-        found.append("launch file, gradient_accumulation_steps: is train.batch_size / train.micro_batch_size already")
+        found = "is train.batch_size / train.micro_batch_size already; leave it out"
+        problems.append(_in_launch_file("gradient_accumulation_steps", found))
     if environment.get("ACCELERATE_GRADIENT_CLIPPING", "none") not in ("none", "auto"):
-        found.append("launch file, gradient_clipping: set train.max_grad_norm instead, which changes the result")
-    return found
+        found = "set train.max_grad_norm instead, which changes the result"
+        problems.append(_in_launch_file("gradient_clipping", found))
+    return problems
+
+
+def _in_launch_file(key: str, found: str) -> Problem:
+    return Problem(found, where=LAUNCH_FILE, key=key)
 
 
 def _holds(environment: Mapping[str, str], name: str, default: str = "false") -> bool:

@@ -31,6 +31,7 @@ from vwmm.system.errors import (
     UserError,
     say,
 )
+from vwmm.system.problems import Problem
 
 if TYPE_CHECKING:  # it needs Optuna, which need not be there
     from vwmm.engine.sweep.study import SweepStudy
@@ -244,13 +245,10 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"run.dir: {folder} cannot be made: {error.strerror}") from error
+        raise UserError(Problem(f"{folder} cannot be made: {error.strerror}", key="run.dir")) from error
     refuse_links(folder, (SWEEP_JOURNAL, *RESULT_FILES))
-    problems = []
     if not os.access(folder, os.W_OK | os.X_OK):
-        problems.append(f"run.dir: {folder} cannot be written")
-    if problems:
-        raise UserError(problems)
+        raise UserError(Problem(f"{folder} cannot be written; choose another one", key="run.dir"))
 
 
 def _key(number: int) -> str:

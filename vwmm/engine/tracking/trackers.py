@@ -148,7 +148,7 @@ def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator
 
 def open_trackers(config: Config, run: RunFolder) -> Trackers:
     """Starts the trackers asked for. Raises UserError with every one that cannot be started."""
-    started, problems = list[Tracker](), list[str | Problem]()
+    started, problems = list[Tracker](), list[Problem]()
     known = _identities(run)
     for kind in config.tracking.trackers:
         if kind == "wandb" and config.tracking.mode == "disabled":
@@ -169,7 +169,8 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
             problems += error.problems
             continue
         except Exception as error:  # its library may raise anything
-            problems.append(f"tracking.trackers: {kind} cannot be started: {(str(error).splitlines() or ['?'])[0]}")
+            reason = (str(error).splitlines() or ["?"])[0]
+            problems.append(Problem(f"{kind} cannot be started: {reason}", key="tracking.trackers"))
             continue
         run_info.keep_identity(started[-1].identity)
     if problems:
@@ -186,7 +187,8 @@ def _start(kind: str, run_info: RunInfo) -> Tracker:
     try:
         return TRACKERS[kind](run_info)
     except ImportError as error:
-        raise UserError(f"tracking.trackers: {kind} is not installed (pip install 'vwmm[{kind}]')") from error
+        found = f"{kind} is not installed (pip install 'vwmm[{kind}]')"
+        raise UserError(Problem(found, key="tracking.trackers")) from error
 
 
 def _identities(run: RunFolder) -> dict[str, str]:
