@@ -19,7 +19,7 @@ from pathlib import Path
 from vwmm.config.loading import DEMO_CONFIG, read_config
 from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.console import duration
-from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, pool_folds, unfinished_of
+from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, unfinished_of
 from vwmm.engine.launch.launcher import is_launched, launch, run_in_place
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> int:
         names = ", ".join(map(str, left))
         say(f"not pooled yet: fold {names} unfinished; whichever ends last pools them all")
     else:
+        from vwmm.engine.evaluation.pool_folds import pool_folds  # 2 s of pandas and figures
+
         print(pool_folds(folds).describe(), flush=True)
     return EXIT_DONE
 
