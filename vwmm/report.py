@@ -3,7 +3,8 @@
     vwmm report runs/demo
 
 The page is one self-contained file. Its examples are made from the cohort's images; if these no longer exist,
-the page has no examples, and the command reports this.
+the page has no examples, and the command reports this. Results that were changed, and a best checkpoint that is
+damaged, are named on the page and by a warning.
 """
 
 import sys
@@ -22,15 +23,14 @@ def main(arguments: list[str]) -> int:
     run = RunFolder(Path(parse_command_line(arguments, words=["RUN"]).words[0]))
     if not run.config.is_file():
         raise UserError(f"{run.path}: this is no run folder (it has no config.yaml)")
-    from vwmm.config.run_digests import altered_notes
     from vwmm.engine.runs.finish_run import rewrite_report
 
-    path, why = rewrite_report(run)
-    for note in altered_notes(run):
-        say(f"warning: {note}")
-    if why is not None:
-        say(f"without examples: {why}")
-    print(path)
+    report = rewrite_report(run)
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    if report.without_examples is not None:
+        say(f"without examples: {report.without_examples}")
+    print(report.path)
     return EXIT_DONE
 
 

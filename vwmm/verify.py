@@ -4,8 +4,9 @@
     vwmm verify runs/demo --from 0 --steps 20
 
 Compares loss and gradient norm of each step with metrics.jsonl, and the weights with their hash after each epoch and
-with the checkpoints on the way. Writes nothing. Exit code 0: all bits are the same; 1: they differ. Starts as many
-processes as the run had, with the same strategy; with `train.exact` one is enough.
+with the checkpoints on the way. Writes nothing. Exit code 0: all bits are the same; 1: they differ; 2: they are
+the same, but a checkpoint is damaged. Starts as many processes as the run had, with the same strategy; with
+`train.exact` one is enough.
 """
 
 import json
@@ -23,7 +24,7 @@ from vwmm.config.schema import Config
 from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, UserError, is_main_process, leave, run_guarded
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded
 
 OWN_OPTIONS = ("--from", "--steps", "--launch")
 OPTIONS = {
@@ -89,7 +90,7 @@ def compute(arguments: list[str]) -> int:
         if runtime.is_main_process:
             print("\n".join(report.lines))
         runtime.wait()
-    return EXIT_DONE if report.is_same else EXIT_FAILED
+    return report.exit_code
 
 
 def _read(arguments: list[str]) -> tuple[RunFolder, Config, int | None, int]:

@@ -76,9 +76,9 @@ def test_a_label_that_the_model_does_not_know_is_an_error(trained: Trained, coho
     [
         (lambda run: (run / "config.yaml").unlink(), "this is no run folder"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint in"),
-        (lambda run: flip(run / "checkpoints" / "best" / "model.safetensors"), "is damaged: model.safetensors"),
-        (lambda run: (run / "checkpoints" / "best" / "model.safetensors").unlink(), "is not complete"),
-        (lambda run: (run / "checkpoints" / "best" / "meta.json").write_text("{}"), "is not complete"),
+        (lambda run: flip(run / "checkpoints" / "best" / "model.safetensors"), "damaged: model.safetensors"),
+        (lambda run: (run / "checkpoints" / "best" / "model.safetensors").unlink(), "not complete"),
+        (lambda run: (run / "checkpoints" / "best" / "meta.json").write_text("{}"), "not complete"),
     ],
 )
 def test_a_damaged_run_is_refused_in_words(damage, pattern, trained: Trained, cohort: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,38 @@ def test_predictions_that_were_changed_are_named_and_no_result_is_shown(trained:
     page = (run / "report.html").read_text()
     assert "predictions_val.csv was changed after the run wrote it" in page
     assert "Balanced accuracy" not in page
+
+
+def flip_last_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda best: flip_last_byte(best / "model.safetensors"), "model.safetensors is not what was written"),
+        (lambda best: (best / "meta.json").write_text("{"), "not complete"),
+        (lambda best: (best / "meta.json").unlink(), "meta.json is missing"),
+        (lambda best: shutil.rmtree(best), "it is missing"),
+    ],
+    ids=["weights", "meta", "no meta", "gone"],
+)
+def test_best_checkpoint_that_is_damaged_is_named_on_stderr_and_in_the_page(
+    damage: Callable[[Path], None], what: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "runs" / "damaged"
+    shutil.copytree(trained.folder, run)
+    damage(run / "checkpoints" / "best")
+
+    assert main(["report", str(run)]) == 0
+
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warning.startswith("warning: checkpoints/best cannot be used: ")
+    assert what in warning
+    assert "copy the folder back from a backup, or train the run again" in warning
+    page = (run / "report.html").read_text()
+    assert "checkpoints/best cannot be used" in page
+    assert what in page
+    assert "Balanced accuracy" in page  # recorded, with a digest of their own

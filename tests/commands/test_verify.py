@@ -84,9 +84,14 @@ def test_a_best_checkpoint_that_is_damaged_or_has_other_weights_is_found(copied:
     done = run_command("verify", copied, cwd=tmp_path)
     assert done.returncode == 1, done.stdout
     assert "best, of epoch" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("NOT the same bits")
     content = bytearray((best / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (best / "model.safetensors").write_bytes(content)
     done = run_command("verify", copied, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "best is damaged: model.safetensors is not what was written" in done.stdout
+    assert done.returncode == 2
+    steps, conclusion = done.stdout.splitlines()[-2:]
+    assert steps == "steps 5 to 8, from checkpoint step-00000004: the same bits"
+    assert conclusion.startswith(f"checkpoint {best}: damaged: model.safetensors is not what was written")
+    assert "copy the folder back from a backup, or train the run again" in conclusion
+    assert "NOT the same bits" not in done.stdout

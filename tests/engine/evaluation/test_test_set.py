@@ -54,5 +54,5 @@ def test_only_an_evaluation_of_the_same_cases_is_replaced(run: RunFolder, tmp_pa
 
 def test_a_run_in_which_nobody_can_count_is_not_evaluated(tmp_path: Path) -> None:
     (tmp_path / "evaluations").touch()
-    with pytest.raises(UserError, match="evaluations is not a folder"):
+    with pytest.raises(UserError, match="evaluations: is not a folder"):
         check_folder(RunFolder(tmp_path), tmp_path / "out", "aaa")

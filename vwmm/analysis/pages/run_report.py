@@ -5,6 +5,7 @@ patient and no path goes into the page; of the command line files are shown by t
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ STATES = {
 }
 
 
-def write_report(run: Path, *, examples: Sequence[Example] = (), status: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    run: Path, *, examples: Sequence[Example] = (), status: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
+) -> Path:
     """Writes `run/report.html` and returns its path; notes name files that are absent from the run folder.
 
-    status: what status.json will hold once the report is there, instead of what it holds now.
+    status: what status.json will hold once the report is there, instead of what it holds now. notes: further ones.
 
     The page appears complete or not at all: it is written under a temporary name in the same folder, then renamed.
     """
     path = run / "report.html"
-    write_whole(path, render(read_run(run, status=status), examples).encode("utf-8", "replace"))
+    record = read_run(run, status=status)
+    page = render(replace(record, notes=[*record.notes, *notes]), examples)
+    write_whole(path, page.encode("utf-8", "replace"))
     return path
 
 

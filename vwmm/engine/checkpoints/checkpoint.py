@@ -22,11 +22,13 @@ from safetensors.torch import load_file, save_file
 from vwmm.engine.checkpoints.state import Progress, State
 from vwmm.system.errors import UserError
 from vwmm.system.fault_injection import FAULTS
+from vwmm.system.problems import Problem
 
 FORMAT = 2
 WEIGHTS, OPTIMIZER, STATISTICS, META = (
     "model.safetensors", "optimizer.safetensors", "statistics.safetensors", "meta.json"
 )  # fmt: skip
+HOW_TO_RESTORE = "copy the folder back from a backup, or train the run again"
 LAST, OLDER, DAMAGED, UNUSED = "last", "step-", "damaged-", "unused-"
 _CHUNK = 2**22
 
@@ -135,7 +137,7 @@ class Checkpoint:
                 try:
                     tensors[name] = load_file(self.path / name)
                 except (OSError, SafetensorError) as error:
-                    raise UserError(f"checkpoint {self.path}: {name} cannot be read: {error}") from error
+                    raise _unusable(self.path, f"{name} cannot be read: {error}") from error
         parts = tensors.get(STATISTICS, {}).get("parts")
         return State(
             tensors[WEIGHTS], self.progress, self.description, tensors.get(OPTIMIZER), parts=parts, path=self.path
@@ -152,10 +154,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
-            raise UserError(f"checkpoint {folder} has format {meta['format']}, this version reads {FORMAT}")
+            raise _unusable(folder, f"has format {meta['format']}, this version reads {FORMAT}")
         told = meta.pop("xxh3")
         if told != _hash_meta(meta):
-            raise UserError(f"checkpoint {folder} is damaged: {META} is not what was written")
+            raise _unusable(folder, f"damaged: {META} is not what was written")
         files: dict[str, dict[str, Any]] = meta["files"]
         damaged = [name for name, facts in files.items() if not _is_intact(folder / Path(name).name, facts)]
         progress = Progress(**{known.name: meta["progress"][known.name] for known in fields(Progress)})
@@ -166,11 +168,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise UserError(
                 f"{error.filename}: may not be read by this user: ask its owner for the right to read (chmod -R a+rX)"
             ) from error
-        raise UserError(f"checkpoint {folder} is not complete: {error.__class__.__name__}: {error}") from error
+        raise _unusable(folder, f"not complete: {error.__class__.__name__}: {error}") from error
     if damaged:
-        raise UserError(f"checkpoint {folder} is damaged: {', '.join(damaged)} is not what was written")
+        raise _unusable(folder, f"damaged: {', '.join(damaged)} is not what was written")
     description = {key: value for key, value in meta.items() if key not in ("format", "progress", "files")}
     return Checkpoint(folder, progress, description)
+
+
+def _unusable(folder: Path, found: str) -> UserError:
+    return UserError(Problem(found, where=f"checkpoint {folder}"))
 
 
 def find_checkpoint(folder: Path) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """The final summary and the report of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.predictions import read_written_table
 from vwmm.config.loading import load_config
-from vwmm.config.run_digests import altered_files
+from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Split
 from vwmm.data.cache.store import Store
@@ -22,7 +22,7 @@ from vwmm.data.checks.preflight import check_cohort
 from vwmm.data.cohort.splits import cases_of
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.read import ImageError
-from vwmm.engine.checkpoints.checkpoint import read_checkpoint
+from vwmm.engine.checkpoints.checkpoint import HOW_TO_RESTORE, META, find_checkpoint, read_checkpoint
 from vwmm.engine.console import LOG
 from vwmm.engine.tracking.results import results_to_track
 from vwmm.engine.tracking.trackers import Trackers
@@ -90,10 +90,39 @@ def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
     )
 
 
-def rewrite_report(run: RunFolder) -> tuple[Path, str | None]:
-    """report.html of a run that has ended, and why it has no examples, if it has none."""
+@dataclass(frozen=True)
+class RewrittenReport:
+    """The report of a run that has ended."""
+
+    path: Path
+    """report.html."""
+    warnings: Sequence[str]
+    """A sentence for each result that is not what the run wrote, or that cannot be read."""
+    without_examples: str | None
+    """Why the page has no examples; None: it has some."""
+
+
+def rewrite_report(run: RunFolder) -> RewrittenReport:
+    """Writes report.html of a run that has ended."""
     examples, why = find_examples(run)
-    return write_report(run.path, examples=examples), why
+    unusable = unusable_best(run)
+    path = write_report(run.path, examples=examples, notes=unusable)
+    return RewrittenReport(path, [*altered_notes(run), *unusable], why)
+
+
+def unusable_best(run: RunFolder) -> list[str]:
+    """A sentence if the best checkpoint cannot be read; the results do not need it, but predictions do."""
+    try:
+        is_there, found = find_checkpoint(run.best) is not None, ""
+    except UserError as error:
+        is_there, found = False, error.problems[0].found
+    if is_there or (run.state() != "done" and not run.best.exists()):
+        return []
+    missing = f"{META} is missing" if run.best.exists() else "it is missing"
+    return [
+        f"checkpoints/best cannot be used: {found or missing}. The results here were recorded in training; "
+        f"`vwmm predict`, `evaluate` and `verify` need the checkpoint: {HOW_TO_RESTORE}."
+    ]
 
 
 def find_examples(run: RunFolder) -> tuple[list[Example], str | None]:

@@ -11,7 +11,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.splits import cases_of
-from vwmm.engine.checkpoints.checkpoint import Checkpoint, older_checkpoints, read_checkpoint
+from vwmm.engine.checkpoints.checkpoint import HOW_TO_RESTORE, Checkpoint, older_checkpoints, read_checkpoint
 from vwmm.engine.checkpoints.state import digest
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
@@ -20,7 +20,7 @@ from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.step_reduction import StepResult
 from vwmm.engine.training.trainer import Datasets, Trainer
-from vwmm.system.errors import UserError
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError
 
 
 @dataclass
@@ -31,11 +31,15 @@ class Report:
     """For people."""
     num_differences: int = 0
     """How many values were other ones."""
+    damaged: list[str] = field(default_factory=list)
+    """A line for each checkpoint that cannot be read, so that it was not compared."""
 
     @property
-    def is_same(self) -> bool:
-        """Whether every bit was the same."""
-        return self.num_differences == 0
+    def exit_code(self) -> int:
+        """Done: every bit was the same; failed: one was not; invalid: a checkpoint is damaged, the rest the same."""
+        if self.num_differences:
+            return EXIT_FAILED
+        return EXIT_INVALID if self.damaged else EXIT_DONE
 
     def compare(self, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Notes which of the values that there are now were other ones before."""
@@ -92,8 +96,9 @@ def verify_run(
             report.compare(f"validation after epoch {epoch}", recorded["validation", epoch], values)
         are_steps_same = report.num_differences == before_steps
     where = "the start" if checkpoint is None else f"checkpoint {checkpoint.path.name}"
-    verdict = "the same bits" if report.is_same else "NOT the same bits"
+    verdict = "NOT the same bits" if report.num_differences else "the same bits"
     report.lines.append(f"steps {start + 1} to {trainer.progress.step}, from {where}: {verdict}")
+    report.lines += report.damaged
     return report
 
 
@@ -108,8 +113,7 @@ def _compare_checkpoints(
         try:
             checkpoint = read_checkpoint(path)
         except UserError as error:
-            report.lines.append(str(error))
-            report.num_differences += 1
+            report.damaged.append(f"{error}; it was not compared: {HOW_TO_RESTORE}")
             continue
         if path == run.best:
             epoch = checkpoint.progress.epoch
