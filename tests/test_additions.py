@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vwmm.analysis.figures.curves import learning_curves
+from vwmm.analysis.pages import cross_validation_report, evaluation_report
 from vwmm.analysis.pages.result_tables import result_rows
 from vwmm.analysis.run_record import read_history
 from vwmm.analysis.statistics.intervals import Limits, share_limits
@@ -96,6 +97,32 @@ def test_added_metric_is_recorded_monitored_tracked_and_reported(
     assert "specificity" in [text.get_text() for text in learning_curves(history).axes[1].texts]
     row = next(row for row in result_rows(read_back(predictions), ["no", "yes"]) if row["name"] == "Specificity")
     assert (row["what"], row["value"], row["span"]) == ("of no", "90.0 %", "69.9 to 97.2 %")
+
+
+def test_added_metric_is_a_column_of_the_terminals_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "specificity_of_the_first_class"
+    metric = Metric(name.replace("_", " "), specificity, limits=specificity_limits)
+    monkeypatch.setitem(METRICS, name, metric)
+    number = {"value": 0.9, "n": 40, "interval": [0.699, 0.972]}
+    values = dict.fromkeys(METRICS, 0.75) | {name: 0.9, "loss": 0.5}
+    fold = {"fold": 0, "cases": 40, "best_epoch": 3, **values}
+
+    of_evaluation = evaluation_report.describe(
+        {
+            "cases": 40,
+            "metrics": dict.fromkeys(METRICS, number),
+            "by_site": [{"site": "one", "cases": 40, **dict.fromkeys(METRICS, number)}],
+        }
+    )
+    of_folds = cross_validation_report.describe(
+        {"folds": [fold], "mean": values, "std": values, "pooled": {"cases": 40, **values}}
+    )
+
+    for table, shown in ((of_evaluation, "90.0 % (69.9 to 97.2 %)"), (of_folds, "0.900")):
+        head, *rows = table.splitlines()
+        end = head.index("specificity of the first class") + len("specificity of the first class")
+        assert len(rows) in (2, 4)
+        assert all(row[:end].endswith(f" {shown}") for row in rows), table
 
 
 def test_added_preset_gives_a_modality_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:

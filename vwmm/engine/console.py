@@ -14,6 +14,9 @@ from vwmm.config.run_folder import open_in_place
 
 LOG = logging.getLogger("vwmm")
 LINE_EVERY_S = 15.0
+# The first update has started workers and compiled loops: the rate is that of so many later ones, in so many seconds.
+_STEADY_UPDATES, _STEADY_S = 4, 1.0
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}%s{postfix}]"
 
 
 class _BarFriendlyHandler(logging.Handler):
@@ -54,12 +57,18 @@ def log_to_file(path: Path) -> logging.FileHandler:
 class ProgressBar:
     """Counts up to `total`; in a terminal a bar with rate and time left, elsewhere a line now and then."""
 
-    def __init__(self, title: str, total: int, unit: str, *, is_main_process: bool = True) -> None:
-        self.title, self.total, self.unit, self.done = title, total, unit, 0
+    def __init__(self, title: str, total: int, unit: str, *, done: int = 0, is_main_process: bool = True) -> None:
+        """done: how many were done before, which are not part of the rate."""
+        self.title, self.total, self.unit, self.done = title, total, unit, done
         self.is_main_process = is_main_process
-        self._start = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._num_updates, self._first = 0, (self._last_line, done)
+        """How often `advance` was called; when and with how many done its first call ended."""
         is_terminal = is_main_process and sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit=unit, leave=False, file=sys.stderr) if is_terminal else None
+        self._bar = None
+        if is_terminal:
+            shown = _BAR % ""
+            self._bar = tqdm(total=total, initial=done, desc=title, leave=False, file=sys.stderr, bar_format=shown)
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -80,17 +89,28 @@ class ProgressBar:
 
     def advance(self, count: int, *, note: str = "") -> None:
         """`count` more are done; note: shown behind, such as the loss so far."""
+        now = time.monotonic()
         self.done += count
+        self._num_updates += count > 0
+        if self._num_updates == 1 and count > 0:
+            self._first = now, self.done
         if self._bar is not None:
+            self._bar.bar_format = _BAR % self._rate(now)
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif self.is_main_process and time.monotonic() - self._last_line > LINE_EVERY_S:
-            self._last_line = time.monotonic()
-            rate = self.done / (self._last_line - self._start)
-            left = (self.total - self.done) / rate if rate else 0
-            counts = f"{self.done} of {self.total}, {rate:.3g} {self.unit}/s, {duration(left)} left"
+        elif self.is_main_process and now - self._last_line > LINE_EVERY_S:
+            self._last_line = now
+            counts = f"{self.done} of {self.total}{self._rate(now)}"
             LOG.info("%s: %s%s", self.title, counts, f", {note}" if note else "")
+
+    def _rate(self, now: float) -> str:
+        """`, 2.5 case/s, 1:02 left`, without the first update; empty until it is steady."""
+        seconds, done = now - self._first[0], self.done - self._first[1]
+        if self._num_updates <= _STEADY_UPDATES or seconds < _STEADY_S or done <= 0:
+            return ""
+        left = (self.total - self.done) * seconds / done
+        return f", {done / seconds:.3g} {self.unit}/s, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

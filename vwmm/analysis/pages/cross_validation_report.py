@@ -135,14 +135,14 @@ def _summary(
 
 def describe(summary: Mapping[str, Any]) -> str:
     """A table for people: a line a fold, mean and deviation, and all cases together."""
-    lines = [f"{'fold':>9}{'cases':>8}{'accuracy':>10}{'balanced':>10}{'auroc':>8}{'loss':>9}{'best epoch':>12}"]
-    keys = ("accuracy", "balanced_accuracy", "auroc", "loss")
-    widths = (10, 10, 8, 9)
+    heads = {name: one.column for name, one in METRICS.items()} | {"loss": "loss"}
+    widths = {key: max(9, len(head) + 2) for key, head in heads.items()}
+    lines = [f"{'fold':>9}{'cases':>8}{''.join(f'{heads[key]:>{widths[key]}}' for key in heads)}{'best epoch':>12}"]
 
     def line(head: str, cases: Any, row: Mapping[str, Any], tail: str = "") -> str:
         cells = "".join(
             f"{'-' if row[key] is None else format(row[key], '.4f' if key == 'loss' else '.3f'):>{width}}"
-            for key, width in zip(keys, widths, strict=True)
+            for key, width in widths.items()
         )
         return f"{head:>9}{cases:>8}{cells}{tail:>12}".rstrip()
 

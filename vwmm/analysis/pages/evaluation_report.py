@@ -16,6 +16,7 @@ from vwmm.analysis.pages.results import Number
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.intervals import Interval, Limits
+from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions
 from vwmm.config.split_record import SplitRecord
 
@@ -118,14 +119,17 @@ def sentence(summary: Mapping[str, Any]) -> str:
 
 def describe(summary: Mapping[str, Any]) -> str:
     """A few lines for people: each metric with its interval, over all cases and by site."""
-    lines = [f"{'':22}{'cases':>7}{'accuracy':>28}{'balanced':>28}{'auroc':>24}"]
+    widths = {name: max(28 if one.is_share else 24, len(one.column) + 2) for name, one in METRICS.items()}
+    lines = [f"{'':22}{'cases':>7}" + "".join(f"{one.column:>{widths[name]}}" for name, one in METRICS.items())]
     rows = [("all", summary["cases"], summary["metrics"])]
     rows += [(row["site"], row["cases"], row) for row in summary["by_site"]]
-    for name, cases, metrics in rows:
-        keys = ("accuracy", "balanced_accuracy", "auroc")
-        cells = [(*_shown(metrics[key], is_share=key != "auroc"), metrics[key]["interval"]) for key in keys]
-        texts = [value if interval is None else f"{value} ({span})" for value, span, interval in cells]
-        lines.append(f"{name:22.22}{cases:7}{texts[0]:>28}{texts[1]:>28}{texts[2]:>24}".rstrip())
+    for name, cases, numbers in rows:
+        texts = []
+        for key, one in METRICS.items():
+            value, span = _shown(numbers[key], is_share=one.is_share)
+            text = value if numbers[key]["interval"] is None else f"{value} ({span})"
+            texts.append(f"{text:>{widths[key]}}")
+        lines.append(f"{name:22.22}{cases:7}{''.join(texts)}".rstrip())
     return "\n".join(lines)
 
 

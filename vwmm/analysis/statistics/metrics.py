@@ -30,6 +30,13 @@ class Metric:
     """(N,) bool where it is a share of the cases: those that count."""
     is_share: bool = True
     """Whether it is written in percent."""
+    heading: str = ""
+    """At the head of a column in the terminal; empty: its name."""
+
+    @property
+    def column(self) -> str:
+        """The head of its column in the terminal."""
+        return self.heading or self.name
 
     @property
     def title(self) -> str:
@@ -170,6 +177,7 @@ METRICS: dict[str, Metric] = {
         "balanced accuracy", balanced_accuracy,
         limits=lambda labels, scores, patients: balanced_accuracy_limits(labels, scores.argmax(axis=1), patients),
         describe=lambda classes: "mean sensitivity of the classes",
+        heading="balanced",
     ),
     "auroc": Metric(
         "AUROC", macro_auroc,

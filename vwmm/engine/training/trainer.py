@@ -124,10 +124,11 @@ class Trainer:
         plan = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
         done = self.progress.step - (epoch - 1) * self.steps_per_epoch
         left = plan[done : None if until is None else until - (epoch - 1) * self.steps_per_epoch]
+        num_done = sum(len(cases) for micro_batches in plan[:done] for cases in micro_batches)
         with ProgressBar(
-            f"epoch {epoch}/{train.epochs}", len(dataset), "case", is_main_process=runtime.is_main_process
-        ) as bar:
-            bar.advance(sum(len(cases) for micro_batches in plan[:done] for cases in micro_batches))
+            f"epoch {epoch}/{train.epochs}", len(dataset), "case", done=num_done,
+            is_main_process=runtime.is_main_process,
+        ) as bar:  # fmt: skip
             recorder = StepRecorder(
                 self.progress, self.checkpointing.metrics, trackers, bar, epoch=epoch, log_every=train.log_every
             )
