@@ -1,5 +1,7 @@
 """The five pages with much in them, and what of them reaches paper."""
 
+import html as html_text
+import json
 import re
 import shutil
 import subprocess
@@ -100,13 +102,32 @@ def print_page(html: str, folder: Path) -> Path:
     return pdf
 
 
+def too_wide(html: str, folder: Path, width: int) -> list[str]:
+    """What does not fit a window of `width` CSS pixels: the page itself, and boxes that must be scrolled sideways."""
+    assert CHROMIUM is not None
+    measure = (
+        "<script>addEventListener('load', () => {document.title = JSON.stringify("
+        "[document.documentElement, ...document.querySelectorAll('.scroll')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.tagName + e.textContent.slice(0, 60)))})</script>"
+    )
+    page = folder / f"{width}.html"
+    allowed = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", html)  # else the script may not run
+    page.write_text(allowed.replace("</body>", f"{measure}</body>"), "utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2000", "--dump-dom",
+               page.resolve().as_uri()]  # fmt: skip
+    shown = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True).stdout
+    found = re.search(r"<title>(\[.*?\])</title>", shown, re.DOTALL)
+    assert found is not None, shown[:500]
+    return [str(one) for one in json.loads(html_text.unescape(found[1]))]
+
+
 def text_of_pdf(pdf: Path) -> str:
     """All text inside the sheets' edges, without the number at the foot of each."""
     document = pypdfium2.PdfDocument(pdf)
     return "\n".join(page.get_textpage().get_text_bounded(bottom=FOOT_PT) for page in document)
 
 
-def check_page() -> str:
+def check_page(classes: tuple[str, ...] = CLASSES, modalities_shown: tuple[str, ...] = MODALITIES[1:]) -> str:
     """36 warnings, 24 of one kind, and contact sheets of cases with long names."""
     findings = [
         Problem(f"{'very ' * n}almost the same as ct of case {NAMES[n]}: {WORDS}", "near_duplicate", 2 * n + 2,
@@ -120,16 +141,16 @@ def check_page() -> str:
     modalities = [
         Modality(name, len(NAMES), 0, len(NAMES), {"128 x 128 x 64": 20, "96 x 96 x 64": 10},
                  {"0.5 x 0.5 x 1 mm": 30}, np.stack([np.arange(30.0), np.arange(30.0) + 100], axis=1),
-                 [Thumbnail(case, CLASSES[n % 3], picture, "warning" if n < 24 else "", "near") for n, case in
+                 [Thumbnail(case, classes[n % 3], picture, "warning" if n < 24 else "", "near") for n, case in
                   enumerate(NAMES)])
-        for name in MODALITIES[1:]
+        for name in modalities_shown
     ]  # fmt: skip
     sites = tuple(f"hospital of city number {n} of the north-western region" for n in range(7))
-    table = Association("manufacturer and model of the scanner", sites, CLASSES, np.arange(21).reshape(7, 3), 0.4,
+    table = Association("manufacturer and model of the scanner", sites, classes, np.arange(21).reshape(7, 3), 0.4,
                         0.0001, 0.0002)  # fmt: skip
     page = Page(
         title="Check of cohort.csv", summary="30 cases of 30 patients, 60 images read: 37 warnings", findings=findings,
-        classes=[(name, (8, 2)) for name in CLASSES], parts=("train", "val"), has_split=True, tables=[table],
+        classes=[(name, (8, 2)) for name in classes], parts=("train", "val"), has_split=True, tables=[table],
         shortcut="Acquisition parameters predict the label: 0.71.", is_shortcut=True, modalities=modalities,
         remarks=["one remark of the cohort"],
         origin=ORIGIN,
