@@ -31,7 +31,11 @@ class Part:
 def test_banner_counts_missing_images_of_both_parts_and_names_what_really_runs() -> None:
     facts = {"backend": "gloo", "devices": ["cpu", "cpu"]}
     runtime: Any = SimpleNamespace(
-        describe=lambda: facts, num_processes=2, strategy="data parallel", mixed_precision="bf16"
+        describe=lambda: facts,
+        num_processes=2,
+        strategy="data parallel",
+        mixed_precision="bf16",
+        device=torch.device("cpu"),
     )
     datasets: Any = SimpleNamespace(
         train=Part([[1, 1, 0], [1, 0, 0]]), val=Part([[1, 0, 1]]), classes=("stable", "vulnerable")
