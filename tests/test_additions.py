@@ -17,7 +17,8 @@ from vwmm.analysis.pages.result_tables import result_rows
 from vwmm.analysis.run_record import read_history
 from vwmm.analysis.statistics.intervals import Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, Metric
-from vwmm.analysis.statistics.predictions import Predictions, read_predictions, read_written_table
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.recorded_predictions import read_predictions, read_written_table
 from vwmm.config.loading import load_config
 from vwmm.config.presets import PRESETS, PresetName, cut_to_dims, with_preset
 from vwmm.config.run_folder import RunFolder

@@ -21,7 +21,7 @@ from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.pages.sweep_report import Searching, Trial, render_search
 from vwmm.analysis.run_record import RunRecord, read_run
 from vwmm.analysis.statistics.confounding import Association
-from vwmm.analysis.statistics.predictions import read_predictions
+from vwmm.analysis.statistics.recorded_predictions import read_predictions
 from vwmm.config.split_record import PartCount, SplitRecord
 from vwmm.system.problems import Problem
 

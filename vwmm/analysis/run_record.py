@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from vwmm.analysis.statistics.metrics import METRICS
-from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions, read_written_table
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions, read_written_table
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.split_record import SplitRecord

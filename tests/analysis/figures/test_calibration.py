@@ -8,7 +8,7 @@ from sklearn.metrics import brier_score_loss
 from tests.analysis.pictures import text_of
 from vwmm.analysis.figures.calibration import brier_scores, calibration_of, calibration_plot, group_limits
 from vwmm.analysis.figures.style import to_svg
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 
 def predictions_of(labels: np.ndarray, probabilities: np.ndarray) -> RecordedPredictions:

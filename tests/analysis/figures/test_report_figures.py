@@ -23,7 +23,7 @@ from vwmm.analysis.figures.style import PALETTE, line_look, spread
 from vwmm.analysis.pages import rates
 from vwmm.analysis.run_record import TRAIN_COLUMNS, History, unimodal_columns, validation_columns
 from vwmm.analysis.statistics.intervals import Interval
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 
 def make_history(epochs: int = 3, steps_per_epoch: int = 4) -> History:

@@ -15,7 +15,7 @@ from tests.analysis.printed import CLASSES, folds_of
 from vwmm.analysis.pages.cross_validation_report import pool
 from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.pages.unimodal import UnimodalScore, presence_notes, unimodal_notes
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 NAMES = ["no", "yes"]
 

@@ -6,17 +6,20 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score, roc_curve
 
 from vwmm.analysis.pages.results import overall
 from vwmm.analysis.statistics.metrics import (
+    balanced_accuracy,
+    class_ranks,
     classification_metrics,
     confusion_matrix,
     macro_auroc,
     mean_loss,
     roc_curves,
 )
-from vwmm.analysis.statistics.predictions import Predictions, read_predictions
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.recorded_predictions import read_predictions
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -160,3 +163,23 @@ def test_the_numbers_of_saturated_predictions_are_the_same_from_logits_and_from_
     assert overall(read)["auroc"].value == pytest.approx(expected, abs=1e-12)
     for name in ("loss", "accuracy", "balanced_accuracy", "auroc"):
         assert overall(read)[name].value == pytest.approx(predictions.metrics()[name], abs=1e-12), name
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_values_are_those_of_sklearn_bit_for_bit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_cases, num_classes = int(rng.integers(8, 200)), int(rng.integers(2, 5))
+    labels = np.concatenate([np.arange(num_classes), rng.integers(0, num_classes, num_cases - num_classes)])
+    # Few different values, so that cases are tied.
+    scores = rng.integers(1, [4, 50, 10**6][seed % 3], (num_cases, num_classes)).astype(np.float64)
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    ranks = class_ranks(probabilities)
+
+    for curve in roc_curves(labels, probabilities):
+        false_positive, true_positive, _ = roc_curve(labels == curve.label, ranks[:, curve.label])
+        assert curve.false_positive_rate.tobytes() == false_positive.tobytes()
+        assert curve.true_positive_rate.tobytes() == true_positive.tobytes()
+        assert curve.auroc == roc_auc_score(labels == curve.label, ranks[:, curve.label])
+    assert balanced_accuracy(labels, probabilities) == recall_score(
+        labels, probabilities.argmax(axis=1), labels=np.unique(labels), average="macro", zero_division=0
+    )

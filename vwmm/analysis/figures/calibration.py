@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Interval, Limits, excess_limits, share_limits
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 MAX_GROUPS = 10
 MIN_CASES = 10

@@ -26,7 +26,7 @@ from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import METRICS, classification_metrics
-from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
 from vwmm.config.split_record import SplitRecord
 
 

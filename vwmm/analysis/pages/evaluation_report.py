@@ -17,7 +17,7 @@ from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.analysis.statistics.metrics import METRICS
-from vwmm.analysis.statistics.predictions import RecordedPredictions, read_predictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
 from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]

@@ -12,7 +12,7 @@ from vwmm.analysis.figures.roc_band import roc_band
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
 from vwmm.analysis.statistics.intervals import Interval
 from vwmm.analysis.statistics.metrics import class_ranks, roc_curves
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 BAND = "#C9DCEA"
 

@@ -13,7 +13,7 @@ from vwmm.analysis.pages.results import Number, by_class, by_site, overall
 from vwmm.analysis.run_record import RunRecord, setting
 from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, confusion_matrix
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"

@@ -10,7 +10,7 @@ from vwmm.analysis.statistics.auroc_intervals import auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.intervals import Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, class_ranks, classification_metrics, mean_loss, roc_curves
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 NO_VALUE = Limits(None)
 # Losses have no upper limit: a resample cannot know of the large ones that the cases at hand happen to lack. Of

@@ -24,7 +24,7 @@ from vwmm.analysis.pages.pathless import shown_config
 from vwmm.analysis.pages.results import Number
 from vwmm.analysis.pages.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.analysis.run_record import History, RunRecord, read_run
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]

@@ -20,7 +20,7 @@ from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import results_of
 from vwmm.analysis.statistics.metrics import METRICS
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 COLOURS = {"complete": PALETTE[0], "pruned": PALETTE[1]}
 MAX_SLICES = 12

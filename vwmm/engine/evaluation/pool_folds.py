@@ -14,7 +14,7 @@ from vwmm.analysis.pages.cross_validation_report import FoldResult, describe, po
 from vwmm.analysis.pages.origin import command_of, origin_of
 from vwmm.analysis.pages.run_report import near_duplicates_notes
 from vwmm.analysis.run_record import read_run
-from vwmm.analysis.statistics.predictions import read_written_table
+from vwmm.analysis.statistics.recorded_predictions import read_written_table
 from vwmm.config.run_digests import predictions_differ
 from vwmm.config.run_folder import RunFolder, open_in_place, write_whole
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint

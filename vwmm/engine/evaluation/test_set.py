@@ -10,7 +10,8 @@ from typing import Any
 from vwmm.analysis.pages.evaluation_report import describe, evaluate_table
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.run_record import RunRecord
-from vwmm.analysis.statistics.predictions import Predictions, read_written_table
+from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.recorded_predictions import read_written_table
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cohort.split_file import SplitRow, hash_of_images, hash_of_split

@@ -12,7 +12,7 @@ from vwmm.analysis.figures.report_figures import Example
 from vwmm.analysis.pages.baseline import no_better_note
 from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.statistics.intervals import accuracy_interval
-from vwmm.analysis.statistics.predictions import read_written_table
+from vwmm.analysis.statistics.recorded_predictions import read_written_table
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vwmm.analysis.pages.origin import origin_of
 from vwmm.analysis.pages.pathless import shown_command
 from vwmm.analysis.pages.sweep_report import Searching, Trial, render_search, value_text
-from vwmm.analysis.statistics.predictions import read_predictions, read_written_table
+from vwmm.analysis.statistics.recorded_predictions import read_predictions, read_written_table
 from vwmm.config.printing import to_yaml
 from vwmm.config.record import MAX_NAME
 from vwmm.config.run_folder import RunFolder, write_whole
