@@ -9,7 +9,7 @@ from torch import nn
 from vwmm.models.norm import replace_batch_norm
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.row_linear import RowLinear
-from vwmm.system.monai_import import import_monai
+from vwmm.system.monai_import import import_network
 
 # Small enough for a few hundred cases and a CPU: a hundredth of a DenseNet121's parameters.
 THIN_DENSENET: dict[str, Any] = {"init_features": 16, "growth_rate": 8, "block_config": (2, 2, 2, 2)}
@@ -34,20 +34,15 @@ def build_branch(
 
 
 def _densenet(dims: int, norm: str, *, name: str = "DenseNet", **sizes: Any) -> tuple[nn.Module, int]:
-    import_monai()
-    from monai.networks import nets
-
-    network = getattr(nets, name)(spatial_dims=dims, in_channels=1, out_channels=1, norm=_norm(norm), **sizes)
+    kind = getattr(import_network("nets.densenet"), name)
+    network = kind(spatial_dims=dims, in_channels=1, out_channels=1, norm=_norm(norm), **sizes)
     pooled = int(network.class_layers.out.in_features)
     network.class_layers.out = nn.Identity()
     return network, pooled
 
 
 def _resnet(dims: int, norm: str, *, name: str) -> tuple[nn.Module, int]:
-    import_monai()
-    from monai.networks.nets import resnet
-
-    network = getattr(resnet, name)(spatial_dims=dims, n_input_channels=1, num_classes=1)
+    network = getattr(import_network("nets.resnet"), name)(spatial_dims=dims, n_input_channels=1, num_classes=1)
     if norm != "batch":
         _replace_batch_norm(network, dims, norm)  # MONAI's own `norm` reaches the first layer only
     pooled = int(network.fc.in_features)
@@ -56,9 +51,7 @@ def _resnet(dims: int, norm: str, *, name: str) -> tuple[nn.Module, int]:
 
 
 def _replace_batch_norm(network: nn.Module, dims: int, norm: str) -> None:
-    import_monai()
-    from monai.networks.layers.utils import get_norm_layer
-
+    get_norm_layer = import_network("layers.utils").get_norm_layer
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
