@@ -24,6 +24,7 @@ from vwmm.engine.launch.rendezvous import INIT_METHOD, register_rendezvous
 from vwmm.engine.launch.strategy_choice import StrategyChoice, choose_strategy, hide_strategy, strategy_problems
 from vwmm.system.errors import StoppedEarly, UserError
 from vwmm.system.signals import STOP
+from vwmm.system.torch_import import postpone_compiler
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -166,6 +167,7 @@ def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: fl
             InitProcessGroupKwargs(init_method=INIT_METHOD, timeout=COLLECTIVE_TIMEOUT),
         ],
     )
+    postpone_compiler()
     if accelerator.num_processes != asked:
         raise UserError(f"{asked} processes were requested, but {accelerator.num_processes} run")
     if accelerator.device.type == "cpu":
