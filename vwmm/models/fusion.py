@@ -15,6 +15,7 @@ from vwmm.models.branch import build_branch
 from vwmm.models.micro_batches import MicroBatches, one_micro_batch
 from vwmm.models.norm import groups_of
 from vwmm.models.row_linear import RowLinear
+from vwmm.models.shapes import ShapesOnly
 
 
 class KeyedDropout(nn.Module):
@@ -140,7 +141,7 @@ def _key(name: str) -> str:
 
 def count_parameters(model: Model, modalities: Mapping[str, Modality], num_classes: int) -> int:
     """Parameters of the model of a configuration, without the memory for them."""
-    with torch.device("meta"):
+    with torch.device("meta"), ShapesOnly():
         network = build_model(model, modalities, num_classes, seed=0)
     return sum(parameter.numel() for parameter in network.parameters())
 

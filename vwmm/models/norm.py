@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vwmm.models.micro_batches import Groups
+from vwmm.models.shapes import ShapesOnly
 
 MOMENTUM = 0.1
 
@@ -107,7 +108,8 @@ def single_valued_layers(branch: nn.Module, size: list[int]) -> set[str]:
     for path, layer in shadow.named_modules():
         if isinstance(layer, _BatchNorm):
             layer.register_forward_pre_hook(lambda _, inputs, path=path: _note(found, path, inputs[0]))
-    shadow(image)
+    with ShapesOnly():
+        shadow(image)
     return found
 
 
