@@ -18,6 +18,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.system.start import importing
 
 OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
@@ -44,7 +45,8 @@ def main(arguments: list[str]) -> int:
     name = "test" if cohort is None else re.sub(r"[^\w.-]", "_", cohort.stem).lstrip(".") or "cohort"
     out = Path(line.options.get("--out") or run.path / "evaluations" / name)
     config = _read(run, cohort, line.overrides)
-    from vwmm.engine.runs.evaluate import Job, evaluate  # torch and all that it takes: when the line is right
+    with importing():
+        from vwmm.engine.runs.evaluate import Job, evaluate  # torch and all that it takes: when the line is right
 
     evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments))
     return EXIT_DONE

@@ -16,6 +16,7 @@ from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
+from vwmm.system.start import importing
 
 OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
@@ -37,7 +38,8 @@ def main(arguments: list[str]) -> int:
     out = Path(line.options.get("--out") or f"{cohort.stem}_predictions.csv")
     config = _read(run, cohort, line.overrides)
     _check_out(out, cohort)
-    from vwmm.engine.runs.predict import predict  # torch and all that it takes: when the line is right
+    with importing():
+        from vwmm.engine.runs.predict import predict  # torch and all that it takes: when the line is right
 
     predict(config, run, out)
     return EXIT_DONE

@@ -24,6 +24,7 @@ from vwmm.engine.launch.launcher import launch, listen
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded
+from vwmm.system.start import importing
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -60,7 +61,8 @@ def train(config: Config) -> None:
     cohort, assigned = check_config(config, open_files=is_main_process())
 
     # Only now torch is imported, which takes seconds.
-    from vwmm.engine.runs.train import train as train_run
+    with importing():
+        from vwmm.engine.runs.train import train as train_run
 
     train_run(config, cohort, assigned)
 

@@ -14,7 +14,7 @@ from vwmm.data.cohort.splits import cases_of, split_cohort
 from vwmm.data.loading.sampling import num_steps
 from vwmm.data.readers.imports import import_readers
 from vwmm.data.readers.read import ImageError, check_header
-from vwmm.data.transforms.preprocess import check_dims
+from vwmm.data.transforms.geometry import check_dims
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 

@@ -5,11 +5,14 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from vwmm.config.schema import Config
-from vwmm.data.synthetic import phantom
+
+if TYPE_CHECKING:
+    from vwmm.data.synthetic import phantom
 
 DEMO_COHORT = Path("data/demo/cohort.csv")  # as configs/demo.yaml has it
 MAX_WORKERS = 4  # a full-size case takes a second and 0.3 GB
@@ -25,11 +28,15 @@ def make_if_absent(config: Config) -> None:
     with (csv.parent.parent / f".{csv.parent.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not csv.exists():
+            from vwmm.data.synthetic import phantom  # NIfTI and DICOM libraries, which other starts are spared
+
             make_showing_progress(csv.parent, phantom.Options())
 
 
-def make_showing_progress(out: Path, options: phantom.Options) -> Path:
+def make_showing_progress(out: Path, options: "phantom.Options") -> Path:
     """Makes the cohort, with a bar on a terminal and a few plain lines elsewhere, on stderr."""
+    from vwmm.data.synthetic import phantom
+
     workers = min(os.cpu_count() or 1, MAX_WORKERS) if options.size == "full" else 1  # small ones take 30 ms each
     with tqdm(total=options.cases, unit="case", desc="drawing", disable=not sys.stderr.isatty()) as bar:
 

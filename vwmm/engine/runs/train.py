@@ -1,6 +1,7 @@
 """Trains one model, from the checked cohort to the report."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from vwmm.config.schema import Config
 from vwmm.data.cohort.cases import Cohort
@@ -13,15 +14,17 @@ from vwmm.engine.launch.outcome import report_outcome
 from vwmm.engine.launch.rendezvous import note_done, was_done
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.banner import describe_run
-from vwmm.engine.runs.finish_run import TrainResult, finish_run
 from vwmm.engine.runs.open_run import open_run
 from vwmm.engine.tracking.trackers import start_trackers
 from vwmm.engine.training.trainer import Datasets, Trainer
 from vwmm.system.errors import is_main_process
 from vwmm.system.signals import STOP
 
+if TYPE_CHECKING:
+    from vwmm.engine.runs.finish_run import TrainResult
 
-def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> TrainResult | None:
+
+def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> "TrainResult | None":
     """One run; returns its result on every rank, None if a launcher's restart finds it done.
 
     cohort, assigned: as `check_config` returns them. Raises UserError where the user's input is wrong, StoppedEarly
@@ -42,7 +45,7 @@ def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> TrainR
         return result
 
 
-def _train(runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> TrainResult:
+def _train(runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> "TrainResult":
     # 2. Transform each image once, for all processes and all later runs.
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     warn_of_suspicions(config, cohort, assigned, images)
@@ -64,5 +67,7 @@ def _train(runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[s
         with start_trackers(runtime, config, run.folder) as trackers:
             trainer.run_epochs(trackers)
 
-            # 5. Log the result, and write the report.
+            # 5. Log the result, and write the report: only now matplotlib, pandas and templates are imported.
+            from vwmm.engine.runs.finish_run import finish_run
+
             return finish_run(trainer, trackers)

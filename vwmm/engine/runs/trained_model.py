@@ -21,5 +21,5 @@ def predict_by_checkpoint(
     classes = classes_of(checkpoint)
     model = build_model(config.model, config.modalities, len(classes), seed=config.train.seed)
     checkpoint.load().restore_weights(model)
-    prepared = runtime.accelerator.prepare_model(model, evaluation_mode=True)
+    prepared = runtime.accelerator.prepare_model(model, device_placement=True, evaluation_mode=True)
     return predict_cases(runtime, prepared, dataset, classes, batch_size=config.train.eval_batch_size, title=title)
