@@ -10,6 +10,7 @@ from typing import NoReturn
 from vwmm import __version__
 from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_main_process, leave, run_guarded, say
 from vwmm.system.signals import stop_signals
+from vwmm.system.start import importing
 
 # command: (module, function, what it does, what it begins with)
 COMMANDS = {
@@ -142,7 +143,9 @@ def _run(words: list[str]) -> int:
         for number in stop_signals():  # nothing has begun yet
             signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))
     module, function, *_ = COMMANDS[words[0]]
-    code: int = getattr(importlib.import_module(module), function)(words[1:])
+    with importing():
+        command = getattr(importlib.import_module(module), function)
+    code: int = command(words[1:])
     return code
 
 

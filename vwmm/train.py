@@ -20,7 +20,7 @@ from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks.preflight import check_config, read_experiment
-from vwmm.engine.launch.launcher import launch, listen
+from vwmm.engine.launch.launcher import launch, listen, were_files_checked
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     check_config(config)
     choose_run_folder(config)  # rejects a run that cannot be resumed
-    return launch(Path(__file__).resolve(), passed_on, launch_file)
+    return launch(Path(__file__).resolve(), passed_on, launch_file, are_files_checked=True)
 
 
 def run(arguments: list[str]) -> int:
@@ -57,8 +57,9 @@ def run(arguments: list[str]) -> int:
 
 def train(config: Config) -> None:
     """One run, from the cohort to the report. Raises UserError where the user's input is wrong."""
-    # Read the cohort, divide the patients, look into every file. No GPU is held yet.
-    cohort, assigned = check_config(config, open_files=is_main_process())
+    # Read the cohort, divide the patients, look into every file unless `vwmm train` just has. No GPU is held yet.
+    opens_files = not were_files_checked() and is_main_process()
+    cohort, assigned = check_config(config, open_files=opens_files)
 
     # Only now torch is imported, which takes seconds.
     with importing():

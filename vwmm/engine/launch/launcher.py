@@ -22,6 +22,7 @@ from vwmm.engine.launch.shared_pages import OUTCOME_VARIABLE, is_alive, outcome_
 from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
 from vwmm.system.signals import STOP, ask_when_parent_dies, stop_signals
 
+CHECKED_VARIABLE = "VWMM_FILES_CHECKED"
 _WORKER = "worker-"
 _POLL_S = 0.1
 # What is left of a failed run this long after its first word is ended.
@@ -36,12 +37,14 @@ def launch(
     num_processes: int | None = None,
     launch_index: int = 0,
     watch: Callable[[], bool] | None = None,
+    are_files_checked: bool = False,
 ) -> int:
     """Runs a script under `accelerate launch` and returns the script's own exit code.
 
     num_processes: how many, instead of the launch file's number. launch_index: which of several launches one after
     another; on several machines each has a port of its own, since some may still be leaving the one before.
     watch: asked again and again while it runs; once it returns True, the script is asked to stop, as by a signal.
+    are_files_checked: whether the script need not look into each image file's header.
     """
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *launch_options(launch_file),
@@ -55,6 +58,7 @@ def launch(
             **os.environ,
             **cpu_variable(launch_file),
             OUTCOME_VARIABLE: str(outcome.file),
+            **({CHECKED_VARIABLE: "1"} if are_files_checked else {}),
         }
         with collected_signals() as signals, hold_liveness(outcome.file):
             # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
@@ -132,6 +136,11 @@ def is_launched() -> bool:
     """Whether a launcher started this process, as one of several perhaps."""
     # The second is set by `accelerate launch` for a single process; others of its variables people set themselves.
     return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def were_files_checked() -> bool:
+    """Whether the launching process has looked into each image file; not passed on to what this process launches."""
+    return os.environ.pop(CHECKED_VARIABLE, "") == "1"
 
 
 def listen() -> None:
