@@ -13,9 +13,10 @@ from tests.conftest import ROOT, TINY, Trained
 # Together seconds of CPU time, for pages, figures, compilers, trackers and other commands. Of packages that are looked
 # for, and hidden, a module within.
 NOT_TO_BEGIN_WITH = {
-    "pandas.core", "sklearn", "scipy.stats", "scipy.optimize", "matplotlib.rcsetup", "jinja2", "sympy", "torch._dynamo.utils",
-    "torch.distributed.tensor", "monai.data", "monai.transforms", "monai.networks.nets.unet", "wandb.sdk", "mlflow",
-    "tensorboard", "deepspeed", "transformers", "optuna", "SimpleITK",
+    "pandas.core", "sklearn", "scipy.stats", "scipy.optimize", "scipy.special", "matplotlib.rcsetup", "jinja2",
+    "sympy", "torch._dynamo.utils", "torch.distributed.tensor", "monai.data", "monai.transforms",
+    "monai.networks.nets.unet", "wandb.sdk", "mlflow", "tensorboard", "deepspeed", "transformers", "optuna",
+    "SimpleITK",
 }  # fmt: skip
 NOT_IN_A_PARENT = NOT_TO_BEGIN_WITH | {"torch", "numba", "accelerate", "scipy.ndimage", "monai"}
 NOT_FOR_HELP = NOT_IN_A_PARENT | {"numpy", "pydantic", "nibabel", "pydicom"}

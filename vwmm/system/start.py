@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Around the imports of a command, above all those of torch and of all that uses it.
+    """Around imports of large libraries, above all of torch and of all that uses it, at the start of a command.
 
     They make half a million objects, which stay. To look for garbage among them, again and again, took a sixth of the
     CPU time of a training's start; later collections leave them out as well.

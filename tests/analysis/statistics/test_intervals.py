@@ -4,12 +4,21 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 from scipy.stats import binomtest
 
 from vwmm.analysis.statistics import bootstrap
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
-from vwmm.analysis.statistics.intervals import Interval, Limits, balanced_accuracy_limits, excess_limits, share_limits
+from vwmm.analysis.statistics.intervals import (
+    LEVEL,
+    Interval,
+    Limits,
+    Z,
+    balanced_accuracy_limits,
+    excess_limits,
+    share_limits,
+)
 from vwmm.analysis.statistics.metrics import class_ranks
 
 Limiter = Callable[[np.ndarray, np.ndarray, np.ndarray], Limits]
@@ -195,3 +204,7 @@ def test_intervals_of_5_and_45_cases_cover_95_of_100_times(name: str, true: floa
         covered += low <= true <= high
 
     assert 0.92 < covered / 400 < 0.99  # the percentile bootstrap of balanced accuracy: 0.76
+
+
+def test_quantile_of_the_normal_distribution_is_that_of_the_level() -> None:
+    assert float(ndtri((1 + LEVEL) / 2)) == Z

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
-Z = float(ndtri((1 + LEVEL) / 2))
+Z = 1.959963984540054  # scipy.special.ndtri((1 + LEVEL) / 2), whose import each training would pay for
 # With fewer patients an interval does not keep 95 % coverage at all true values (benchmarks/interval_coverage.py).
 MIN_FOR_SHARE, MIN_OF_CLASS, MIN_FOR_MEAN, MIN_FOR_EXCESS = 10, 5, 20, 100
 
@@ -97,6 +96,8 @@ def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndar
     probabilities: (N,) float64; hits: (N,) bool; patients: (N,). Zou and Donner 2008 for a difference of two estimates
     that go together.
     """
+    from scipy.special import stdtrit  # as above
+
     groups = np.unique(patients, return_inverse=True)[1]
     num_groups, num_cases = int(groups.max()) + 1, len(hits)
     if reason := too_few(np.bincount(groups), MIN_FOR_EXCESS):

@@ -12,6 +12,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.read import FORMATS, format_of
 from vwmm.system.monai_import import import_monai
+from vwmm.system.start import importing
 
 
 def import_readers(paths: Iterable[Path]) -> None:
@@ -22,9 +23,10 @@ def import_readers(paths: Iterable[Path]) -> None:
             formats.add(format_of(path))
         except (ImageError, OSError):
             continue
-    for kind in sorted(formats):
-        for name in FORMATS[kind].libraries:
-            importlib.import_module(name)
+    with importing():
+        for kind in sorted(formats):
+            for name in FORMATS[kind].libraries:
+                importlib.import_module(name)
 
 
 def import_transforms(modalities: Iterable[Modality], *, mode: str) -> None:
