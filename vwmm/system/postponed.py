@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from vwmm.system.start import importing
+
 
 class Postponed(importlib.abc.MetaPathFinder):
     """The packages of one library."""
@@ -47,7 +49,7 @@ class Postponed(importlib.abc.MetaPathFinder):
             if self._names[0] in sys.modules:
                 self.run()
                 return
-            with _hidden(self._unused):
+            with importing(), hidden(self._unused):
                 importlib.import_module(self._names[0])
 
     def import_module(self, name: str) -> ModuleType:
@@ -57,7 +59,7 @@ class Postponed(importlib.abc.MetaPathFinder):
                 return importlib.import_module(name)
             before, self._thread = self._thread, threading.get_ident()
             try:
-                with _hidden((*self._unused, *self._spared)):
+                with importing(), hidden((*self._unused, *self._spared)):
                     return importlib.import_module(name)
             finally:
                 self._thread = before
@@ -105,7 +107,7 @@ class Postponed(importlib.abc.MetaPathFinder):
                 del module.__getattr__
             for name in self._stand_ins:
                 delattr(modules[0], name)
-            with _hidden(self._unused):
+            with hidden(self._unused):
                 for module in [*modules[1:], modules[0]]:  # the outermost last: it may skip packages that are there
                     assert module.__spec__ is not None
                     assert module.__spec__.loader is not None
@@ -148,13 +150,13 @@ class _Loaded(importlib.abc.Loader):
 
 
 @contextmanager
-def _hidden(names: Sequence[str]) -> Iterator[None]:
+def hidden(names: Sequence[str]) -> Iterator[None]:
     """These cannot be imported, unless they have been."""
-    hidden = [name for name in names if name not in sys.modules]
-    for name in hidden:
+    absent = [name for name in names if name not in sys.modules]
+    for name in absent:
         sys.modules[name] = None  # type: ignore[assignment]  # Python's own sign: it cannot be imported
     try:
         yield
     finally:
-        for name in hidden:
+        for name in absent:
             sys.modules.pop(name, None)

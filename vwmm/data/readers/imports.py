@@ -12,6 +12,7 @@ from vwmm.config.schema import Modality
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.read import FORMATS, format_of
 from vwmm.system.monai_import import import_monai
+from vwmm.system.postponed import hidden
 from vwmm.system.start import importing
 
 
@@ -23,7 +24,7 @@ def import_readers(paths: Iterable[Path]) -> None:
             formats.add(format_of(path))
         except (ImageError, OSError):
             continue
-    with importing():
+    with importing(), hidden(["requests"]):  # with which pydicom downloads examples, and nothing else
         for kind in sorted(formats):
             for name in FORMATS[kind].libraries:
                 importlib.import_module(name)
