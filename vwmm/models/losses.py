@@ -91,7 +91,7 @@ class WeightedCrossEntropy:
 
     def _sum(self, logits: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         device = logits.device
-        weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=device)
+        weights = None if self.class_weights is None else torch.tensor(self.class_weights).to(device, non_blocking=True)
         of_cases = None
         if self.case_weights is not None:
             of_cases = torch.from_numpy(self.case_weights[indices.numpy()]).to(device, non_blocking=True)

@@ -60,9 +60,10 @@ class RunningStatistics:
         """By branch: how a micro-batch with a single image changes its layers' statistics and counts."""
         for name, own in layers.items():
             counted = [int(path not in (single_valued or {}).get(name, ())) for path in own]
-            counts = torch.tensor(counted, dtype=torch.int64, device=self._counts.device)
-            twice = torch.tensor([2 * layer.num_features for layer in own.values()]).to(counts)
-            self._ones.append(_Decay(1 - MOMENTUM * counts.repeat_interleave(twice), counts))
+            counts = torch.tensor(counted, dtype=torch.int64)
+            twice = torch.tensor([2 * layer.num_features for layer in own.values()], dtype=torch.int64)
+            factors = 1 - MOMENTUM * counts.repeat_interleave(twice)
+            self._ones.append(_Decay(factors.to(self._counts.device), counts.to(self._counts.device)))
         self._before, self._counts_before = self.flat.clone(), self._counts.clone()
         self._terms: torch.Tensor | None = None
         self._of_pass = [_TermsOfPass(branch, layers[name], at_once) for name, branch in branches.items()]
