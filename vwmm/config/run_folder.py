@@ -19,10 +19,11 @@ from vwmm.system.problems import Problem
 SWEEP_JOURNAL = "sweep.journal"
 
 # Sections and keys that never change a result: a run may be continued with others. With another number of
-# `max_skipped_steps` it is the run that it would have been with that number from the start.
+# `max_skipped_steps` it is the run that it would have been with that number from the start; `cases_at_once` changes
+# rounding, and lets a run that needed too much memory go on.
 FREE_KEYS = (
     "cache.dir", "cache.on_device", "cache.workers", "tracking", "run", "train.log_every", "train.num_workers",
-    "train.max_minutes", "train.max_skipped_steps",
+    "train.max_minutes", "train.max_skipped_steps", "train.cases_at_once", "model.checkpointing",
 )  # fmt: skip
 
 

@@ -49,6 +49,8 @@ class Model(Record):
     """Share of the head's hidden units that is dropped in training."""
     norm: Literal["batch", "instance", "group"] = "batch"
     """Normalisation in the backbones; batch norm sees one micro-batch."""
+    checkpointing: bool = False
+    """Whether blocks of the backbones keep only their input and are computed again in the backward pass: less memory, a third more time, the same result."""  # noqa: E501
     modality_dropout: Fraction = 0.0
     """Chance that a present image is treated as missing in training; one is always kept."""
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from vwmm.models.norm import replace_batch_norm
 from vwmm.models.pooling import make_deterministic
+from vwmm.models.recompute import checkpoint_blocks
 from vwmm.models.row_linear import RowLinear
 from vwmm.system.monai_import import import_network
 
@@ -18,16 +19,18 @@ NORM_GROUPS = 8
 
 
 def build_branch(
-    backbone: str, *, dims: int, num_features: int | None = None, norm: str = "batch"
+    backbone: str, *, dims: int, num_features: int | None = None, norm: str = "batch", checkpointing: bool = False
 ) -> tuple[nn.Module, int]:
     """A backbone of `BACKBONES` and the number of features F that it gives: (B, 1, *size) -> (B, F).
 
     num_features: width of a final linear layer; None: the pooled features themselves, 1024 for DenseNet121.
-    norm: `batch`, `instance` or `group`.
+    norm: `batch`, `instance` or `group`. checkpointing: whether its blocks are computed again in the backward pass.
     """
     network, pooled = BACKBONES[backbone](dims, norm)
     make_deterministic(network)
     replace_batch_norm(network)
+    if checkpointing:
+        checkpoint_blocks(network)
     if num_features is None:
         return network, pooled
     return nn.Sequential(network, RowLinear(pooled, num_features)), num_features

@@ -153,7 +153,13 @@ def build_model(model: Model, modalities: Mapping[str, Modality], num_classes: i
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators, too
         branches = {
-            name: build_branch(model.backbone, dims=modality.dims, num_features=width, norm=model.norm)
+            name: build_branch(
+                model.backbone,
+                dims=modality.dims,
+                num_features=width,
+                norm=model.norm,
+                checkpointing=model.checkpointing,
+            )
             for name, modality in modalities.items()
         }
         num_inputs = sum(features for _, features in branches.values())

@@ -66,6 +66,9 @@ class Groups:
     """By the layer's number (G * C) mean and variance of each micro-batch times the momentum. Several micro-batches at
     once put these here and leave the running statistics as they are."""
 
+    is_counted: bool = False
+    """Whether the statistics of what is computed now are counted already: recomputed activations."""
+
     def __deepcopy__(self, memo: object) -> "Groups":
         """A copy of a model shares it, as it shares the running statistics."""
         return self

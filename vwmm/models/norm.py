@@ -41,8 +41,7 @@ class MicroBatchNorm(_BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (B, C, *size)."""
         if not self.training or not self.groups.shapes:
-            is_single = self.training and x.numel() == x.shape[1]
-            return self._bias_like(x) if is_single else super().forward(x)
+            return self._one(x)
         if len(self.groups.shapes) == 1:  # a split would copy the gradient
             n, count = self.groups.shapes[0]
             return self._several(x, n, count, slice(0, count * x.shape[1]))
@@ -53,11 +52,24 @@ class MicroBatchNorm(_BatchNorm):
             first += count
         return torch.cat(parts)
 
+    def _one(self, x: torch.Tensor) -> torch.Tensor:
+        """All images are one micro-batch, or in evaluation."""
+        if self.training and x.numel() == x.shape[1]:
+            return self._bias_like(x)
+        if self.training and self.groups.is_counted:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            mean, variance = self.running_mean.clone(), self.running_var.clone()
+            return functional.batch_norm(x, mean, variance, self.weight, self.bias, True, MOMENTUM, self.eps)
+        return super().forward(x)
+
     def _several(self, x: torch.Tensor, n: int, count: int, where: slice) -> torch.Tensor:
         """x: (n * G, C, *size); where: these G = `count` micro-batches' place in the layer's terms."""
         if n == 1 and x[0].numel() == x.shape[1]:
             return self._bias_like(x)
         mean, variance = (term[where] for term in self.groups.terms[self.number])
+        if self.groups.is_counted:
+            mean, variance = mean.clone(), variance.clone()
         stacked = x.reshape(n, count * x.shape[1], *x.shape[2:])
         weight, bias = self.weight.repeat(count), self.bias.repeat(count)
         normalised = functional.batch_norm(stacked, mean, variance, weight, bias, True, MOMENTUM, self.eps)

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from vwmm.config.loading import load_config
 from vwmm.config.schema import Modality, Train
-from vwmm.engine.training.pass_size import micro_batches_at_once
+from vwmm.engine.training.pass_size import memory_advice, micro_batches_at_once
+from vwmm.system.errors import RunError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 SMALL = {"vw_mri": Modality(dims=3, size=[32, 32, 32]), "ct": Modality(dims=2, size=[32, 32])}
@@ -37,3 +39,29 @@ def test_gpu_computes_what_fits_into_its_memory(monkeypatch: pytest.MonkeyPatch)
     assert at_once(LARGE, GPU) == 6  # 8.6 GB of 16 GiB, 0.67 GB a case
     memory.total_memory = 2 * 2**30
     assert at_once(LARGE, GPU) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected", "absent"),
+    [
+        (["train.cases_at_once=8"], ["pass of 8 cases", "train.cases_at_once=4", "model.checkpointing=true"], []),
+        (
+            ["train.cases_at_once=2", "model.checkpointing=true"],
+            ["pass of 2 cases"],
+            ["cases_at_once=", "checkpointing"],
+        ),
+        (["train.mixed_precision=no"], ["train.mixed_precision=auto"], []),
+    ],
+)
+def test_lack_of_memory_is_answered_with_what_needs_less(
+    overrides: list[str], expected: list[str], absent: list[str]
+) -> None:
+    with (
+        pytest.raises(RunError) as raised,
+        memory_advice(load_config([], overrides), CPU),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nSee documentation")
+    message = str(raised.value)
+    assert "Tried to allocate 20 GiB." in message
+    assert all(words in message for words in expected)
+    assert not any(words in message for words in absent)

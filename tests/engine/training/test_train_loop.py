@@ -37,6 +37,9 @@ STRATEGIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ZeRO-1": ({"kind": "deepspeed", "stage": 1}, []),
     "ZeRO-2": ({"kind": "deepspeed", "stage": 2}, []),
     "ZeRO-3": ({"kind": "deepspeed", "stage": 3}, []),
+    "data parallel, recomputing": ({}, ["model.checkpointing=true"]),
+    "FSDP2, recomputing": ({"kind": "fsdp2"}, ["model.checkpointing=true"]),
+    "ZeRO-2, recomputing": ({"kind": "deepspeed", "stage": 2}, ["model.checkpointing=true"]),
 }
 
 
@@ -78,7 +81,7 @@ def start_of(config: Config) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("at_once", [4, 6, 100])
 @pytest.mark.parametrize(
-    "overrides", [[], ["model.norm=group"], ["train.label_smoothing=0.1"], ["model.backbone=resnet10"]], ids=str
+    "overrides", [[], ["model.norm=group"], ["train.label_smoothing=0.1"], ["model.checkpointing=true"]], ids=str
 )
 def test_pass_of_several_micro_batches_equals_plain_torch(
     overrides: list[str], at_once: int, dataset: CaseDataset

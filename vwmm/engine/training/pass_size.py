@@ -1,11 +1,13 @@
 """How many micro-batches one pass computes: as many as are fast and fit into memory."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
-from vwmm.config.schema import Modality, Train
+from vwmm.config.schema import Config, Modality, Train
+from vwmm.system.errors import RunError
 
 # Voxels of a pass on a CPU: beyond, what a layer leaves no longer stays in its caches, and separate passes are as fast
 # (benchmarks/fused_step.py).
@@ -28,3 +30,28 @@ def micro_batches_at_once(train: Train, modalities: Mapping[str, Modality], devi
     else:
         cases = CPU_VOXELS // voxels
     return min(max(1, cases // train.micro_batch_size), train.batch_size // train.micro_batch_size)
+
+
+@contextmanager
+def memory_advice(config: Config, device: torch.device) -> Iterator[None]:
+    """Answers a GPU without enough memory with the keys that need less. Raises RunError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        train, at_once = config.train, micro_batches_at_once(config.train, config.modalities, device)
+        cures = []
+        if at_once > 1:
+            cures.append(
+                f"train.cases_at_once={at_once // 2 * train.micro_batch_size} (the same result but for rounding)"
+            )
+        if not config.model.checkpointing:
+            cures.append("model.checkpointing=true (the same result, a third more time)")
+        if train.mixed_precision == "no":
+            cures.append("train.mixed_precision=auto")
+        cures.append("smaller images or a smaller train.micro_batch_size, in a new run")
+        text = next(iter(str(error).splitlines()), "")
+        cases = at_once * train.micro_batch_size
+        raise RunError(
+            f"the memory of {device} is too small for a pass of {cases} cases ({text}). Run the same command again, "
+            f"which goes on from the last checkpoint, with what helps first: {'; '.join(cures)}"
+        ) from error

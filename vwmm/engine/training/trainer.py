@@ -23,6 +23,7 @@ from vwmm.engine.training.checkpointing import Checkpointing
 from vwmm.engine.training.early_stopping import note_epoch, stops_early
 from vwmm.engine.training.epoch import Epoch
 from vwmm.engine.training.learner import build_learner
+from vwmm.engine.training.pass_size import memory_advice
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.step_reduction import StepResult
 from vwmm.engine.training.train_loop import train_one_epoch
@@ -132,14 +133,15 @@ class Trainer:
             recorder = StepRecorder(
                 self.progress, self.checkpointing.metrics, trackers, bar, epoch=epoch, log_every=train.log_every
             )
-            train_one_epoch(
-                runtime,
-                self.learner,
-                self._epoch(epoch, left),
-                set_rate=self._set_learning_rate,
-                after_step=lambda result: after_step(recorder, result),
-                is_time_to_save=self.checkpointing.is_due,
-            )
+            with memory_advice(self.config, runtime.device):
+                train_one_epoch(
+                    runtime,
+                    self.learner,
+                    self._epoch(epoch, left),
+                    set_rate=self._set_learning_rate,
+                    after_step=lambda result: after_step(recorder, result),
+                    is_time_to_save=self.checkpointing.is_due,
+                )
             recorder.flush()
         return recorder
 
