@@ -33,7 +33,7 @@ def cross_validate(cwd: Path, cohort: Path, *arguments: str, cache: Path | None 
 def crossed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working directory of a cross-validation of three folds; the first was stopped once and went on."""
     cwd = tmp_path_factory.mktemp("crossed")
-    code, text = cross_validate(cwd, cohort, VWMM_FAULT="rank=0,step=2,phase=backward,do=usr1")
+    code, text = cross_validate(cwd, cohort, VWMM_FAULT="rank=0,step=2,phase=forward,do=usr1")
     assert code == 75, text
     assert not (cwd / "runs" / "cv" / "fold-1").exists()
     code, text = cross_validate(cwd, cohort)

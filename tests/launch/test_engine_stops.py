@@ -25,7 +25,7 @@ def test_a_stopped_run_goes_on_with_its_bits(
 ) -> None:
     """With batch norm and dropout, from the middle of an epoch."""
     recipe = [*TINY, "train.epochs=1", f"train.optimizer={optimizer}", "train.max_grad_norm=1", "train.log_every=1"]
-    for name, fault in (("whole", ""), ("stopped", "rank=1,step=2,phase=backward,do=usr1"), ("stopped", "")):
+    for name, fault in (("whole", ""), ("stopped", "rank=1,step=2,phase=forward,do=usr1"), ("stopped", "")):
         (tmp_path / name).mkdir(exist_ok=True)
         code, text = train(cohort, tmp_path / name, engine, *recipe, cache, fault=fault)
         assert code == (75 if fault else 0), text
