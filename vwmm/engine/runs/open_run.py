@@ -35,7 +35,6 @@ from vwmm.engine.launch.outcome import register_run
 from vwmm.engine.preprocessing.fill_cache import Images
 from vwmm.engine.runs.provenance import git_commit
 from vwmm.engine.training.pass_size import micro_batches_at_once
-from vwmm.models.fusion import count_parameters
 from vwmm.system.errors import StoppedEarly, UserError
 
 VERSIONS_OF = (
@@ -72,12 +71,13 @@ def open_run(
     assigned: Mapping[str, str],
     split: SplitRecord,
     images: Images,
+    num_parameters: int,
 ) -> Iterator[OpenRun]:
     """The run's folder, locked until the block ends, with what is needed to repeat the run.
 
-    Raises UserError where the folder is in use, or belongs to a run of another configuration, cohort or split.
+    num_parameters: of the model, which is to fit on the disk. Raises UserError where the folder is in use, or belongs
+    to a run of another configuration, cohort or split.
     """
-    num_parameters = count_parameters(config.model, config.modalities, len(cohort.classes))
     environment = describe_environment(runtime, config, cohort, assigned, num_parameters)
     environment |= {"split": split.to_json(), "cache": _describe_cache(config.cache, images)}
     run, lock = _claim_folder(runtime, config, cohort, assigned, images, num_parameters)

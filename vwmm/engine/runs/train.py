@@ -17,6 +17,7 @@ from vwmm.engine.runs.banner import describe_run
 from vwmm.engine.runs.open_run import open_run
 from vwmm.engine.tracking.trackers import start_trackers
 from vwmm.engine.training.trainer import Datasets, Trainer
+from vwmm.models.fusion import build_model
 from vwmm.system.errors import is_main_process
 from vwmm.system.signals import STOP
 
@@ -57,13 +58,15 @@ def _train(runtime: Runtime, config: Config, cohort: Cohort, assigned: Mapping[s
     )
     datasets = Datasets(training, validation, cohort.classes)
     split = record_of_split(cohort, assigned, config.split, config.data.columns)
+    model = build_model(config.model, config.modalities, len(cohort.classes), seed=config.train.seed)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
 
     # 3. Open the run folder: what is needed to repeat the run is written before it begins.
-    with open_run(runtime, config, cohort, assigned, split, images) as run:
+    with open_run(runtime, config, cohort, assigned, split, images, num_parameters) as run:
         note_cohort(config, cohort, assigned)
 
         # 4. Train, or resume. After each epoch: validate, and keep the best and the last checkpoint.
-        trainer = Trainer(runtime, config, datasets, run.folder, run.watch)
+        trainer = Trainer(runtime, config, datasets, run.folder, run.watch, model=model)
         LOG.info("%s", describe_run(runtime, config, datasets, split, trainer.model, run.folder))
         trainer.checkpointing.resume(run.checkpoint)
         with start_trackers(runtime, config, run.folder) as trackers:

@@ -55,11 +55,16 @@ class Trainer:
         datasets: Datasets,
         run: RunFolder,
         run_watch: RunWatch | None = None,
+        *,
+        model: FusionModel | None = None,
     ) -> None:
-        """run_watch: looks after the run folder; None where this process does not write to it."""
+        """run_watch: looks after the run folder; None where this process does not write to it.
+
+        model: with its first weights; None: it is built.
+        """
         self.runtime, self.config, self.datasets, self.run = runtime, config, datasets, run
         train, num_classes = config.train, len(datasets.classes)
-        self.model: FusionModel = build_model(config.model, config.modalities, num_classes, seed=train.seed)
+        self.model = model or build_model(config.model, config.modalities, num_classes, seed=train.seed)
         self.learner = build_learner(runtime, self.model, train, config.modalities, datasets.train, num_classes)
         self.steps_per_epoch = num_steps(len(datasets.train), train.batch_size, train.micro_batch_size)
         self.checkpointing = Checkpointing(runtime, config, run, self.learner, datasets.classes, run_watch)
