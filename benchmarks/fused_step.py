@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,10 +47,20 @@ def tree_of(commit: str) -> Iterator[Path]:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
-def measure(trees: Mapping[str, Path], num_cases: int, overrides: list[str], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of a step by side, a value for each round; the first round warms up."""
+@dataclass(frozen=True)
+class Measured:
+    """What one side's training runs came to."""
+
+    seconds: list[float]
+    """CPU time of a step, a value for each round."""
+    peak_mib: float
+    """Peak memory of the process."""
+
+
+def measure(choices: Mapping[str, tuple[Path, list[str]]], num_cases: int, rounds: int) -> dict[str, Measured]:
+    """Both sides in turns, each a tree and its keys; the first round warms up."""
     sides = {}
-    for name, tree in trees.items():
+    for name, (tree, overrides) in choices.items():
         command = [sys.executable, str(ROOT / "benchmarks" / "_step_side.py"), str(num_cases), *overrides]
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
         sides[name] = subprocess.Popen(
@@ -69,8 +80,20 @@ def measure(trees: Mapping[str, Path], num_cases: int, overrides: list[str], rou
             times[name] += [float(seconds)] * (number > 0)
     for side in sides.values():
         side.communicate()
-    print("  peak memory, MiB: " + ", ".join(f"{name} {value:.0f}" for name, value in memory.items()))
-    return times
+    return {name: Measured(times[name], memory[name]) for name in sides}
+
+
+def report(measured: Mapping[str, Measured]) -> None:
+    """One line for two sides: times, memory, the ratio of the medians and the quotients of the rounds."""
+    (first, a), (second, b) = measured.items()
+    before, now = statistics.median(a.seconds), statistics.median(b.seconds)
+    quotients = sorted(x / y for x, y in zip(a.seconds, b.seconds, strict=True))
+    print(
+        f"  a step: {first} {before * 1e3:.1f} ms, {second} {now * 1e3:.1f} ms of CPU: ratio {before / now:.2f} "
+        f"(rounds {quotients[0]:.2f} to {quotients[-1]:.2f}, n = {len(quotients)}); peak memory {a.peak_mib:.0f} and "
+        f"{b.peak_mib:.0f} MiB",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -83,14 +106,8 @@ def main() -> None:
     with tree_of(arguments.base) as base:
         for title, (num_cases, overrides) in {**SETTINGS, **(FULL if arguments.full else {})}.items():
             print(title)
-            times = measure({"before": base, "now": ROOT}, num_cases, overrides, arguments.rounds)
-            before, now = (statistics.median(times[name]) for name in ("before", "now"))
-            quotients = sorted(a / b for a, b in zip(times["before"], times["now"], strict=True))
-            print(
-                f"  a step: before {before * 1e3:.1f} ms, now {now * 1e3:.1f} ms of CPU: ratio {before / now:.2f} "
-                f"(rounds {quotients[0]:.2f} to {quotients[-1]:.2f}, n = {arguments.rounds})",
-                flush=True,
-            )
+            choices = {"before": (base, overrides), "now": (ROOT, overrides)}
+            report(measure(choices, num_cases, arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_every_backbone_keeps_less_for_the_backward_pass(backbone: str) -> None:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             branch.train()(images)
         kept.append(sum(saved))
-    assert kept[1] < 0.6 * kept[0]
+    assert kept[1] < 0.75 * kept[0]
 
 
 def test_evaluation_copies_and_names_are_those_of_a_branch_without() -> None:

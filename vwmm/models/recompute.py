@@ -1,5 +1,6 @@
 """Activation checkpointing: a backbone's blocks keep their input only, and are computed again in the backward pass."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -10,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vwmm.models.norm import groups_of
 
+_NAMES = re.compile(r"(^|[.])(denselayer[0-9]+|transition[0-9]+|layer[0-9]+[.][0-9]+)$")
+
 
 def checkpoint_blocks(branch: nn.Module) -> None:
     """Makes a branch's blocks recompute themselves; weights and names stay, and so do results, bit for bit."""
@@ -18,13 +21,12 @@ def checkpoint_blocks(branch: nn.Module) -> None:
 
 
 def _blocks(branch: nn.Module) -> list[nn.Module]:
-    """Of a DenseNet its dense blocks and transitions, of a ResNet its layers: sequences of several layers each."""
-    found: list[nn.Module] = [
-        module
-        for name, module in branch.named_modules()
-        if isinstance(module, nn.Sequential)
-        and name.rpartition(".")[2].rstrip("0123456789") in ("denseblock", "transition", "layer")
-    ]
+    """Of a DenseNet its dense layers and transitions, of a ResNet its residual blocks.
+
+    Of DenseNet121 at 64 x 64 x 64 voxels 47 % are left of what is kept; whole dense blocks would leave 27 %, but the
+    first of them alone keeps 44 % while it is computed again.
+    """
+    found = [module for name, module in branch.named_modules() if _NAMES.search(name)]
     assert found, "each backbone has blocks"
     return found
 

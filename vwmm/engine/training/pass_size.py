@@ -45,7 +45,7 @@ def memory_advice(config: Config, device: torch.device) -> Iterator[None]:
                 f"train.cases_at_once={at_once // 2 * train.micro_batch_size} (the same result but for rounding)"
             )
         if not config.model.checkpointing:
-            cures.append("model.checkpointing=true (the same result, a third more time)")
+            cures.append("model.checkpointing=true (the same result, in more time)")
         if train.mixed_precision == "no":
             cures.append("train.mixed_precision=auto")
         cures.append("smaller images or a smaller train.micro_batch_size, in a new run")
