@@ -167,13 +167,7 @@ def _share(config: Config, request: Request | None) -> list[str]:
     if request is None:
         return []
     problems = micro_batch_problems(train.batch_size, train.micro_batch_size, request.num_processes)
-    of_file = launch_file_problems(
-        request.launch_file,
-        train,
-        request.num_processes,
-        has_gpu=request.gpus_per_node > 0,
-        checkpointing=config.model.checkpointing,
-    )
+    of_file = launch_file_problems(request.launch_file, train, request.num_processes, has_gpu=request.gpus_per_node > 0)
     if problems or of_file:
         raise UserError([*problems, *of_file])
     return [f"each step  {train.batch_size} cases, in micro-batches of {train.micro_batch_size}"]

@@ -80,7 +80,7 @@ def compute(arguments: list[str]) -> int:
 
     cohort, assigned = check_config(config, open_files=False)
     start_log(is_main_process=is_main_process())
-    runtime = start_runtime(config.train, checkpointing=config.model.checkpointing)
+    runtime = start_runtime(config.train)
 
     from vwmm.engine.distributed.failures import failing_once
     from vwmm.engine.runs.verify import verify_run

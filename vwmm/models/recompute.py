@@ -36,7 +36,8 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
 
     class Recomputing(kind):  # type: ignore[misc, valid-type]
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if not (self.training and torch.is_grad_enabled()):
+            # Also of an empty batch, in evaluation mode: with sharded weights each rank gathers them as often.
+            if not torch.is_grad_enabled():
                 result: torch.Tensor = super().forward(x)
                 return result
 

@@ -89,13 +89,6 @@ def test_a_recipe_that_an_engine_cannot_train_is_an_error(
     assert [text for text in texts(problems(fitting | recipe)) if message in text]
 
 
-def test_zero_3_cannot_compute_blocks_again() -> None:
-    (problem,) = strategy_problems(StrategyChoice("deepspeed", 3), Train(), "no", 2, has_gpu=False, checkpointing=True)
-    assert problem.where == "model.checkpointing=true"
-    assert "use ZeRO-2 or FSDP2" in problem.found
-    assert strategy_problems(StrategyChoice("deepspeed", 2), Train(), "no", 2, has_gpu=False, checkpointing=True) == []
-
-
 def test_data_parallel_training_has_no_such_problem() -> None:
     assert strategy_problems(StrategyChoice(), Train(exact=True), "fp16", 1, has_gpu=False) == []
 

@@ -39,7 +39,7 @@ STRATEGIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ZeRO-3": ({"kind": "deepspeed", "stage": 3}, []),
     "data parallel, recomputing": ({}, ["model.checkpointing=true"]),
     "FSDP2, recomputing": ({"kind": "fsdp2"}, ["model.checkpointing=true"]),
-    "ZeRO-2, recomputing": ({"kind": "deepspeed", "stage": 2}, ["model.checkpointing=true"]),
+    "ZeRO-3, recomputing": ({"kind": "deepspeed", "stage": 3}, ["model.checkpointing=true"]),
 }
 
 

@@ -140,13 +140,11 @@ class Runtime:
             raise StoppedEarly(f"stopped by {asked}; the same command resumes from here")
 
 
-def start_runtime(
-    train: Train, *, shares_steps: bool = True, checkpointing: bool = False, hang_timeout_s: float = 600
-) -> Runtime:
+def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: float = 600) -> Runtime:
     """Joins the processes that the launcher started.
 
     shares_steps: whether they will train together; UserError where there are more of them than a step has
-    micro-batches. checkpointing: `model.checkpointing`.
+    micro-batches.
     """
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if shares_steps and (problems := micro_batch_problems(train.batch_size, train.micro_batch_size, asked)):
@@ -157,10 +155,8 @@ def start_runtime(
     register_rendezvous()
     if not _has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
-    if shares_steps:
-        problems = strategy_problems(strategy, train, precision, asked, has_gpu=_has_gpu(), checkpointing=checkpointing)
-        if problems:
-            raise UserError(problems)
+    if shares_steps and (problems := strategy_problems(strategy, train, precision, asked, has_gpu=_has_gpu())):
+        raise UserError(problems)
     accelerator = Accelerator(
         # Without a GPU Accelerate treats several processes as single ones, unless this is set.
         cpu=_asked_for_cpu() or not torch.accelerator.is_available(),

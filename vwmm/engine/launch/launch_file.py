@@ -22,9 +22,7 @@ def check_launch_file(launch_file: str | None) -> None:
     cpu_variable(launch_file)
 
 
-def launch_file_problems(
-    launch_file: str, train: Train, num_processes: int, *, has_gpu: bool, checkpointing: bool = False
-) -> list[Problem]:
+def launch_file_problems(launch_file: str, train: Train, num_processes: int, *, has_gpu: bool) -> list[Problem]:
     """Why a configuration cannot be trained with a launch file and so many processes; before they start."""
     from vwmm.engine.launch.strategy_choice import LAUNCH_FILE, strategy_of_launch_file, strategy_problems
 
@@ -36,7 +34,7 @@ def launch_file_problems(
             for problem in error.problems
         ]
     precision = "" if train.mixed_precision == "auto" else train.mixed_precision
-    found = strategy_problems(strategy, train, precision, num_processes, has_gpu=has_gpu, checkpointing=checkpointing)
+    found = strategy_problems(strategy, train, precision, num_processes, has_gpu=has_gpu)
     return [problem.within(launch_file) for problem in found]
 
 

@@ -84,15 +84,9 @@ def hide_strategy(environment: MutableMapping[str, str]) -> None:
 
 
 def strategy_problems(
-    strategy: StrategyChoice,
-    train: Train,
-    precision: str,
-    num_processes: int,
-    *,
-    has_gpu: bool,
-    checkpointing: bool = False,
+    strategy: StrategyChoice, train: Train, precision: str, num_processes: int, *, has_gpu: bool
 ) -> list[Problem]:
-    """Why a configuration cannot be trained with a strategy. checkpointing: `model.checkpointing`."""
+    """Why a configuration cannot be trained with a strategy."""
     if not strategy.is_sharded:
         return []
     other = "use data-parallel training (launch/multi_gpu.yaml)"
@@ -103,9 +97,6 @@ def strategy_problems(
     if train.exact:
         found = f"{strategy} sums gradients in an order of its own; {other}"
         problems.append(Problem(found, where="train.exact=true"))
-    if checkpointing and strategy.stage == 3:
-        found = f"not with {strategy}, whose weights are gone when a block is computed again; use ZeRO-2 or FSDP2"
-        problems.append(Problem(found, where="model.checkpointing=true"))
     if precision == "fp16":
         problems.append(Problem(f"not with {strategy}; use bf16 or no, or {other}", where="train.mixed_precision=fp16"))
     if not has_gpu and (strategy.offload_optimizer or strategy.offload_weights):

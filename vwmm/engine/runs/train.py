@@ -33,9 +33,7 @@ def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> "Train
     """
     # 1. Join the other processes. From here on a signal waits until there is nothing half done.
     start_log(is_main_process=is_main_process())
-    runtime = start_runtime(
-        config.train, checkpointing=config.model.checkpointing, hang_timeout_s=config.run.hang_timeout_s
-    )
+    runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
     STOP.defer()
     if config.train.max_minutes is not None:
         STOP.ask_after(config.train.max_minutes)
