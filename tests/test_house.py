@@ -24,7 +24,7 @@ FOLDERS = {
         "runs",
     ],
 }
-MAX_FILES = 14
+MAX_FILES, MAX_LINES, MAX_LINES_OF_FUNCTION = 14, 300, 50
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -92,6 +92,15 @@ def test_every_folder_of_a_floor_has_its_height() -> None:
 )
 def test_no_folder_holds_more_files_than_a_reader_takes_in(folder: Path) -> None:
     assert len([path for path in folder.iterdir() if path.is_file()]) <= MAX_FILES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_are_no_longer_than_a_reader_takes_in(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_LINES or path.name == "schema.py"
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES_OF_FUNCTION} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

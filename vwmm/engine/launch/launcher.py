@@ -62,12 +62,8 @@ def launch(
         }
         with collected_signals() as signals, hold_liveness(outcome.file):
             # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                start_new_session=True,
-                preexec_fn=functools.partial(_before_launcher, os.getpid()),
-            )
+            before = functools.partial(_before_launcher, os.getpid())
+            process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=before)
             _wait_through_signals(process, outcome, signals, watch)
             _wait_for_workers(outcome.folder)
         code = outcome.final_code()

@@ -17,6 +17,7 @@ from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.open_run import check_same_cohort, versions
 from vwmm.engine.tracking.metrics_file import read_records
+from vwmm.engine.training.pass_size import micro_batches_at_once
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.step_reduction import StepResult
 from vwmm.engine.training.trainer import Datasets, Trainer
@@ -74,7 +75,7 @@ def verify_run(
     if checkpoint is not None:
         trainer.checkpointing.restore(checkpoint.load())
     end = min(start + count, last)
-    _compare_environment(runtime, run, report, is_exact=config.train.exact)
+    _compare_environment(runtime, config, run, report)
 
     def after_step(recorder: StepRecorder, result: StepResult) -> None:
         recorder.note(result)
@@ -97,8 +98,7 @@ def verify_run(
         are_steps_same = report.num_differences == before_steps
     where = "the start" if checkpoint is None else f"checkpoint {checkpoint.path.name}"
     verdict = "NOT the same bits" if report.num_differences else "the same bits"
-    report.lines.append(f"steps {start + 1} to {trainer.progress.step}, from {where}: {verdict}")
-    report.lines += report.damaged
+    report.lines += [f"steps {start + 1} to {trainer.progress.step}, from {where}: {verdict}", *report.damaged]
     return report
 
 
@@ -148,17 +148,19 @@ def _digest_of(trainer: Trainer, checkpoint: Checkpoint) -> str:
     return digest(torch.nn.Parameter(tensors[name], requires_grad=False) for name in names)
 
 
-def _compare_environment(runtime: Runtime, run: RunFolder, report: Report, *, is_exact: bool) -> None:
+def _compare_environment(runtime: Runtime, config: Config, run: RunFolder, report: Report) -> None:
     """Reports differences of this machine, which may explain different bits."""
     try:
         before = json.loads(run.environment.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    now = {**runtime.describe(), "versions": versions()}
-    for key in ("num_processes", "devices", "mixed_precision", "threads_per_process", "versions"):
+    at_once = micro_batches_at_once(config.train, config.modalities, runtime.device)
+    now = {**runtime.describe(), "micro_batches_at_once": at_once, "versions": versions()}
+    keys = ("num_processes", "devices", "mixed_precision", "threads_per_process", "micro_batches_at_once", "versions")
+    for key in keys:
         if before.get(key) != now[key]:
             report.lines.append(f"note: {key} was {before.get(key)}, is {now[key]}")
     numbers = {start.get("num_processes") for start in before.get("earlier_starts", [])} - {now["num_processes"]}
-    if numbers and not is_exact:
+    if numbers and not config.train.exact:
         others = ", ".join(map(str, sorted(filter(None, numbers))))
         report.lines.append(f"note: some starts of this run had {others} processes: their steps have other bits")
