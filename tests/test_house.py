@@ -21,7 +21,7 @@ FOLDERS = {
         "check checkpoints",
         "evaluation strategies sweep",
         "training",
-        "runs",
+        "machine runs",
     ],
 }
 MAX_FILES, MAX_LINES, MAX_LINES_OF_FUNCTION = 14, 300, 50

@@ -86,6 +86,12 @@ COMMANDS = {
         "sends a run to W&B and other trackers, or completes its log there",
         "reading the run",
     ),
+    "doctor": (
+        "vwmm.doctor",
+        "main",
+        "shows what this machine has and what is wrong with it",
+        "looking at this machine",
+    ),
     "report": (
         "vwmm.report",
         "main",
@@ -111,7 +117,7 @@ OTHERS = {
     **dict.fromkeys(("init", "new", "draft", "import"), "`vwmm manifest DIR` drafts the cohort's CSV"),
     **dict.fromkeys(("cache", "preprocess", "transform"), "`vwmm prepare` fills the cache"),
     **dict.fromkeys(("submit", "sbatch"), "`vwmm slurm TEMPLATE --submit` submits a job"),
-    **dict.fromkeys(("lint", "qc", "doctor"), "`vwmm check` finds errors in the cohort and its images"),
+    **dict.fromkeys(("lint", "qc"), "`vwmm check` finds errors in the cohort and its images"),
     **dict.fromkeys(
         ("list", "ls", "runs", "status"), "runs are the folders in runs/, and status.json in each has its state"
     ),

@@ -76,11 +76,12 @@ def compute(arguments: list[str]) -> int:
     run, config, first, count = _read(arguments)
     from vwmm.data.checks.preflight import check_config
     from vwmm.engine.console import start_log
+    from vwmm.engine.distributed.precision import uses_volumes
     from vwmm.engine.distributed.runtime import start_runtime
 
     cohort, assigned = check_config(config, open_files=False)
     start_log(is_main_process=is_main_process())
-    runtime = start_runtime(config.train)
+    runtime = start_runtime(config.train, has_volumes=uses_volumes(config.modalities))
 
     from vwmm.engine.distributed.failures import failing_once
     from vwmm.engine.runs.verify import verify_run

@@ -51,6 +51,42 @@ KINDS = {
         "Patients with almost the same name in different parts",
         "write the name alike if it is one person; else give one of them another name",
     ),
+    "precision_wrong": Kind(
+        "error",
+        "A precision that this cuDNN computes wrongly",
+        "install cuDNN 9.15 or newer with torch 2.9.1 or newer; until then train.mixed_precision=auto",
+    ),
+    "no_gpu": Kind("error", "A GPU that torch cannot use", ""),
+    "nccl": Kind("error", "GPUs that cannot talk to each other", "install a build of torch with NCCL"),
+    "place": Kind("error", "A folder that cannot be used", ""),
+    "tracker": Kind("error", "A tracker that cannot be used", ""),
+    "precision_slow": Kind(
+        "warning",
+        "A precision that this torch computes slowly",
+        "install torch 2.9.1 or newer with cuDNN 9.15 or newer; until then train.mixed_precision=auto",
+    ),
+    "precision_avoided": Kind(
+        "warning",
+        "Half precision is not used",
+        "install torch 2.9.1 or newer with cuDNN 9.15 or newer for bf16",
+    ),
+    "few_in_batch_norm": Kind(
+        "warning",
+        "Batch norm with few cases",
+        "try a larger train.micro_batch_size, or model.norm=group (docs/missing_images.md)",
+    ),
+    "slow_disk": Kind(
+        "warning",
+        "A slow disk for the cache",
+        "put cache.dir on a local disk, or read less of it: cache.dtype=float16 halves it, uint8 quarters it",
+    ),
+    "small_shm": Kind(
+        "warning",
+        "A small /dev/shm",
+        "start the container with --shm-size=1g or more, or --ipc=host",
+    ),
+    "nccl_setting": Kind("warning", "A setting that slows NCCL", "unset it, unless this machine needs it"),
+    "no_key": Kind("warning", "No key for a tracker", "`wandb login`, or tracking.mode=offline and later `vwmm sync`"),
     "similar_patient_names": Kind(
         "warning", "Patients with almost the same name", "write the name alike if it is one person"
     ),

@@ -16,19 +16,31 @@ from vwmm.system.errors import UserError
 
 _MAX_LINES = 5
 # With 2.8 images on average incomplete patients did harm, with 5.6 good (docs/missing_images.md).
-_FEW_IMAGES = 4
+FEW_IMAGES = 4
+
+
+def images_in_batch_norm(config: Config, present: Mapping[str, float]) -> dict[str, float]:
+    """How many images batch norm sees at a time on average, by modality, where these are few and of one voxel each in
+    its last layers. present: the share of the cases that have an image.
+    """
+    few, dropped = dict[str, float](), config.model.modality_dropout
+    for name, modality in config.modalities.items():
+        seen = config.train.micro_batch_size * present[name] * (1 - dropped)
+        is_one_voxel = all(voxels_left(length, config.model.backbone) == 1 for length in modality.size)
+        if config.model.norm == "batch" and is_one_voxel and seen < FEW_IMAGES:
+            few[name] = seen
+    return few
 
 
 def few_images(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> str | None:
-    """A note where batch norm sees few images with one voxel each in its last layers; None: nowhere."""
-    train, few = config.train, []
+    """A note where batch norm sees few images with one voxel each in its last layers; None: nowhere.
+
+    A small micro-batch alone is the user's choice: noted are missing images that leave less of it.
+    """
     cases = [case for case in cohort.cases if assigned[case.name] == "train"]
-    for name, modality in config.modalities.items():
-        share = sum(case.images[name] is not None for case in cases) / len(cases)
-        seen = train.micro_batch_size * share * (1 - config.model.modality_dropout)
-        is_one_voxel = all(voxels_left(length, config.model.backbone) == 1 for length in modality.size)
-        if config.model.norm == "batch" and is_one_voxel and seen < min(_FEW_IMAGES, train.micro_batch_size):
-            few.append(f"{seen:.1f} {name}")
+    present = {name: sum(case.images[name] is not None for case in cases) / len(cases) for name in config.modalities}
+    seen = images_in_batch_norm(config, present)
+    few = [f"{count:.1f} {name}" for name, count in seen.items() if count < config.train.micro_batch_size]
     if not few:
         return None
     return (

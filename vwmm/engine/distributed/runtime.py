@@ -19,6 +19,8 @@ from accelerate.utils import (
 
 from vwmm.config.schema import Train
 from vwmm.data.loading.sampling import micro_batch_problems
+from vwmm.engine.console import LOG
+from vwmm.engine.distributed.precision import choose_precision, describe_choice, find_convolutions
 from vwmm.engine.distributed.watchdog import Watchdog
 from vwmm.engine.launch.rendezvous import INIT_METHOD, register_rendezvous
 from vwmm.engine.launch.strategy_choice import StrategyChoice, choose_strategy, hide_strategy, strategy_problems
@@ -140,18 +142,24 @@ class Runtime:
             raise StoppedEarly(f"stopped by {asked}; the same command resumes from here")
 
 
-def start_runtime(train: Train, *, shares_steps: bool = True, hang_timeout_s: float = 600) -> Runtime:
+def start_runtime(
+    train: Train, *, shares_steps: bool = True, hang_timeout_s: float = 600, has_volumes: bool = True
+) -> Runtime:
     """Joins the processes that the launcher started.
 
     shares_steps: whether they will train together; UserError where there are more of them than a step has
-    micro-batches.
+    micro-batches. has_volumes: whether the model has 3D convolutions, which not every cuDNN computes in bf16 as it
+    should.
     """
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if shares_steps and (problems := micro_batch_problems(train.batch_size, train.micro_batch_size, asked)):
         raise UserError(problems)
     strategy = choose_strategy(os.environ)
     hide_strategy(os.environ)
-    precision = choose_precision(train.mixed_precision)
+    convolutions = find_convolutions(has_gpu=_has_gpu())
+    precision = choose_precision(train.mixed_precision, convolutions, has_volumes=has_volumes)
+    if told := describe_choice(train.mixed_precision, convolutions, has_volumes=has_volumes):
+        LOG.info("warning: %s; %s", told.found, told.action)
     register_rendezvous()
     if not _has_gpu():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where it is imported, warns of what it found
@@ -198,17 +206,6 @@ def _compute_deterministically() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def choose_precision(setting: str) -> str:
-    """`auto` becomes what the device computes natively: bf16, else fp16, on a GPU; float32 on a CPU."""
-    if setting == "auto":
-        if not _has_gpu():
-            return "no"
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if setting == "fp16" and not _has_gpu():
-        raise UserError("train.mixed_precision=fp16 needs a GPU; on a CPU use no, bf16 or auto")
-    return setting
 
 
 def _has_gpu() -> bool:

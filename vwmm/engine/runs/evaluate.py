@@ -31,6 +31,7 @@ from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.split_file import SplitRow, hash_of_split, read_split_file
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
+from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of, write_evaluation
@@ -88,7 +89,7 @@ def evaluate(job: Job) -> EvaluationResult:
         LOG.info("warning: %s", note)
 
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
-    runtime = start_runtime(config.train, shares_steps=False)
+    runtime = start_runtime(config.train, shares_steps=False, has_volumes=uses_volumes(config.modalities))
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     hashes = images.hashes(cohort)
     check_contents(job, cohort, hashes, rows)

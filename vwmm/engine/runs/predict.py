@@ -14,6 +14,7 @@ from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.split_file import read_split_file
 from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
+from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
@@ -50,7 +51,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
         LOG.info("note: %s", note)
 
     # 2. Join the other processes, and transform the images that are not in the cache.
-    runtime = start_runtime(config.train, shares_steps=False)
+    runtime = start_runtime(config.train, shares_steps=False, has_volumes=uses_volumes(config.modalities))
     images = prepare_images(runtime, cohort, config.modalities, config.cache)
     dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
 

@@ -9,6 +9,7 @@ from vwmm.data.cohort.splits import cases_of, record_of_split
 from vwmm.engine.check.before_training import note_cohort, warn_of_suspicions
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.failures import failing_once
+from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import Runtime, start_runtime
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.engine.launch.rendezvous import note_done, was_done
@@ -33,7 +34,9 @@ def train(config: Config, cohort: Cohort, assigned: Mapping[str, str]) -> "Train
     """
     # 1. Join the other processes. From here on a signal waits until there is nothing half done.
     start_log(is_main_process=is_main_process())
-    runtime = start_runtime(config.train, hang_timeout_s=config.run.hang_timeout_s)
+    runtime = start_runtime(
+        config.train, hang_timeout_s=config.run.hang_timeout_s, has_volumes=uses_volumes(config.modalities)
+    )
     STOP.defer()
     if config.train.max_minutes is not None:
         STOP.ask_after(config.train.max_minutes)
