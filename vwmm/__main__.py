@@ -86,6 +86,12 @@ COMMANDS = {
         "sends a run to W&B and other trackers, or completes its log there",
         "reading the run",
     ),
+    "bench": (
+        "vwmm.bench",
+        "main",
+        "measures this configuration on this machine, and names what to change first",
+        "measuring this machine",
+    ),
     "doctor": (
         "vwmm.doctor",
         "main",

@@ -241,11 +241,13 @@ def build_dataset(
     classes: Sequence[str],
     modalities: Mapping[str, Modality],
     images: Images,
+    *,
+    kind: type[CaseDataset] = CaseDataset,
 ) -> CaseDataset:
     """The dataset of some of the cases; -1 for a case without a label. Raises UserError if the GPU is too small for
     `cache.on_device`."""
     labels = [-1 if case.label is None else list(classes).index(case.label) for case in cases]
-    dataset = CaseDataset(cases, modalities, images.entries, labels, images.store, on_damage=_say_damaged)
+    dataset = kind(cases, modalities, images.entries, labels, images.store, on_damage=_say_damaged)
     if images.store.cache.on_device:
         _keep_on_device(runtime, dataset)
     return dataset

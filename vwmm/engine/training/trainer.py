@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from vwmm.engine.tracking.trackers import Trackers
 from vwmm.engine.training.checkpointing import Checkpointing
 from vwmm.engine.training.early_stopping import note_epoch, stops_early
 from vwmm.engine.training.epoch import Epoch
-from vwmm.engine.training.learner import build_learner
+from vwmm.engine.training.learner import Learner, build_learner
 from vwmm.engine.training.pass_size import memory_advice
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.step_reduction import StepResult
@@ -43,6 +43,33 @@ class Datasets:
     """The cases that are validated on."""
     classes: tuple[str, ...]
     """The classes, in the order of the logits."""
+
+
+def make_epoch(
+    runtime: Runtime,
+    config: Config,
+    learner: Learner,
+    dataset: CaseDataset,
+    plan: Sequence[list[list[int]]],
+    *,
+    epoch: int,
+    first_step: int,
+) -> Epoch:
+    """What this rank computes of the steps of a plan. epoch: its number, from 1, a key of all that is drawn."""
+    seed = config.train.seed
+    return Epoch(
+        dataset,
+        plan,
+        present=draw_present(dataset.present(), config.model.modality_dropout, seed=seed, epoch=epoch),
+        augment=augmentation(dataset, config.modalities, config.augment, seed=seed, epoch=epoch),
+        first_step=first_step,
+        seed=seed,
+        rank=runtime.rank,
+        num_processes=runtime.num_processes,
+        dummies=learner.strategy.dummies,
+        at_once=learner.at_once,
+        num_workers=config.train.num_workers,
+    )
 
 
 class Trainer:
@@ -130,6 +157,7 @@ class Trainer:
         plan = plan_epoch(len(dataset), train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
         done = self.progress.step - (epoch - 1) * self.steps_per_epoch
         left = plan[done : None if until is None else until - (epoch - 1) * self.steps_per_epoch]
+        first = self.progress.step + 1
         num_done = sum(len(cases) for micro_batches in plan[:done] for cases in micro_batches)
         with ProgressBar(
             f"epoch {epoch}/{train.epochs}", len(dataset), "case", done=num_done,
@@ -142,29 +170,13 @@ class Trainer:
                 train_one_epoch(
                     runtime,
                     self.learner,
-                    self._epoch(epoch, left),
+                    make_epoch(runtime, self.config, self.learner, dataset, left, epoch=epoch, first_step=first),
                     set_rate=self._set_learning_rate,
                     after_step=lambda result: after_step(recorder, result),
                     is_time_to_save=self.checkpointing.is_due,
                 )
             recorder.flush()
         return recorder
-
-    def _epoch(self, epoch: int, plan: list[list[list[int]]]) -> Epoch:
-        config, dataset, seed = self.config, self.datasets.train, self.config.train.seed
-        return Epoch(
-            dataset,
-            plan,
-            present=draw_present(dataset.present(), config.model.modality_dropout, seed=seed, epoch=epoch),
-            augment=augmentation(dataset, config.modalities, config.augment, seed=seed, epoch=epoch),
-            first_step=self.progress.step + 1,
-            seed=seed,
-            rank=self.runtime.rank,
-            num_processes=self.runtime.num_processes,
-            dummies=self.learner.strategy.dummies,
-            at_once=self.learner.at_once,
-            num_workers=config.train.num_workers,
-        )
 
     def _after_step(self, recorder: StepRecorder, result: StepResult) -> None:
         """Notes the result of a step; saves or stops where that was agreed."""
