@@ -41,3 +41,17 @@ def test_peaks_of_this_device_are_measured() -> None:
     assert peaks.flops_per_s > 1e8
     assert peaks.bytes_per_s > 1e7
     assert 0 < peaks.launch_s < 0.1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([f"model.backbone={name}"] for name in ("resnet10", "resnet50", "densenet121")),
+        ["model.checkpointing=true"],
+        ["model.norm=group"],
+        ["model.features=8"],
+    ],
+)
+def test_work_of_any_model_can_be_counted(words: list[str]) -> None:
+    work = count_work(load_config([], [*TINY, *words]))
+    assert all(count > 0 for count in (*work.flops.values(), *work.bytes.values(), work.kernels))

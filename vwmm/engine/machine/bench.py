@@ -148,7 +148,8 @@ def _steps(stepper: Stepper, learner: Learner, seconds: float) -> tuple[StepTime
     plan = list[list[list[int]]]()
     for epoch in range(1, MAX_STEPS + 1):
         plan += plan_epoch(count, train.batch_size, train.micro_batch_size, seed=train.seed, epoch=epoch)
-    whole = [step for step in plan if sum(map(len, step)) == min(count, train.batch_size)]
+    largest = max(sum(map(len, step)) for step in plan)
+    whole = [step for step in plan if sum(map(len, step)) == largest]  # an epoch's last one may be smaller
     num_micro_batches = len(whole[0])
     return stepper.measure(whole[:MAX_STEPS], seconds=STEPS_SHARE * seconds), -(-num_micro_batches // learner.at_once)
 
@@ -181,7 +182,8 @@ def _work_folder(cache: Path) -> Iterator[Path]:
     while not there.is_dir() and there != there.parent:
         there = there.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".vwmm-bench-", dir=there, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-    except PermissionError as error:
-        raise UserError(f"cache.dir: {there} cannot be written: {error.strerror}") from error
+        made = tempfile.TemporaryDirectory(prefix=".vwmm-bench-", dir=there, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(f"cache.dir: {there} cannot be written: {error.strerror or error}") from error
+    with made as folder:
+        yield Path(folder)

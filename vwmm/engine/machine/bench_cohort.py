@@ -43,7 +43,7 @@ def make_cases(config: Config, folder: Path) -> tuple[Config, Cohort]:
         for number in range(count):
             label = _CLASSES[number % len(_CLASSES)]
             table.writerow([f"c{number:02}", label, *(f"{name}/{number:02}.nii" for name in config.modalities)])
-    own = {"column": None, "folder": None, "series": None}
+    own = {"column": None, "folder": None, "series": None, "slice": "middle"}
     modalities = {name: modality.model_copy(update=own) for name, modality in config.modalities.items()}
     split = Split(val_fraction=1 / count)
     changed = config.model_copy(
