@@ -101,7 +101,8 @@ def test_result_of_a_cohort_is_shown_and_nothing_is_left(cohort: Path, tmp_path:
     done = run_command("bench", f"data.csv={cohort}", *TINY, "--seconds", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in (
-        "16 cases of the cohort", "first time ", "cold ", "warm ", "feeds ", "a step of ", "input wait", "copy",
+        "16 cases of the cohort", "cases to train on: 0:0",
+        "first time ", "cold ", "warm ", "feeds ", "a step of ", "input wait", "copy",
         "augmentation", "forward", "backward", "reduce", "optimizer", "arithmetic", "bytes", "launches", "memory ",
         "bottleneck ", "change first ",
     ):  # fmt: skip

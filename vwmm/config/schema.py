@@ -139,7 +139,7 @@ class Train(Record):
     label_smoothing: Fraction = 0.0
     """Share of each label that is spread over all classes."""
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "auto"
-    """`no`, `fp16`, `bf16`, or `auto`: the best that the device computes natively."""
+    """`no`, `fp16`, `bf16`, or `auto`: the best that the device computes natively, float32 where 3D convolutions would be wrong or slow."""  # noqa: E501
     exact: bool = False
     """Weights that do not depend on the number of processes, bit for bit; costs time, and memory for the gradients of each micro-batch."""  # noqa: E501
     max_skipped_steps: Annotated[int, Field(ge=0)] = 0

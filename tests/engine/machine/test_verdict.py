@@ -21,7 +21,8 @@ def times(**seconds: float) -> StepTimes:
 
 
 GPU = Measured(
-    device="NVIDIA H100", precision="bf16", is_synthetic=False, num_cases=32, cohort_bytes=10**9, memory=10**11,
+    device="NVIDIA H100", precision="bf16", is_synthetic=False, num_cases=32, num_cohort=250,
+    cohort_bytes=10**9, memory=10**11,
     input=FAST, step=times(forward=0.1, backward=0.2), num_passes=1, pass_overhead_s=0.01,
     work=Work({}, {}, 3000, 10**7), floors={"arithmetic": 0.06, "bytes": 0.15, "launches": 0.015},
     peak_memory=10**9, peak_gpu_memory=10**10,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Literal
 
 import torch
@@ -39,7 +40,7 @@ class Convolutions:
 def find_convolutions(*, has_gpu: bool) -> Convolutions:
     """Those of this process."""
     return Convolutions(
-        torch=torch.__version__,
+        torch=version("torch"),
         cudnn=torch.backends.cudnn.version(),
         has_gpu=has_gpu,
         has_bf16=has_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
@@ -55,10 +56,10 @@ def half_precision_fault(torch_version: str, cudnn: int | None) -> Fault | None:
     """
     if cudnn is None or cudnn < 90800:
         return None
-    version = tuple(map(int, re.findall(r"\d+", torch_version)[:3]))
-    if version < (2, 9):
+    numbers = tuple(map(int, re.findall(r"\d+", torch_version)[:3]))
+    if numbers < (2, 9):
         return "wrong" if cudnn < 91100 else None
-    return "slow" if version <= (2, 9, 0) or cudnn < 91500 else None
+    return "slow" if numbers <= (2, 9, 0) or cudnn < 91500 else None
 
 
 def uses_volumes(modalities: Mapping[str, Modality]) -> bool:
@@ -94,6 +95,6 @@ def describe_choice(setting: str, found: Convolutions, *, has_volumes: bool) -> 
     return Problem(f"{computes}, and train.mixed_precision={setting} asks for it", kind)
 
 
-def cudnn_text(version: int | None) -> str:
+def cudnn_text(number: int | None) -> str:
     """`9.10.2` for 91002."""
-    return "none" if version is None else f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+    return "none" if number is None else f"{number // 10000}.{number // 100 % 100}.{number % 100}"

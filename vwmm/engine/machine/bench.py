@@ -89,6 +89,7 @@ def _measure(
         precision=runtime.mixed_precision,
         is_synthetic=total is None,
         num_cases=len(dataset),
+        num_cohort=total,
         cohort_bytes=None if total is None else total * case_bytes(config),
         memory=available_memory(),
         input=input_rate,

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from vwmm.config.schema import Config
-from vwmm.engine.console import amount
+from vwmm.engine.console import amount, duration
 from vwmm.engine.machine.verdict import TITLES, Measured, Verdict
 
 
@@ -22,7 +22,7 @@ def lines_of(config: Config, measured: Measured, verdict: Verdict) -> list[str]:
         f"measured on {measured.device} in {precision} with {measured.num_cases} {cases}",
         "",
         "input, cases/s",
-        f"  first time  {_rate(rates.first_time)} (files read and transformed; later runs find them in the cache)",
+        f"  first time  {_rate(rates.first_time)} (files read and transformed, once{_whole_cohort(measured)})",
         f"  cold        {_rate(rates.cold)} (from the disk of cache.dir, train.num_workers={config.train.num_workers})",
         f"  warm        {_rate(rates.warm)} (from memory; {others or 'on the device'})",
         f"  feeds       {_rate(measured.devices_fed(rates.warm))} devices such as this one, "
@@ -34,13 +34,27 @@ def lines_of(config: Config, measured: Measured, verdict: Verdict) -> list[str]:
         "",
         f"forward and backward at least: {limits}; {100 * measured.share_reached:.3g} % of the limit "
         f"({measured.limit}) reached",
-        f"a pass takes {_ms(measured.pass_overhead_s)} whatever the number of its cases, and a step has "
-        f"{measured.num_passes}",
+        _passes(measured),
         f"memory       {amount(measured.peak_memory)} at most{gpu}",
         "",
         f"bottleneck   {TITLES[verdict.bottleneck]} ({_ms(verdict.seconds[verdict.bottleneck])} of a step)",
         f"change first {verdict.first}",
     ]
+
+
+def _whole_cohort(measured: Measured) -> str:
+    if measured.num_cohort is None:
+        return ""
+    return (
+        f"; the {measured.num_cohort:,} cases to train on: {duration(measured.num_cohort / measured.input.first_time)}"
+    )
+
+
+def _passes(measured: Measured) -> str:
+    passes = "1 pass" if measured.num_passes == 1 else f"{measured.num_passes} passes"
+    if not measured.pass_overhead_s:
+        return f"a step has {passes}, large enough for their time to be that of their cases"
+    return f"a step has {passes}, each with {_ms(measured.pass_overhead_s)} that do not depend on its cases"
 
 
 def json_of(measured: Measured, verdict: Verdict) -> str:
@@ -51,6 +65,7 @@ def json_of(measured: Measured, verdict: Verdict) -> str:
         "precision": measured.precision,
         "synthetic": measured.is_synthetic,
         "cases": measured.num_cases,
+        "cohort_cases": measured.num_cohort,
         "input_cases_per_s": {
             "first_time": rates.first_time,
             "cold": _finite(rates.cold),

@@ -1,13 +1,12 @@
 """What a step must take at least: its arithmetic, bytes and kernels at the device's measured speed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vwmm.config.schema import Config
@@ -53,12 +52,20 @@ class _TrafficMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        returned = [value.alias_info for value in func._schema.returns]
-        if not any(alias is not None and not alias.is_write for alias in returned):  # a view moves nothing
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if not func.is_view:  # a view moves nothing
+            tensors = _tensors([*args, *(kwargs or {}).values(), result])
             self.num_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             self.num_kernels += 1
         return result
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
+    """Those among the values, and in lists of them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def count_work(config: Config) -> Work:

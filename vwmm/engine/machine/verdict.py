@@ -20,6 +20,8 @@ class Measured:
     """Whether the cases were made for the measurement."""
     num_cases: int
     """Cases that were measured with."""
+    num_cohort: int | None
+    """Cases of the cohort that train; None: no cohort was given."""
     cohort_bytes: int | None
     """Of all images of the cohort in the cache; None: no cohort was given."""
     memory: int
