@@ -157,12 +157,12 @@ def augment_batch(
         volumes = image[:, 0] if image.ndim == 5 else image[:, 0, :, :, None]  # (B, H, W, D)
         rows = [row for row, has in enumerate(present[:, number].tolist()) if has]
         chosen = [params[name][row] for row in rows]
-        augmented = torch.empty_like(volumes)
-        augmented[[row for row in range(len(volumes)) if row not in rows]] = 0
+        augmented = torch.zeros_like(volumes)
         if rows and image.device.type == "cpu":
             _apply_compiled(volumes.numpy(), augmented.numpy(), rows, chosen)
         elif rows:
-            augmented[rows] = apply_on_device(volumes[rows], chosen)
+            where = torch.tensor(rows).to(image.device, non_blocking=True)
+            augmented.index_copy_(0, where, apply_on_device(volumes.index_select(0, where), chosen))
         for row, one in zip(rows, chosen, strict=True):
             for apply in one.changes.values():
                 augmented[row] = apply(augmented[row])
@@ -173,20 +173,25 @@ def augment_batch(
 def apply_on_device(volumes: torch.Tensor, params: Sequence[AugmentationParams]) -> torch.Tensor:
     """(B, H, W, D) float32 -> the same, augmented, in one `grid_sample`."""
     device, shape = volumes.device, volumes.shape[1:]
-    matrix = torch.from_numpy(np.stack([one.matrix for one in params])).to(device)  # (B, 3, 4)
-    axes = [torch.from_numpy(np.stack([d.coordinates[n] for d in params])).to(device) for n in range(3)]
+    matrix = _moved(np.stack([one.matrix for one in params]), device)  # (B, 3, 4)
+    axes = [_moved(np.stack([one.coordinates[n] for one in params]), device) for n in range(3)]
     parts = [
         axes[0][:, :, None, None, None] * matrix[:, None, None, None, :, 0],
         axes[1][:, None, :, None, None] * matrix[:, None, None, None, :, 1],
         axes[2][:, None, None, :, None] * matrix[:, None, None, None, :, 2],
     ]
     source = parts[0] + parts[1] + parts[2] + matrix[:, None, None, None, :, 3]  # (B, H, W, D, 3), voxels
-    last = torch.tensor([max(length - 1, 1) for length in shape], device=device)
+    last = _moved(np.array([max(length - 1, 1) for length in shape]), device)
     grid = (2 * source / last - 1).flip(-1).float()
     values = functional.grid_sample(volumes[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[
         :, 0
     ]
     return _with_intensities(volumes, values, params)
+
+
+def _moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """On the device, without waiting for what it computes."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def _with_intensities(
@@ -197,7 +202,7 @@ def _with_intensities(
     for row, one in enumerate(params):
         value = values[row]
         if one.field[0].size:
-            fields = [torch.from_numpy(part).to(value.device) for part in one.field]
+            fields = [_moved(part, value.device) for part in one.field]
             value = low[row] + (value - low[row]) * (
                 fields[0][:, None, None] * fields[1][None, :, None] * fields[2][None, None, :]
             )

@@ -40,7 +40,8 @@ def predict_all(
     done = 0
     parts = _run_batches(runtime, network, dataset, mine, with_unimodal=with_unimodal)
     for indices, part in zip(mine, parts, strict=True):
-        logits[indices] = part.float().to(runtime.device)
+        where = torch.tensor(indices).to(runtime.device, non_blocking=True)
+        logits.index_copy_(0, where, part.float().to(runtime.device))
         done += len(set(indices))
         runtime.watchdog.enter_phase("validate")
         if STOP.is_asked:
