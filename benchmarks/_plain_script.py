@@ -1,6 +1,8 @@
 """What a user of MONAI and Accelerate would write for the demonstration: the other side of benchmarks/end_to_end.py.
 
-accelerate launch benchmarks/_plain_script.py COHORT.csv EPOCHS [--augment]
+    accelerate launch benchmarks/_plain_script.py COHORT.csv EPOCHS [--augment] [--no-metadata]
+
+As in MONAI's tutorials the network computes with tensors that carry metadata; --no-metadata drops it after loading.
 """
 
 import sys
@@ -54,12 +56,12 @@ class Fusion(nn.Module):
         return logits
 
 
-def transforms(augment: bool) -> Compose:
+def transforms(augment: bool, drops_metadata: bool) -> Compose:
     steps = [
         LoadImaged(list(SIZES), image_only=True), EnsureChannelFirstd(list(SIZES)), SqueezeDimd("mri", dim=-1),
         ScaleIntensityd(["vw_mri", "mri"]), ScaleIntensityRanged("ct", -150, 550, 0, 1, clip=True),
         *(Resized(name, spatial_size=size, mode="area") for name, size in SIZES.items()),
-        EnsureTyped(list(SIZES), track_meta=False),
+        *[EnsureTyped(list(SIZES), track_meta=False)] * drops_metadata,
     ]  # fmt: skip
     for name, size in SIZES.items() if augment else ():
         steps += [
@@ -81,7 +83,8 @@ def transforms(augment: bool) -> Compose:
 
 
 def main() -> None:
-    table, epochs, augment = Path(sys.argv[1]), int(sys.argv[2]), "--augment" in sys.argv
+    table, epochs = Path(sys.argv[1]), int(sys.argv[2])
+    augment, drops_metadata = "--augment" in sys.argv, "--no-metadata" in sys.argv
     accelerator = Accelerator()
     set_seed(0)
     frame = pd.read_csv(table)
@@ -93,7 +96,9 @@ def main() -> None:
     train, val = train_test_split(items, test_size=0.2, stratify=frame.label, random_state=0)
     loaders = [
         DataLoader(
-            CacheDataset(part, transforms(augment and is_train), progress=False), batch_size=BATCH, shuffle=is_train
+            CacheDataset(part, transforms(augment and is_train, drops_metadata), progress=False),
+            batch_size=BATCH,
+            shuffle=is_train,
         )
         for part, is_train in ((train, True), (val, False))
     ]
