@@ -22,6 +22,7 @@ def at_once(modalities: dict[str, Modality], device: torch.device = CPU, **field
 
 def test_small_images_are_computed_together_and_large_ones_micro_batch_by_micro_batch() -> None:
     assert (at_once(SMALL), at_once(LARGE)) == (8, 1)
+    assert at_once(SMALL, batch_size=40, micro_batch_size=4) == 5, "35 cases fit: two passes of 20 instead of 32 and 8"
 
 
 @pytest.mark.parametrize(("cases", "expected"), [(1, 1), (4, 2), (5, 2), (1000, 8)])
@@ -36,7 +37,7 @@ def test_exact_training_computes_each_micro_batch_alone() -> None:
 def test_gpu_computes_what_fits_into_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SimpleNamespace(total_memory=16 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
-    assert at_once(LARGE, GPU) == 6  # 8.6 GB of 16 GiB, 0.67 GB a case
+    assert at_once(LARGE, GPU) == 4  # 8.6 GB of 16 GiB, 0.67 GB a case: 6 micro-batches fit, so two passes of 4
     memory.total_memory = 2 * 2**30
     assert at_once(LARGE, GPU) == 1
 

@@ -11,7 +11,7 @@ from vwmm.system.errors import RunError
 
 # Voxels of a pass on a CPU: beyond, what a layer leaves no longer stays in its caches, and separate passes are as fast
 # (benchmarks/fused_step.py).
-CPU_VOXELS = 600_000
+CPU_VOXELS = 1_200_000
 # The share of a GPU's memory that is for what the layers leave for the backward pass, and what a voxel leaves there:
 # 510 MiB for 128 x 128 x 64 voxels of DenseNet121 in float32, and a fifth for other networks.
 GPU_SHARE, BYTES_PER_VOXEL = 0.5, 640
@@ -29,7 +29,9 @@ def micro_batches_at_once(train: Train, modalities: Mapping[str, Modality], devi
         cases = int(GPU_SHARE * memory / (BYTES_PER_VOXEL * voxels))
     else:
         cases = CPU_VOXELS // voxels
-    return min(max(1, cases // train.micro_batch_size), train.batch_size // train.micro_batch_size)
+    of_step = train.batch_size // train.micro_batch_size
+    most = min(max(1, cases // train.micro_batch_size), of_step)
+    return math.ceil(of_step / math.ceil(of_step / most))  # passes of one size, as far as that goes
 
 
 @contextmanager
