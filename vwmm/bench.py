@@ -1,6 +1,7 @@
 """`vwmm bench`: measures a configuration on this machine, and names what to change first.
 
     vwmm bench
+    vwmm bench --config configs/demo.yaml
     vwmm bench --config my.yaml data.csv=cohort.csv
     vwmm bench --config my.yaml train.num_workers=2 --json
 
@@ -16,7 +17,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from vwmm.config.loading import load_config
+from vwmm.data.checks.preflight import read_experiment
 from vwmm.system.command_line import help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.system.signals import stop_signals
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     seconds = line.options.get("--seconds", str(SECONDS))
     if not (seconds.isascii() and seconds.isdigit()) or not 1 <= int(seconds) <= 86400:
         raise UserError(f"argument --seconds: expected a whole number from 1 to 86400, found {seconds}")
-    config = load_config(line.files, line.overrides)
+    config = read_experiment(line.files, line.overrides)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("vwmm bench measures one process: start it without a launcher")
 
