@@ -64,6 +64,23 @@ def test_an_unfinished_run_of_the_same_configuration_goes_on(state: str | None, 
     assert choose_run_folder(configured(tmp_path, "run.resume=never")).name == "demo-3"
 
 
+def test_runs_that_were_removed_leave_their_numbers_free(tmp_path: Path) -> None:
+    """A new run lies above the highest number, where the same command finds it again; also of names alike."""
+    config = configured(tmp_path)
+    for name in ("demo-2", "demo-10", "demo-x", "demo-02"):
+        (tmp_path / name).mkdir()
+    RunFolder(tmp_path / "demo-10").write_status("done", "")
+    RunFolder(tmp_path / "demo-10").config.write_text(to_yaml(config))
+
+    fresh = choose_run_folder(config)
+    assert fresh.name == "demo-11"
+
+    fresh.path.mkdir()
+    fresh.config.write_text(to_yaml(config))
+    fresh.write_status("failed", "killed")
+    assert choose_run_folder(config).name == "demo-11"
+
+
 def test_keys_that_change_no_result_may_differ(tmp_path: Path) -> None:
     make_run(configured(tmp_path), "demo", "running")
 
@@ -93,8 +110,8 @@ def test_unfinished_run_of_another_configuration_is_refused_with_the_differences
     assert any(problem.startswith(of_augment) for problem in texts(caught.value.problems))
     assert [problem for problem in texts(caught.value.problems)[1:] if not problem.startswith(of_augment)] == [
         where + 'modalities.ct.slice: was "middle", is 3',
-        where + "train.lr: was 0.0001, is 0.5",
-        "to start a new run: run.resume=never, or another run.name; to resume it: undo the differences",
+        where + "train.lr: was 0.0001, is 0.5; to resume it, undo the differences; to start a new run: "
+        "run.resume=never, or another run.name",
     ]
     assert texts(caught.value.problems)[0].startswith(where + 'modalities.mri: was {"dims": 2')
 

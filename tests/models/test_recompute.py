@@ -9,6 +9,7 @@ from torch import nn
 
 from vwmm.models.branch import BACKBONES, build_branch
 from vwmm.models.norm import MicroBatchNorm, groups_of
+from vwmm.models.recompute import checkpoint_blocks
 
 
 def trained(backbone: str, norm: str, shapes: list[tuple[int, int]], *, checkpointing: bool) -> dict[str, torch.Tensor]:
@@ -73,3 +74,17 @@ def test_evaluation_copies_and_names_are_those_of_a_branch_without() -> None:
 
     with torch.inference_mode():
         assert torch.equal(plain.eval()(images), copy.deepcopy(recomputing).eval()(images))
+
+
+def test_network_without_known_blocks_is_computed_again_as_a_whole() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
+    plain, images = copy.deepcopy(network), torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    checkpoint_blocks(network)
+
+    for one in (network, plain):
+        one.train()(images).square().sum().backward()
+    for mine, other in zip(network.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        assert torch.equal(mine.grad, other.grad)

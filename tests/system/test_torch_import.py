@@ -67,3 +67,20 @@ def test_a_compiler_that_is_there_stays() -> None:
         "from vwmm.system.torch_import import postpone_compiler\npostpone_compiler()\n"
         "assert torch._dynamo.disable is before"
     )
+
+
+@pytest.mark.parametrize(
+    "decorated", ["torch.compiler.disable", "torch.compiler.disable(reason='x')", "torch._dynamo.disable"]
+)
+def test_users_function_is_kept_from_the_compiler(decorated: str) -> None:
+    script = f"""
+import torch
+from vwmm.system.torch_import import postpone_compiler
+postpone_compiler()
+@{decorated}
+def inner(x):
+    assert not torch.compiler.is_compiling()
+    return x + 1
+print(torch.compile(lambda x: inner(x) * 2, backend="eager")(torch.ones(1)).item())
+"""
+    assert output_of(script).strip() == "4.0"

@@ -1,12 +1,13 @@
 """The run folder: its files, its lock, which folder a run gets, atomic writes."""
 
 import fcntl
+import glob
 import json
 import os
 import stat
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -172,13 +173,13 @@ def choose_run_folder(config: Config) -> RunFolder:
     """
     name = config.run.name
     assert name is not None, "the name is set when the configuration is resolved"
-    folder, number, newest = Path(config.run.dir), 1, None
+    folder = Path(config.run.dir)
     for sign, what in ((folder / name / "fold-0", "cross-validation"), (folder / name / SWEEP_JOURNAL, "sweep")):
         if sign.exists():
             raise UserError(f"run.name: {folder / name} is a {what}, not a run; choose another run.name")
-    while (candidate := folder / (name if number == 1 else f"{name}-{number}")).exists():
-        newest, number = RunFolder(candidate), number + 1
-    fresh = RunFolder(candidate)
+    taken = max(_numbers_of(folder, name), default=0)  # numbers between may be free: their runs were removed
+    newest = _numbered(folder, name, taken) if taken else None
+    fresh = _numbered(folder, name, taken + 1)
     unfinished = newest if newest is not None and newest.state() != "done" and _is_ours(newest) else None
     if unfinished is None and config.run.resume != "never" and newest is not None and _has_lost_its_config(newest):
         raise UserError(
@@ -192,11 +193,25 @@ def choose_run_folder(config: Config) -> RunFolder:
     if not unfinished.config.exists():
         return unfinished
     if differences := differences_from(unfinished, config):
-        raise UserError(
-            [one.within(f"run {unfinished.path} is unfinished and has another configuration") for one in differences]
-            + ["to start a new run: run.resume=never, or another run.name; to resume it: undo the differences"]
-        )
+        where = f"run {unfinished.path} is unfinished and has another configuration"
+        to_do = "; to resume it, undo the differences; to start a new run: run.resume=never, or another run.name"
+        *others, last = [one.within(where) for one in differences]
+        raise UserError([*others, replace(last, found=f"{last.found}{to_do}")])
     return unfinished
+
+
+def _numbers_of(folder: Path, name: str) -> list[int]:
+    """The numbers of the run folders `NAME` (1), `NAME-2`, ... that exist."""
+    numbers = [1] if os.path.lexists(folder / name) else []
+    for path in folder.glob(f"{glob.escape(name)}-*"):
+        counter = path.name.removeprefix(f"{name}-")
+        if counter.isascii() and counter.isdigit() and str(int(counter)) == counter and int(counter) > 1:
+            numbers.append(int(counter))
+    return numbers
+
+
+def _numbered(folder: Path, name: str, number: int) -> RunFolder:
+    return RunFolder(folder / (name if number == 1 else f"{name}-{number}"))
 
 
 def differences_from(run: RunFolder, config: Config) -> list[Problem]:
@@ -239,7 +254,7 @@ def read_saved_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path}: expected the configuration of a run: restore it to resume;  to start a new run: "
+            f"{path}: expected the configuration of a run: restore it to resume; to start a new run: "
             "run.resume=never, or another run.name"
         )
     return content

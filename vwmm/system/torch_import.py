@@ -5,6 +5,7 @@ compile, and Accelerate to see whether a model is a compiled one: 1.4 s of CPU t
 of the package is wanted, as by `torch.compile` or DistributedDataParallel, these few attributes do for it.
 """
 
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -31,8 +32,12 @@ def postpone_compiler() -> None:
     )
 
 
-def _disable(function: Callable[..., Any], recursive: bool = True, *, wrapping: bool = True) -> Callable[..., Any]:
-    """A function that is not to be compiled."""
+def _disable(function: Any = None, recursive: bool = True, **options: Any) -> Any:
+    """A function that is not to be compiled: one of torch's own as it is, a user's by the compiler's own `disable`."""
+    is_of_torch = str(getattr(function, "__module__", "")).partition(".")[0] == "torch"
+    if not is_of_torch or set(options) - {"wrapping"}:
+        _DYNAMO.run()
+        return sys.modules["torch._dynamo"].disable(function, recursive, **options)
     _disabled.append(function)
     return function
 

@@ -42,7 +42,8 @@ def describe_run(
             f"  images     {', '.join(images)}; missing: {gaps}",
             f"  model      {config.model.backbone} per modality, {parameters / 1e6:.2f} M parameters",
             f"  training   {train.epochs} epochs, batch {train.batch_size} in micro-batches of "
-            f"{train.micro_batch_size}, {at_once} at once, {train.optimizer} at {train.lr:g}",
+            f"{train.micro_batch_size}, {at_once * train.micro_batch_size} cases a pass, "
+            f"{train.optimizer} at {train.lr:g}",
         ]
     )
 

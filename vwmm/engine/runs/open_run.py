@@ -240,6 +240,7 @@ def _earlier_starts(run: RunFolder) -> list[dict[str, Any]]:
     before = run.read_environment()
     try:
         told = {key: before[key] for key in ("started", "num_processes", "devices", "git_commit")}
+        told["micro_batches_at_once"] = before.get("micro_batches_at_once")
         return [*before.get("earlier_starts", []), told]
     except (KeyError, TypeError):
         return []

@@ -160,7 +160,12 @@ def _compare_environment(runtime: Runtime, config: Config, run: RunFolder, repor
     for key in keys:
         if before.get(key) != now[key]:
             report.lines.append(f"note: {key} was {before.get(key)}, is {now[key]}")
-    numbers = {start.get("num_processes") for start in before.get("earlier_starts", [])} - {now["num_processes"]}
+    earlier = before.get("earlier_starts", [])
+    numbers = {start.get("num_processes") for start in earlier} - {now["num_processes"]}
     if numbers and not config.train.exact:
         others = ", ".join(map(str, sorted(filter(None, numbers))))
         report.lines.append(f"note: some starts of this run had {others} processes: their steps have other bits")
+    if {start.get("micro_batches_at_once", at_once) for start in earlier} - {at_once}:
+        report.lines.append(
+            "note: some starts of this run had another train.cases_at_once: their steps have other bits"
+        )

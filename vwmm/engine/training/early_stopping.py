@@ -34,6 +34,6 @@ def is_better(value: float | None, best: float | None, monitor: str, *, by: floa
     """Whether a value of `train.monitor` beats the best so far by more than `by`; one that is missing never does."""
     if value is None or not math.isfinite(value):
         return False
-    if best is None:
+    if best is None or not math.isfinite(best):
         return True
     return (best - value if monitor == "loss" else value - best) > by

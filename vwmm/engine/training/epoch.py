@@ -115,8 +115,8 @@ class Epoch:
         ]
         batches = load_batches(self.dataset, wanted, device, num_threads=self.num_workers)
 
-        def read(one: Pass) -> Batch:
-            batch = next(batches) if one.cases else self.dataset.empty(0).to(device).cast()
+        def read(part: Pass) -> Batch:
+            batch = next(batches) if part.cases else self.dataset.empty(0).to(device).cast()
             return replace(batch, images=self.augment(batch))
 
         try:

@@ -48,9 +48,8 @@ def memory_advice(config: Config, device: torch.device) -> Iterator[None]:
             )
         if not config.model.checkpointing:
             cures.append("model.checkpointing=true (the same result, in more time)")
-        if train.mixed_precision == "no":
-            cures.append("train.mixed_precision=auto")
-        cures.append("smaller images or a smaller train.micro_batch_size, in a new run")
+        half = "train.mixed_precision=auto, " if train.mixed_precision == "no" else ""
+        cures.append(f"in a new run: {half}smaller images or a smaller train.micro_batch_size")
         text = next(iter(str(error).splitlines()), "")
         cases = at_once * train.micro_batch_size
         raise RunError(

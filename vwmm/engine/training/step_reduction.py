@@ -52,7 +52,7 @@ class StepResult:
 
 
 class StepReduction:
-    """Sums the losses of a step's micro-batches and the ranks' requests while the last micro-batch computes."""
+    """Sums the losses of a step's micro-batches and the ranks' requests while the last pass computes."""
 
     def __init__(self, runtime: Runtime, step: TrainStep, lr: float, *, wants_save: bool) -> None:
         self._step, self._lr, self._wants_save = step, lr, wants_save
@@ -65,11 +65,11 @@ class StepReduction:
         if not step.passes:
             self.start()
 
-    def add(self, one: Pass, losses: torch.Tensor) -> None:
+    def add(self, part: Pass, losses: torch.Tensor) -> None:
         """The parts of the loss of a pass's micro-batches; the reduction starts with this rank's last pass."""
-        for number, loss in zip(one.numbers, losses.detach(), strict=bool(one.numbers)):
+        for number, loss in zip(part.numbers, losses.detach(), strict=bool(part.numbers)):
             self._buffer[number] = loss
-        if one.is_last:
+        if part.is_last:
             self.start()
 
     def start(self) -> None:

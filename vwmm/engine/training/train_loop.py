@@ -31,15 +31,15 @@ def train_one_epoch(
             reduction = StepReduction(runtime, step, set_rate(step.number), wants_save=is_time_to_save())
             total_weight = loss_fn.total_weight(step.cases)
             batch_norm.begin_step(step.num_images)
-            for work in step.passes:  # each computes one micro-batch or several at once
+            for part in step.passes:  # each computes one micro-batch or several at once
                 with phase("read"):
-                    batch = read_batch(work)
-                with strategy.one_pass(is_last=work.is_last), batch_norm.one_pass(work.numbers):
+                    batch = read_batch(part)
+                with strategy.one_pass(is_last=part.is_last), batch_norm.one_pass(part.numbers):
                     with phase("forward"):
-                        logits = strategy.forward(batch.images, work.micro_batches)
-                        losses = loss_fn(logits, batch.labels, batch.indices, work.micro_batches.sizes) / total_weight
-                    reduction.add(work, losses)  # the last one starts the all-reduce of the losses
-                    with phase("backward", waits=work.is_last):
+                        logits = strategy.forward(batch.images, part.micro_batches)
+                        losses = loss_fn(logits, batch.labels, batch.indices, part.micro_batches.sizes) / total_weight
+                    reduction.add(part, losses)  # the last one starts the all-reduce of the losses
+                    with phase("backward", waits=part.is_last):
                         strategy.backward(losses.sum())  # data-parallel: the last one all-reduces the gradients as well
             with phase("reduce", waits=True):
                 strategy.reduce_gradients(len(step.micro_batches))  # where the backward pass has not

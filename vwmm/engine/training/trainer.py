@@ -27,7 +27,7 @@ from vwmm.engine.training.pass_size import memory_advice
 from vwmm.engine.training.step_log import StepRecorder
 from vwmm.engine.training.step_reduction import StepResult
 from vwmm.engine.training.train_loop import train_one_epoch
-from vwmm.engine.training.validation import describe_epoch, predict_cases
+from vwmm.engine.training.validation import check_finite, describe_epoch, predict_cases
 from vwmm.models.fusion import FusionModel, build_model
 from vwmm.system.errors import RunError, StoppedEarly
 from vwmm.system.signals import STOP
@@ -225,7 +225,9 @@ class Trainer:
         # Not before: a run resumed within an epoch needs the parts.
         self.learner.batch_norm.all_reduce()
         self.learner.strategy.gather_full_weights()
-        return self._predict()
+        predictions = self._predict()
+        check_finite(predictions)
+        return predictions
 
     def restore_predictions(self) -> None:
         """Computes predictions_val.csv again if it is lost; the run is done, and its model not needed any more."""

@@ -11,6 +11,7 @@ from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.console import ProgressBar
 from vwmm.engine.distributed.runtime import Runtime
 from vwmm.engine.training.predict_loop import predict_all
+from vwmm.system.errors import RunError
 
 
 def predict_cases(
@@ -40,6 +41,21 @@ def predict_cases(
         modalities=modalities,
         unimodal={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if with_unimodal else {},
         extra=[case.extra for case in dataset.cases],
+    )
+
+
+def check_finite(predictions: Predictions) -> None:
+    """Raises RunError, on every rank, where the model's output for a case is NaN or infinite."""
+    wrong = [
+        name for name, row in zip(predictions.cases, predictions.logits, strict=True) if not np.isfinite(row).all()
+    ]
+    if not wrong:
+        return
+    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    raise RunError(
+        f"the model's output is not finite for {len(wrong)} of {len(predictions.cases)} validation cases "
+        f"({', '.join(wrong[:5])}{more}). If these are all, the weights have grown beyond measure: a smaller train.lr, "
+        "train.max_grad_norm=1 or train.mixed_precision=no may help. Else `vwmm check` looks at their images"
     )
 
 
