@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
+from vwmm.data.checks import near_duplicates
 from vwmm.data.checks.fingerprint import miniature_of
 from vwmm.data.checks.near_duplicates import THRESHOLD, judge, near_pairs, pair_jobs
 from vwmm.data.synthetic.phantom import Options, draw_cases, draw_site
@@ -89,3 +90,26 @@ def test_two_images_are_enough(slices: dict[str, list[np.ndarray]]) -> None:
 
     assert list(found([image, zoom(image, 0.75, order=1)])) == [(0, 1)]
     assert found([image]) == {}
+
+
+@pytest.mark.parametrize("num_main", [4, 256])
+@pytest.mark.parametrize("shape", [(48, 48), (24, 24, 8)])
+def test_in_a_large_cohort_no_pair_is_missed_that_a_whole_comparison_finds(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], num_main: int
+) -> None:
+    rough = RNG(0).normal(size=(300, *(length // 4 for length in shape)))
+    grey = 128 + 60 * zoom(rough, (1, *(4 for _ in shape)), order=1)
+    for number in range(100):  # copies with more and more noise: from alike to different
+        grey[200 + number] = grey[number] + RNG(number).normal(0, (1.5 if len(shape) == 2 else 0.4) * number, shape)
+    miniatures, patients = np.clip(grey, 0, 255).astype(np.uint8), [str(number) for number in range(300)]
+    patients[210] = patients[10]
+    monkeypatch.setattr(near_duplicates, "MANY", 299)
+    monkeypatch.setattr(near_duplicates, "_NUM_MAIN", num_main)
+
+    jobs = pair_jobs(miniatures, patients)
+
+    grids = near_duplicates._grid(miniatures, 0.0)
+    alike = np.corrcoef((grids - grids.mean(axis=0)).reshape(300, -1))
+    whole = [(one, one + 200) for one in range(100) if alike[one, one + 200] >= 0.8 and one != 10]
+    assert sorted(pair for job in jobs for pair in job.numbers) == whole
+    assert 20 < len(whole) < 90

@@ -30,6 +30,10 @@ _MIN_FOR_MEAN = 12
 MANY = 4000
 _ROWS = 512
 _PAIRS_PER_JOB = 48
+# Above MANY: rows at once, the main directions of the signatures, and how many images these are taken from.
+_BOUNDED_ROWS, _NUM_MAIN, _NUM_SAMPLED = 128, 256, 1024
+# Of a correlation in float32, from signatures kept in float16.
+_ROUNDING = 1e-3
 
 
 Pair = tuple[int, int]
@@ -93,20 +97,32 @@ def _candidates(miniatures: np.ndarray, owners: np.ndarray, copied: Collection[i
 
     Without `copied`: of those that choose each other.
     """
+    wanted, num_partners = (sorted(copied), _NUM_OF_COPIED) if copied else (range(len(miniatures)), _NUM_PARTNERS)
+    search = _partners if len(miniatures) <= MANY else _partners_of_many
+    found = search(miniatures, owners, wanted, num_partners)
+    # Copies choose each other; of those that do, one side's direction is enough.
+    chosen = {(first, second) for first, second, _ in found}
+    if copied:
+        return {one for one in found if one[0] < one[1] or (one[1], one[0]) not in chosen}
+    return {one for one in found if one[0] < one[1] and (one[1], one[0]) in chosen}
+
+
+def _partners(
+    miniatures: np.ndarray, owners: np.ndarray, wanted: Sequence[int], num_partners: int
+) -> set[tuple[int, int, int]]:
+    """(image, partner, direction) of the best partners of each wanted image, in all directions and crops."""
     count = len(miniatures)
-    crops = _CROPS if count <= MANY else _CROPS[:1]
-    grids = np.stack([_grid(miniatures, crop) for crop in crops])  # (crops, N, 24, 24[, 8])
+    grids = np.stack([_grid(miniatures, crop) for crop in _CROPS])  # (crops, N, 24, 24[, 8])
     mean = grids[0].mean(axis=0) if count >= _MIN_FOR_MEAN else np.zeros_like(grids[0, 0])
     plain = [_signatures(grid - mean) for grid in grids]
     found: set[tuple[int, int, int]] = set()
-    ways = len(directions(miniatures[0])) if count and count <= MANY else min(count, 1)
-    wanted, num_partners = (sorted(copied), _NUM_OF_COPIED) if copied else (range(count), _NUM_PARTNERS)
+    ways = len(directions(miniatures[0])) if count else 0
     for start in range(0, len(wanted), _ROWS):
         rows = np.array(wanted[start : start + _ROWS])
         best = np.full((ways, len(rows), count), -1, np.float32)
         for way in range(ways):
             turned = [_signatures(np.stack([directions(one)[way] for one in grid[rows]]) - mean) for grid in grids]
-            for number in range(len(crops)):
+            for number in range(len(_CROPS)):
                 for own, other in {(number, 0), (0, number)}:
                     np.maximum(best[way], turned[own] @ plain[other].T, out=best[way])
         way_of, value = best.argmax(axis=0), best.max(axis=0)
@@ -116,11 +132,63 @@ def _candidates(miniatures: np.ndarray, owners: np.ndarray, copied: Collection[i
             found |= {
                 (int(rows[row]), other, int(way_of[row, other])) for other in others if value[row, other] >= _LEAST
             }
-    # Copies choose each other; of those that do, one side's direction is enough.
-    chosen = {(first, second) for first, second, _ in found}
-    if copied:
-        return {one for one in found if one[0] < one[1] or (one[1], one[0]) not in chosen}
-    return {one for one in found if one[0] < one[1] and (one[1], one[0]) in chosen}
+    return found
+
+
+def _partners_of_many(
+    miniatures: np.ndarray, owners: np.ndarray, wanted: Sequence[int], num_partners: int
+) -> set[tuple[int, int, int]]:
+    """The same for images as they lie, uncropped.
+
+    Few pairs are worth a whole correlation: of two vectors of length 1 it is at most the product of what lies in some
+    directions, plus that of the lengths of what is left (Cauchy and Schwarz). So no pair is missed.
+    """
+    signatures = _signatures_of_many(miniatures)
+    sample = signatures[:: 1 + len(signatures) // _NUM_SAMPLED].astype(np.float32)
+    main = np.linalg.svd(sample, full_matrices=False)[2][:_NUM_MAIN].T  # (cells, main directions)
+    bounds = np.empty((len(signatures), main.shape[1] + 1), np.float32)
+    for start in range(0, len(signatures), _ROWS):
+        own = signatures[start : start + _ROWS].astype(np.float32)
+        bounds[start : start + _ROWS, :-1] = own @ main
+        left = (own * own).sum(axis=1) - (bounds[start : start + _ROWS, :-1] ** 2).sum(axis=1)
+        bounds[start : start + _ROWS, -1] = np.sqrt(np.clip(left, 0, None))
+    found: set[tuple[int, int, int]] = set()
+    for start in range(0, len(wanted), _BOUNDED_ROWS):
+        rows = np.array(wanted[start : start + _BOUNDED_ROWS])
+        is_possible = bounds[rows] @ bounds.T >= _LEAST - _ROUNDING
+        is_possible &= owners[rows, None] != owners[None]
+        row, other = np.nonzero(is_possible)
+        value = _correlations(signatures, rows, row, other)
+        is_alike = value >= _LEAST
+        row, other, value = row[is_alike], other[is_alike], value[is_alike]
+        in_order = np.lexsort((other, -value, row))
+        row, other = row[in_order], other[in_order]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        best = place < num_partners
+        found |= {
+            (one, partner, 0) for one, partner in zip(rows[row[best]].tolist(), other[best].tolist(), strict=True)
+        }
+    return found
+
+
+def _correlations(signatures: np.ndarray, rows: np.ndarray, row: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(P,) float32: those of the pairs (rows[row], other)."""
+    firsts, values = signatures[rows].astype(np.float32), np.empty(len(row), np.float32)
+    columns, column = np.unique(other, return_inverse=True)
+    for start in range(0, len(columns), _ROWS):
+        seconds = signatures[columns[start : start + _ROWS]].astype(np.float32)
+        is_here = (column >= start) & (column < start + _ROWS)
+        values[is_here] = (firsts @ seconds.T)[row[is_here], column[is_here] - start]
+    return values
+
+
+def _signatures_of_many(miniatures: np.ndarray) -> np.ndarray:
+    """(N, cells) float16, made in parts: in float32, all at once, 50,000 volumes take gigabytes."""
+    starts = range(0, len(miniatures), _ROWS)
+    mean = sum(_grid(miniatures[start : start + _ROWS], 0.0).sum(axis=0, dtype=np.float64) for start in starts)
+    mean = (mean / len(miniatures)).astype(np.float32)
+    parts = (_signatures(_grid(miniatures[start : start + _ROWS], 0.0) - mean) for start in starts)
+    return np.concatenate([part.astype(np.float16) for part in parts])
 
 
 def _grid(miniatures: np.ndarray, crop: float) -> np.ndarray:
