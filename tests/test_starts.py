@@ -75,3 +75,34 @@ def test_predict_imports_only_what_it_needs(trained: Trained, cohort: Path, tmp_
     found = imported_by(*words, cwd=trained.cwd, code=0)
     assert "monai.networks.layers.factories" in found
     assert sorted(found & NOT_TO_BEGIN_WITH) == []
+
+
+@pytest.mark.parametrize(("launch_file", "num_processes"), [("cpu.yaml", 1), ("cpu_two_processes.yaml", 2)])
+def test_no_process_of_a_run_reads_the_table_twice(
+    words: list[str], cohort: Path, tmp_path: Path, launch_file: str, num_processes: int
+) -> None:
+    opened, hook = tmp_path / "opened", tmp_path / "hook"
+    opened.mkdir()
+    hook.mkdir()
+    # Python imports sitecustomize first, in each process.
+    (hook / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        f"def note(event, told, table={str(cohort)!r}, folder={str(opened)!r}):\n"
+        "    if event == 'open' and isinstance(told[0], str) and os.path.abspath(told[0]) == table:\n"
+        "        number = os.open(f'{folder}/{os.getpid()}', os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "        os.write(number, b'.')\n"
+        "        os.close(number)\n"
+        "sys.addaudithook(note)\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "VWMM_"))}
+    launched = ["train", "--launch", str(ROOT / "launch" / launch_file)]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "vwmm", *launched, *words, "train.epochs=1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env=clean | {"PYTHONPATH": os.pathsep.join([str(hook), str(ROOT)]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The parent, which checks and launches, and each rank.
+    assert [len(file.read_bytes()) for file in opened.iterdir()] == [1] * (1 + num_processes)
