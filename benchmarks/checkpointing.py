@@ -1,4 +1,4 @@
-"""Claim: `model.checkpointing` takes less memory, for a fifth more time on a CPU.
+"""Claim: `model.checkpointing` takes less memory, for about a third more time on a CPU.
 
 Both sides are trainings of the default model on volumes of 64 x 64 x 64 voxels, 8 cases a step in one pass, in turns.
 Peak memory is that of the whole process; what an empty process has is in it on both sides.

@@ -88,6 +88,8 @@ def test_a_damaged_run_is_refused_in_words(damage, pattern, trained: Trained, co
     assert done.returncode == 2, done.stderr
     assert pattern in done.stderr
     assert "Traceback" not in done.stderr
+    is_of_checkpoint = pattern.startswith(("damaged", "not complete"))
+    assert ("to do: copy the folder back from a backup" in done.stderr) == is_of_checkpoint
 
 
 def flip(path: Path) -> None:

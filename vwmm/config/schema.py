@@ -50,7 +50,7 @@ class Model(Record):
     norm: Literal["batch", "instance", "group"] = "batch"
     """Normalisation in the backbones; batch norm sees one micro-batch."""
     checkpointing: bool = False
-    """Whether blocks of the backbones keep only their input and are computed again in the backward pass: less memory, more time (a fifth on a CPU), the same result."""  # noqa: E501
+    """Whether blocks of the backbones keep only their input and are computed again in the backward pass: less memory, more time (a third on a CPU), the same result."""  # noqa: E501
     modality_dropout: Fraction = 0.0
     """Chance that a present image is treated as missing in training; one is always kept."""
 

@@ -42,6 +42,9 @@ KINDS = {
     "wrong_kind": Kind("error", "An image of another kind than its column", "put the right image there"),
     "hu_range": Kind("error", "A CT that is not in Hounsfield units", "export it with its rescale slope and intercept"),
     "two_splits": Kind("error", "A patient in two splits", "keep all cases of a patient in one split"),
+    "checkpoint": Kind(
+        "error", "A checkpoint that cannot be used", "copy the folder back from a backup, or train the run again"
+    ),
     "two_folds": Kind("error", "A patient in two folds", "keep all cases of a patient in one fold"),
     "same_image": Kind(
         "error", "The same image under two patients", "find out who it shows; remove or join the others"

@@ -22,13 +22,13 @@ from safetensors.torch import load_file, save_file
 from vwmm.engine.checkpoints.state import Progress, State
 from vwmm.system.errors import UserError
 from vwmm.system.fault_injection import FAULTS
-from vwmm.system.problems import Problem
+from vwmm.system.problems import KINDS, Problem
 
 FORMAT = 2
 WEIGHTS, OPTIMIZER, STATISTICS, META = (
     "model.safetensors", "optimizer.safetensors", "statistics.safetensors", "meta.json"
 )  # fmt: skip
-HOW_TO_RESTORE = "copy the folder back from a backup, or train the run again"
+HOW_TO_RESTORE = KINDS["checkpoint"].action
 LAST, OLDER, DAMAGED, UNUSED = "last", "step-", "damaged-", "unused-"
 _CHUNK = 2**22
 
@@ -168,7 +168,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise UserError(
                 f"{error.filename}: may not be read by this user: ask its owner for the right to read (chmod -R a+rX)"
             ) from error
-        raise _unusable(folder, f"not complete: {error.__class__.__name__}: {error}") from error
+        what = f"{META} is cut off or altered" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise _unusable(folder, f"not complete: {what}") from error
     if damaged:
         raise _unusable(folder, f"damaged: {', '.join(damaged)} is not what was written")
     description = {key: value for key, value in meta.items() if key not in ("format", "progress", "files")}
@@ -176,7 +177,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _unusable(folder: Path, found: str) -> UserError:
-    return UserError(Problem(found, where=f"checkpoint {folder}"))
+    return UserError(Problem(found, "checkpoint", where=f"checkpoint {folder}"))
 
 
 def find_checkpoint(folder: Path) -> Checkpoint | None:
