@@ -81,6 +81,8 @@ def test_network_without_known_blocks_is_computed_again_as_a_whole() -> None:
     plain, images = copy.deepcopy(network), torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
     checkpoint_blocks(network)
+    calls: list[int] = []
+    network[0].register_forward_hook(lambda *_: calls.append(1))
 
     for one in (network, plain):
         one.train()(images).square().sum().backward()
@@ -88,3 +90,4 @@ def test_network_without_known_blocks_is_computed_again_as_a_whole() -> None:
         assert mine.grad is not None
         assert other.grad is not None
         assert torch.equal(mine.grad, other.grad)
+    assert len(calls) == 2, "once more in the backward pass"
