@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from vwmm.models.convolution import multiply_in_float32_on_cpu
 from vwmm.models.norm import replace_batch_norm
 from vwmm.models.pooling import make_deterministic
 from vwmm.models.recompute import checkpoint_blocks
@@ -28,6 +29,7 @@ def build_branch(
     """
     network, pooled = BACKBONES[backbone](dims, norm)
     make_deterministic(network)
+    multiply_in_float32_on_cpu(network)
     replace_batch_norm(network)
     if checkpointing:
         checkpoint_blocks(network)
