@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from tests.warm_start import WarmPopen
 from vwmm.system.problems import Problem
+from vwmm.system.signals import SIGNALS, STOP
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -47,6 +48,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts the files; within one the order stays."""
     places = {item.nodeid: item.nodeid.split("::")[0] for item in items}
     items.sort(key=lambda item: next((n for n, f in enumerate(LONGEST) if places[item.nodeid].startswith(f)), 9))
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """A command that a test ran in this process no longer listens to signals when the test ends."""
+    before, handlers = dict(vars(STOP)), {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    if vars(STOP) != before:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        vars(STOP).clear()
+        vars(STOP).update(before)
 
 
 def run_command(
