@@ -26,14 +26,14 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, rankdata
 from sklearn.metrics import average_precision_score
 
-from vwmm.analysis.figures.calibration import group_limits, group_numbers
 from vwmm.analysis.figures.precision_recall import average_precision_limits
 from vwmm.analysis.figures.roc_band import roc_band
-from vwmm.analysis.pages.results import NO_INTERVAL_OF_LOSS
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
+from vwmm.analysis.statistics.calibration import group_limits, group_numbers
 from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, excess_limits, share_limits
 from vwmm.analysis.statistics.metrics import class_ranks
+from vwmm.analysis.statistics.results import NO_INTERVAL_OF_LOSS
 
 LOWEST, HIGHEST = 0.93, 0.985
 # Wider than need be in most cells.

@@ -6,8 +6,9 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from tests.analysis.pictures import text_of
-from vwmm.analysis.figures.calibration import brier_scores, calibration_of, calibration_plot, group_limits
+from vwmm.analysis.figures.calibration import calibration_plot
 from vwmm.analysis.figures.style import to_svg
+from vwmm.analysis.statistics.calibration import brier_scores, calibration_of, group_limits
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 

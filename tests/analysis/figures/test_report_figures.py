@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.analysis.pictures import text_of
-from vwmm.analysis.figures import curves, report_figures
+from vwmm.analysis.figures import curves, rates, report_figures
 from vwmm.analysis.figures.curves import thin
 from vwmm.analysis.figures.report_figures import Example, to_svg
 from vwmm.analysis.figures.style import PALETTE, line_look, spread
-from vwmm.analysis.pages import rates
 from vwmm.analysis.run_record import TRAIN_COLUMNS, History, unimodal_columns, validation_columns
 from vwmm.analysis.statistics.intervals import Interval
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score, roc_curve
 
-from vwmm.analysis.pages.results import overall
 from vwmm.analysis.statistics.metrics import (
     balanced_accuracy,
     class_ranks,
@@ -20,6 +19,7 @@ from vwmm.analysis.statistics.metrics import (
 )
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.analysis.statistics.recorded_predictions import read_predictions
+from vwmm.analysis.statistics.results import overall
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,78 +1,10 @@
-"""Calibration: does a predicted probability of 70 % mean 70 % of such cases?
+"""The calibration plot: observed shares over probabilities."""
 
-Of two classes the probability of the second one is judged; of more, that of the class that was predicted, against how
-often it was right (Guo et al. 2017, arXiv:1706.04599). Nothing is recalibrated here.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 from matplotlib.figure import Figure
 
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
-from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Interval, Limits, excess_limits, share_limits
-from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
-
-MAX_GROUPS = 10
-MIN_CASES = 10
-"""Minimum size of a group: with fewer cases its interval is too wide to be useful."""
-MIN_REPEATED = 15
-"""Patients of a group, some of them with several cases there, for an interval: with 10 it covers 0.92."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cases that were given about the same probability."""
-
-    predicted: float
-    """Mean probability."""
-    observed: float
-    """Observed share of the cases."""
-    limits: Limits
-    """Of `observed`, 95 %, over patients."""
-    num_cases: int
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Predicted probabilities against observed shares."""
-
-    of_what: str
-    """The class of the probabilities: its name, or `the predicted class`."""
-    groups: tuple[Group, ...]
-    """By rising probability, about equally many cases in each; empty with fewer than two groups' cases."""
-    excess: float
-    """Mean probability minus the observed share; above 0: the probabilities are too high."""
-    excess_limits: Limits
-    """95 %, over patients."""
-    num_cases: int
-
-
-def calibration_of(predictions: RecordedPredictions, classes: Sequence[str]) -> Calibration:
-    """The calibration of at least one prediction."""
-    if len(classes) == 2:
-        of_what, scores, hits = classes[1], predictions.probabilities[:, 1], predictions.labels == 1
-    else:
-        of_what, scores = "the predicted class", predictions.probabilities.max(axis=1)
-        hits = predictions.predicted == predictions.labels
-    return Calibration(
-        of_what=of_what,
-        groups=_groups(scores, hits, predictions.patients),
-        excess=float(np.mean(scores - hits)),
-        excess_limits=excess_limits(scores, hits, predictions.patients),
-        num_cases=len(scores),
-    )
-
-
-def brier_scores(predictions: RecordedPredictions) -> np.ndarray:
-    """(N,) float64: half the squared distance of the probabilities from what was so, 0 to 1; their mean is the score.
-
-    Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, halved, so that for two classes it is the squared
-    error of one probability, as is usual.
-    """
-    is_class = np.eye(predictions.probabilities.shape[1])[predictions.labels]  # (N, K)
-    return np.asarray(((predictions.probabilities - is_class) ** 2).sum(axis=1) / 2)
+from vwmm.analysis.statistics.calibration import MIN_CASES, Calibration
+from vwmm.analysis.statistics.intervals import Interval
 
 
 def calibration_plot(calibration: Calibration) -> Figure:
@@ -98,44 +30,3 @@ def calibration_plot(calibration: Calibration) -> Figure:
     axes.set_ylim(-0.01, 1.01)
     axes.set_aspect("equal")
     return figure
-
-
-def _groups(scores: np.ndarray, hits: np.ndarray, patients: np.ndarray) -> tuple[Group, ...]:
-    """Cases with one probability stay together, so that the order of the cases changes nothing."""
-    if len(scores) < 2 * MIN_CASES:
-        return ()
-    group_of, groups = group_numbers(scores), list[Group]()
-    for one in np.unique(group_of):
-        inside = group_of == one
-        groups.append(
-            Group(
-                predicted=float(scores[inside].mean()),
-                observed=float(hits[inside].mean()),
-                limits=group_limits(hits[inside], patients[inside]),
-                num_cases=int(inside.sum()),
-            )
-        )
-    return tuple(groups)
-
-
-def group_limits(hits: np.ndarray, patients: np.ndarray) -> Limits:
-    """The interval of the observed share of a group. hits: (N,) bool; patients: (N,)."""
-    is_repeated = len(np.unique(patients)) < len(patients)
-    return share_limits(hits, patients, at_least=MIN_REPEATED if is_repeated else MIN_FOR_SHARE)
-
-
-def group_numbers(scores: np.ndarray) -> np.ndarray:
-    """The group of each case, (N,) int64: by rising probability, `MIN_CASES` or more in each.
-
-    A group ends with the first probability by which the next tenth (or so) of the cases is reached.
-    """
-    number = min(MAX_GROUPS, len(scores) // MIN_CASES)
-    value_of, counts = np.unique(scores, return_inverse=True, return_counts=True)[1:]
-    group_of_value, group, inside, until, parts_done = np.zeros(len(counts), dtype=np.int64), 0, 0, 0, 0
-    for value, count in enumerate(counts.tolist()):
-        group_of_value[value], inside, until = group, inside + count, until + count
-        if inside >= MIN_CASES and until * number >= (parts_done + 1) * len(scores):
-            group, inside, parts_done = group + 1, 0, until * number // len(scores)
-    if 0 < inside < MIN_CASES:  # what is left over joins the last group
-        group_of_value[group_of_value == group] = group - 1
-    return np.asarray(group_of_value[value_of])

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.figures.calibration import calibration_of
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.evaluation_report import by_class, by_site, calibration_json
@@ -24,6 +23,7 @@ from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
 from vwmm.analysis.run_record import RunRecord
+from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import METRICS, classification_metrics
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions

@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.figures.calibration import Calibration, calibration_of
-from vwmm.analysis.pages import result_tables, results
+from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
-from vwmm.analysis.pages.results import Number
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.run_record import RunRecord
+from vwmm.analysis.statistics import results
+from vwmm.analysis.statistics.calibration import Calibration, calibration_of
 from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
+from vwmm.analysis.statistics.results import Number
 from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]

@@ -9,11 +9,11 @@ import numpy as np
 
 from vwmm.analysis.figures.report_figures import SPLITS, combination_name, combinations
 from vwmm.analysis.pages.pathless import is_path_text
-from vwmm.analysis.pages.results import Number, by_class, by_site, overall
 from vwmm.analysis.run_record import RunRecord, setting
 from vwmm.analysis.statistics.intervals import Interval, Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, confusion_matrix
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
+from vwmm.analysis.statistics.results import Number, by_class, by_site, overall
 
 NONE = "\u2013"
 NO_SPLIT_RECORD = "not recorded by the version of vwmm that trained this"

@@ -13,18 +13,19 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from vwmm.analysis.figures import curves, report_figures
-from vwmm.analysis.figures.calibration import calibration_of, calibration_plot
+from vwmm.analysis.figures import curves, rates, report_figures
+from vwmm.analysis.figures.calibration import calibration_plot
 from vwmm.analysis.figures.report_figures import Example
-from vwmm.analysis.pages import rates, result_tables
+from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import origin_of
 from vwmm.analysis.pages.pathless import shown_config
-from vwmm.analysis.pages.results import Number
 from vwmm.analysis.pages.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.analysis.run_record import History, RunRecord, read_run
+from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
+from vwmm.analysis.statistics.results import Number
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]

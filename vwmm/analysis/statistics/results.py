@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vwmm.analysis.figures.calibration import brier_scores
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
+from vwmm.analysis.statistics.calibration import brier_scores
 from vwmm.analysis.statistics.intervals import Limits, share_limits
 from vwmm.analysis.statistics.metrics import METRICS, class_ranks, classification_metrics, mean_loss, roc_curves
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
