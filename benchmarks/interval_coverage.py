@@ -6,8 +6,9 @@ normal error in each logit; cases of one patient share half of their variance. E
 pages print. Beside them stand those of before: the percentiles of a bootstrap over patients (300 resamples; Wilson for
 a share where each patient has one case). The true value differs a little from cohort to cohort, since the coverage of a
 share jumps by some points from one true value to the next (Brown, Cai and DasGupta 2001). AUROC, balanced accuracy,
-sensitivity and specificity: with so many patients of each class. Accuracy, precision, Brier score and calibration
-depend on how many there are: with patients drawn at random, so many of each class on average.
+sensitivity and specificity: with so many patients of each class. Accuracy, predictive values, F1, Matthews'
+correlation, Brier score and calibration depend on how many there are: with patients drawn at random, so many of each
+class on average.
 
     python benchmarks/interval_coverage.py [--draws 2000] [--only WORD]      (about ten minutes on one core)
 
@@ -26,12 +27,14 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, rankdata
 from sklearn.metrics import average_precision_score
 
-from vwmm.analysis.figures.precision_recall import average_precision_limits
 from vwmm.analysis.figures.roc_band import roc_band
+from vwmm.analysis.statistics import class_metrics
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
 from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.calibration import group_limits, group_numbers
+from vwmm.analysis.statistics.class_metrics import average_precision_limits
 from vwmm.analysis.statistics.intervals import Limits, balanced_accuracy_limits, excess_limits, share_limits
+from vwmm.analysis.statistics.logistic_calibration import calibration_intercept, calibration_slope, log_odds
 from vwmm.analysis.statistics.metrics import class_ranks
 from vwmm.analysis.statistics.results import NO_INTERVAL_OF_LOSS
 
@@ -155,6 +158,7 @@ def values_of(cell: Cell, drawn: Arrays, *, is_mixed: bool) -> dict[str, float]:
             "brier": squares.mean(),
             "loss": -np.log(of_true).mean(),
             "excess": (score - hit).mean(),
+            **_further_values(cell, drawn),
         }
     areas = [_area(labels == k, probabilities[:, k]) for k in range(len(cell.patients))]
     return {
@@ -183,6 +187,7 @@ def find_intervals(cell: Cell, drawn: Arrays, true: Mapping[str, float], *, is_m
             ("loss", true["loss"], NO_INTERVAL_OF_LOSS, _mean_before(losses, patients)),
             ("excess", true["excess"], excess_limits(score, hit, patients), _mean_before(score - hit, patients)),
             *_calibration_groups(cell, drawn),
+            *_further_intervals(cell, drawn, true),
         ]
     ranks = class_ranks(probabilities)
     areas_before = _areas_before(labels, ranks, patients)
@@ -206,6 +211,46 @@ def find_intervals(cell: Cell, drawn: Arrays, true: Mapping[str, float], *, is_m
         _share("sensitivity", true, called[of_class], patients[of_class]),
         _share("specificity", true, ~called[~of_class], patients[~of_class]),
     ]
+
+
+def _further_values(cell: Cell, drawn: Arrays) -> dict[str, float]:
+    """Of cohorts as they come: negative predictive value, F1, Matthews' correlation, calibration slope, intercept."""
+    labels, probabilities, num_classes = drawn["labels"], drawn["probabilities"], len(cell.patients)
+    predicted = probabilities.argmax(axis=1)
+    odds, hit = log_odds(probabilities, _class_judged(cell, drawn)), _judged(cell, drawn)[1]
+    everyone = np.arange(len(labels))
+    values = {
+        "npv": float((labels[predicted != 1] != 1).mean()),
+        "f1": class_metrics.macro_f1(labels, predicted, num_classes),
+        "mcc": class_metrics.matthews(labels, predicted, num_classes),
+        "calibration slope": calibration_slope(odds, hit, everyone).value,
+        "calibration intercept": calibration_intercept(odds, hit, everyone).value,
+    }
+    return {name: float("nan") if value is None else value for name, value in values.items()}
+
+
+def _further_intervals(cell: Cell, drawn: Arrays, true: Mapping[str, float]) -> list[Found]:
+    labels, patients, num_classes = drawn["labels"], drawn["patients"], len(cell.patients)
+    predicted, found = drawn["probabilities"].argmax(axis=1), list[Found]()
+    found.append(_share("npv", true, (labels != 1)[predicted != 1], patients[predicted != 1]))
+    if class_metrics.macro_f1(labels, predicted, num_classes) is not None:
+        limits = class_metrics.macro_f1_limits(labels, predicted, patients, num_classes)
+        found.append(("f1", true["f1"], limits, None))
+    if class_metrics.matthews(labels, predicted, num_classes) is not None:
+        limits = class_metrics.matthews_limits(labels, predicted, patients, num_classes)
+        found.append(("mcc", true["mcc"], limits, None))
+    odds, hit = log_odds(drawn["probabilities"], _class_judged(cell, drawn)), _judged(cell, drawn)[1]
+    for name, estimate in (("slope", calibration_slope), ("intercept", calibration_intercept)):
+        one = estimate(odds, hit, patients)
+        if one.value is not None:
+            found.append((f"calibration {name}", true[f"calibration {name}"], one.limits, None))
+    return found
+
+
+def _class_judged(cell: Cell, drawn: Arrays) -> np.ndarray:
+    """(N,) int64: the class whose probability is judged, as in `_judged`."""
+    predicted = drawn["probabilities"].argmax(axis=1)
+    return np.ones_like(predicted) if len(cell.patients) == 2 else predicted
 
 
 def _share(name: str, true: Mapping[str, float], hits: np.ndarray, patients: np.ndarray) -> Found:

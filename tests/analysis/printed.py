@@ -14,13 +14,13 @@ import pandas as pd
 import pypdfium2
 
 from tests.analysis.conftest import ORIGIN
+from vwmm.analysis.association.confounding import Association
 from vwmm.analysis.pages.check_report import Modality, Page, Thumbnail, render_check
 from vwmm.analysis.pages.cross_validation_report import FoldResult, pool
 from vwmm.analysis.pages.evaluation_report import evaluate_table
 from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.pages.sweep_report import Searching, Trial, render_search
 from vwmm.analysis.run_record import RunRecord, read_run
-from vwmm.analysis.statistics.confounding import Association
 from vwmm.analysis.statistics.recorded_predictions import read_predictions
 from vwmm.config.split_record import PartCount, SplitRecord
 from vwmm.system.problems import Problem

@@ -39,9 +39,12 @@ def test_a_class_that_does_not_occur_has_no_sensitivity_but_a_specificity() -> N
     found = evaluate(["a"] * 6, [0.1, 0.2, 0.3, 0.4, 0.6, 0.7])
 
     row = found.summary["by_class"][1]
-    assert row["sensitivity"] == {"value": None, "n": 0, "interval": None, "right": 0}
+    nothing = {"value": None, "n": 0, "interval": None, "right": 0, "no_value": "no such case"}
+    assert row["sensitivity"] == nothing
     assert row["specificity"]["value"] == pytest.approx(4 / 6)
-    assert found.summary["metrics"]["auroc"] == {"value": None, "n": 6, "interval": None}
+    auroc = {"value": None, "n": 6, "events": 0, "interval": None, "no_value": "a class has no case"}
+    assert found.summary["metrics"]["auroc"] == auroc
+    assert "No case is b: what needs every class is not defined." in found.page
     assert found.summary["metrics"]["accuracy"]["n"] == 6
     assert "NaN" not in str(found.summary)
     assert ">\u2013 <" in found.page
@@ -150,3 +153,22 @@ def test_probabilities_that_have_become_1_keep_their_order() -> None:
     assert found.summary["metrics"]["auroc"]["value"] == 1.0
     assert found.summary["by_class"][0]["auroc"]["value"] == 1.0
     assert found.summary["metrics"]["loss"]["value"] == pytest.approx(far[:5].mean() / 2)
+
+
+def test_every_number_has_events_method_and_baseline_in_the_summary_and_on_the_page() -> None:
+    found = scored((50, 60), (55, 60))
+
+    metrics = found.summary["metrics"]
+    assert {"mcc", "f1", "auprc", "ece", "calibration_slope", "calibration_intercept", "loss", "brier"} < set(metrics)
+    assert all((number["n"], number["events"]) == (120, 60) for number in metrics.values())
+    assert all(bool(number["interval"]) == ("method" in number) for number in metrics.values())
+    assert metrics["mcc"]["value"] == pytest.approx((50 * 55 - 5 * 10) / np.sqrt(55 * 60 * 65 * 60))
+    assert metrics["brier"]["baseline"] == 0.25
+    assert found.summary["by_class"][1]["npv"]["value"] == pytest.approx(55 / 65)
+    assert len(found.summary["decision_curve"]) == 19
+    assert found.summary["risk_coverage"][-1]["wrong"]["value"] == pytest.approx(15 / 120)
+    assert found.summary["warnings"][0].startswith("The smallest class has 60 cases; 100 of each")
+    for words in ("Matthews\u2019 correlation", "ECE, debiased", "Calibration slope", "Wald, over patients", "NPV"):
+        assert words in found.page
+    assert "Decision curve (N = 120 cases)" in with_pictures(found.page)
+    assert "Risk and coverage (N = 120 cases)" in with_pictures(found.page)

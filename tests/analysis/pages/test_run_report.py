@@ -175,7 +175,7 @@ def test_the_page_is_whole_and_needs_no_network(run: Path, make_examples: Maker)
     assert {address[:5] for address in addresses if not address.startswith("#")} == {"data:"}
     assert {address[1:] for address in addresses if address.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
-    assert len(re.findall(r'<img alt="[^"]{20,}" src="data:image/svg', html)) == html.count("<img") == 11
+    assert len(re.findall(r'<img alt="[^"]{20,}" src="data:image/svg', html)) == html.count("<img") == 12
     for svg in page.pictures:
         hosts = {urlsplit(address).hostname for address in re.findall(r'\w+://[^"]*', svg)}
         assert hosts == {"www.w3.org"}, "names of the XML's vocabularies, which nothing loads"

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import precision_recall_curve
 
-from vwmm.analysis.statistics.intervals import MIN_FOR_SHARE, Limits, solve, too_few
+from vwmm.analysis.statistics.class_metrics import average_precision, average_precision_limits
+from vwmm.analysis.statistics.intervals import Limits
 from vwmm.analysis.statistics.metrics import class_ranks
 
 
@@ -41,25 +42,11 @@ def precision_curves(labels: np.ndarray, probabilities: np.ndarray, patients: np
         if not is_class.any() or is_class.all():
             continue
         precision, sensitivity, _ = precision_recall_curve(is_class, ranks[:, label], drop_intermediate=True)
-        area = float(average_precision_score(is_class, ranks[:, label]))
+        area = average_precision(is_class, ranks[:, label])
+        assert area is not None
         limits = average_precision_limits(area, patients[is_class])
         # Without the last point, at sensitivity 0, which stands for no threshold.
         curves.append(
             PrecisionCurve(label, sensitivity[-2::-1], precision[-2::-1], float(is_class.mean()), area, limits)
         )
     return curves
-
-
-def average_precision_limits(area: float, patients: np.ndarray) -> Limits:
-    """The interval of an average precision. patients: (P,), of the cases of the class.
-
-    That of Wilson, as if it were a share of the class's cases, counted by patients. The variance a (1 - a) / n is that
-    of Boyd, Eng and Page 2013, "Area under the precision-recall curve: point estimates and confidence intervals", ECML
-    PKDD, Lecture Notes in Computer Science 8190; on their logit scale the interval of 0.998 of 20 cases would reach
-    down to 0.05, and 1 would have none. What it covers: docs/statistics.md.
-    """
-    sizes = np.unique(patients, return_counts=True)[1]
-    if reason := too_few(sizes, MIN_FOR_SHARE):
-        return Limits(None, reason=reason)
-    number = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return Limits(solve(area, lambda t: t * (1 - t) / number), "Wilson, cases of the class")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from vwmm.analysis.association.confounding import Association
 from vwmm.analysis.figures.style import PALETTE, dress, new_figure, plain
 from vwmm.analysis.pages.markup import MAX_WHOLE, image_tag, templates, whole_words
 from vwmm.analysis.pages.origin import Origin
-from vwmm.analysis.statistics.confounding import Association
 from vwmm.system.problems import KINDS, SEVERITIES, Problem, count_severities
 
 STATES = {"error": "errors", "warning": "warnings", "note": "clean"}

@@ -17,7 +17,7 @@ import pandas as pd
 
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
-from vwmm.analysis.pages.evaluation_report import by_class, by_site, calibration_json
+from vwmm.analysis.pages.evaluation_report import by_class, by_site, calibration_json, numbers_json
 from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.run_report import recipe_of, results_of
@@ -27,6 +27,7 @@ from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.metrics import METRICS, classification_metrics
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
+from vwmm.analysis.statistics.results import overall, size_warnings
 from vwmm.config.split_record import SplitRecord
 
 
@@ -127,6 +128,8 @@ def _summary(
         "pooled": pooled,
         "mean": _over(rows, statistics.fmean),
         "std": _over(rows, _deviation),
+        "metrics": numbers_json(overall(predictions)),
+        "warnings": size_warnings(predictions, classes),
         "by_class": by_class(predictions, classes),
         "calibration": calibration_json(calibration_of(predictions, classes)),
         "by_site": [] if sites is None else by_site(predictions, sites),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vwmm.analysis.figures.decision_curve import decision_curve
+from vwmm.analysis.figures.risk_coverage import risk_coverage
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.markup import templates
@@ -22,7 +24,9 @@ from vwmm.analysis.statistics.results import Number
 from vwmm.config.split_record import SplitRecord
 
 JsonNumber = dict[str, Any]
-"""`value`, `n` and `interval`, [low, high], null where one does not exist; `no_interval`: why a value has none."""
+"""`value`, `n`, `events` and `interval`, [low, high], null where one does not exist; `method` of the interval, or
+`no_interval`: why a value has none; `no_value`: why it is not defined; `baseline`: of always answering the commonest
+class."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,13 @@ def evaluate_table(
         "cases": len(table),
         "patients": len(np.unique(predictions.patients)),
         "classes": list(classes),
-        "metrics": _json_of(results.overall(predictions)),
+        "metrics": numbers_json(results.overall(predictions)),
+        "warnings": results.size_warnings(predictions, classes),
         "by_class": by_class(predictions, classes),
         "confusion": result_tables.matrix_of(predictions, classes).tolist(),
         "calibration": calibration_json(calibration_of(predictions, classes)),
+        "decision_curve": decision_json(predictions),
+        "risk_coverage": risk_json(predictions),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
     }
     split = SplitRecord.of_json(facts.get("split"))
@@ -83,11 +90,28 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
     return {"of": found.of_what, "excess": excess, "groups": groups}
 
 
-def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Sensitivity, specificity, precision and AUROC of each class; a class that does not occur has null."""
-    numbers = ("sensitivity", "specificity", "precision", "auroc")
+def decision_json(predictions: RecordedPredictions) -> list[dict[str, float]]:
+    """Of two classes the net benefits at thresholds 0.05, 0.1, ... 0.95; of more none."""
+    if predictions.probabilities.shape[1] != 2:
+        return []
+    curve = decision_curve(predictions.labels == 1, predictions.probabilities[:, 1], np.arange(1, 20) / 20)
+    rows = zip(curve.thresholds.tolist(), curve.model.tolist(), curve.everybody.tolist(), strict=True)
+    return [{"threshold": at, "net_benefit": model, "act_on_all": everybody} for at, model, everybody in rows]
+
+
+def risk_json(predictions: RecordedPredictions) -> list[dict[str, Any]]:
+    """How many of the surest tenth of the cases, two tenths, ..., all are wrong."""
     return [
-        {"class": row.name, "cases": row.cases} | _json_of({name: getattr(row, name) for name in numbers})
+        {"coverage": one.coverage, "confidence": one.confidence, "wrong": _json(one.wrong)}
+        for one in risk_coverage(predictions)
+    ]
+
+
+def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The metrics of each class against the rest; a class that does not occur has null."""
+    numbers = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "auprc")
+    return [
+        {"class": row.name, "cases": row.cases} | numbers_json({name: getattr(row, name) for name in numbers})
         for row in results.by_class(predictions, classes)
     ]
 
@@ -95,7 +119,7 @@ def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[d
 def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
     """The overall metrics of each site by itself; sites: (N,) str."""
     return [
-        {"site": row.name, "cases": row.cases, "patients": row.patients, **_json_of(row.numbers)}
+        {"site": row.name, "cases": row.cases, "patients": row.patients, **numbers_json(row.numbers)}
         for row in results.by_site(predictions, sites)
     ]
 
@@ -134,7 +158,7 @@ def describe(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _json_of(numbers: Mapping[str, Number]) -> dict[str, JsonNumber]:
+def numbers_json(numbers: Mapping[str, Number]) -> dict[str, JsonNumber]:
     return {name: _json(number) for name, number in numbers.items()}
 
 
@@ -145,10 +169,10 @@ def _json(number: Number) -> JsonNumber:
         "n": number.n,
         "interval": None if limits.interval is None else [*limits.interval],
     }
-    if number.right is not None:
-        found["right"] = number.right
-    if number.value is not None and limits.interval is None:
-        found["no_interval"] = limits.reason
+    optional = {"right": number.right, "events": number.events, "baseline": number.baseline}
+    found |= {key: value for key, value in optional.items() if value is not None}
+    texts = {"method": limits.method, "no_interval": limits.reason, "no_value": number.no_value}
+    found |= {key: text for key, text in texts.items() if text}
     return found
 
 

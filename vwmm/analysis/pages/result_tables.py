@@ -85,32 +85,43 @@ def counted(number: int, noun: str) -> str:
 
 
 def result_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, str]]:
-    """Each of `METRICS`, loss, Brier score, with intervals; what naming the largest class gets."""
-    labels, found = predictions.labels, overall(predictions)
-    largest = int(np.bincount(labels).argmax())
-    naive = share(labels == largest, predictions.patients)
+    """All metrics over all cases, with their intervals and what naming the commonest class reaches."""
+    found, judged = overall(predictions), _judged_words(classes)
     rows = []
     for name, metric in METRICS.items():
         number, what = found[name], metric.describe(classes)
         what = what if number.right is None else f"{number.right} of {number.n} {what}"
         rows.append(_row(metric.title, what, number, is_share=metric.is_share))
+    of_class = f"of {classes[1]}" if len(classes) == 2 else f"mean of {len(classes)}, each class against the rest"
     return [
         *rows,
-        _row("Loss", "mean of \u2212ln p(true class); lower is better", found["loss"]),
+        _row("AUPRC", f"average precision, {of_class}", found["auprc"]),
+        _row("F1", of_class, found["f1"]),
+        _row("MCC", "Matthews\u2019 correlation; 0 is chance, 1 is best", found["mcc"]),
+        _row("Log loss", "mean of \u2212ln p(true class); lower is better", found["loss"]),
         _row("Brier score", "half the squared error of the probabilities; 0 is best", found["brier"]),
-        {"name": "For comparison", "what": f"accuracy of always answering {classes[largest]}", "value": naive.text,
-         "span": percent_span(naive.interval), "method": _method(naive.limits)},
+        _row("ECE, debiased", f"mean gap of probability and observed share {judged}; 0 is best", found["ece"]),
+        _row("Calibration slope", f"{judged}; 1 is best, below it overconfident", found["calibration_slope"]),
+        _row("Calibration intercept", f"{judged}; 0 is best, above it probabilities are too low",
+             found["calibration_intercept"]),
     ]  # fmt: skip
 
 
+def _judged_words(classes: Sequence[str]) -> str:
+    return f"of {classes[1]}" if len(classes) == 2 else "of the predicted class"
+
+
 def class_rows(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Sensitivity, specificity, precision and one-vs-rest AUROC of each class, with intervals."""
+    """The metrics of each class against the rest, with intervals."""
     return [
         {"name": row.name, "count": row.cases, "cells": [
             cell_of("Sensitivity", row.sensitivity, what="of its cases, found"),
             cell_of("Specificity", row.specificity, what="of the others, left out"),
-            cell_of("Precision", row.precision, what="of its calls, right"),
-            cell_of("AUROC", row.auroc, what="against the rest", is_share=False),
+            cell_of("PPV", row.precision, what="precision: of its calls, right"),
+            cell_of("NPV", row.npv, what="of the other calls, right"),
+            cell_of("F1", row.f1, is_share=False),
+            cell_of("AUROC", row.auroc, is_share=False),
+            cell_of("AUPRC", row.auprc, is_share=False),
         ]}
         for row in by_class(predictions, classes)
     ]  # fmt: skip
@@ -131,7 +142,8 @@ def cell_of(name: str, number: Number, *, what: str = "", is_share: bool = True)
     value, span = (percent, percent_span) if is_share else (decimal, decimal_span)
     hits = f"{number.right} of {number.n}" if number.right is not None and number.n else ""
     return {"name": name, "what": what, "value": value(number.value), "hits": hits,
-            "span": limits_text(number.limits, span), "has_interval": number.limits.interval is not None}  # fmt: skip
+            "span": limits_text(number.limits, span) or number.no_value,
+            "has_interval": number.limits.interval is not None}  # fmt: skip
 
 
 def cases_of(predictions: RecordedPredictions, classes: Sequence[str]) -> dict[str, Any]:
@@ -231,13 +243,12 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _row(name: str, what: str, number: Number, *, is_share: bool = False) -> dict[str, str]:
     value, span = (percent, percent_span) if is_share else (decimal, decimal_span)
     interval = number.limits.interval
+    why = f"not defined: {number.no_value}" if number.no_value else ""
+    reason = f"no interval: {number.limits.reason}" if number.limits.reason else NONE
     return {"name": name, "what": what, "value": value(number.value), "span": span(interval),
-            "method": _method(number.limits)}  # fmt: skip
-
-
-def _method(limits: Limits) -> str:
-    """How the interval was computed, or why there is none."""
-    return limits.method or (f"no interval: {limits.reason}" if limits.reason else NONE)
+            "n": f"{number.n:,}", "events": NONE if number.events is None else f"{number.events:,}",
+            "baseline": "" if number.baseline is None else value(number.baseline),
+            "method": why or number.limits.method or reason}  # fmt: skip
 
 
 def _listed(value: Any) -> str:

@@ -15,7 +15,9 @@ from markupsafe import Markup
 
 from vwmm.analysis.figures import curves, rates, report_figures
 from vwmm.analysis.figures.calibration import calibration_plot
+from vwmm.analysis.figures.decision_curve import decision_plot
 from vwmm.analysis.figures.report_figures import Example
+from vwmm.analysis.figures.risk_coverage import risk_coverage_plot
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.markup import image_tag, templates
@@ -23,6 +25,7 @@ from vwmm.analysis.pages.origin import origin_of
 from vwmm.analysis.pages.pathless import shown_config
 from vwmm.analysis.pages.unimodal import presence_notes, unimodal_notes, unimodal_scores
 from vwmm.analysis.run_record import History, RunRecord, read_run
+from vwmm.analysis.statistics import results
 from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.analysis.statistics.results import Number
@@ -33,7 +36,7 @@ __all__ = ["Example", "write_report"]
 # Results from predictions alone.
 _RESULTS = (
     "results", "class_rows", "site_rows", "presence_rows", "presence_notes", "cases", "confusion", "calibration",
-    "calibration_plot", "excess", "roc", "precision_recall", "counts",
+    "calibration_plot", "excess", "roc", "precision_recall", "counts", "warnings", "decision", "risk_coverage",
 )  # fmt: skip
 STATES = {
     "done": "finished",
@@ -157,12 +160,16 @@ def results_of(
     calibration = calibration_of(predictions, classes)
     excess = Number(calibration.excess, calibration.num_cases, calibration.excess_limits)
     roc = rates.roc(predictions, classes, intervals=intervals, folds=folds)
+    counts = np.bincount(predictions.labels, minlength=len(classes))
+    events = int(counts[1] if len(classes) == 2 else counts.min())
     return known | {
         "counts": (
             result_tables.counted(len(predictions.labels), "case"),
             result_tables.counted(len(np.unique(predictions.patients)), "patient"),
+            f"{events} events: {f'cases of {classes[1]}' if len(classes) == 2 else 'the smallest class'}",
         ),
         "results": result_tables.result_rows(predictions, classes),
+        "warnings": results.size_warnings(predictions, classes),
         "class_rows": result_tables.class_rows(predictions, classes),
         "site_rows": [] if sites is None else result_tables.site_rows(predictions, sites),
         "cases": result_tables.cases_of(predictions, classes),
@@ -174,6 +181,8 @@ def results_of(
         "excess": result_tables.cell_of("", excess, is_share=False),
         "roc": image_tag(roc),
         "precision_recall": image_tag(rates.precision_recall(predictions, classes)),
+        "decision": image_tag(decision_plot(predictions, classes)) if len(classes) == 2 else None,
+        "risk_coverage": image_tag(risk_coverage_plot(predictions)),
         "has_wide_curves": len(classes) > 4,
     }
 

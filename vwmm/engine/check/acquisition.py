@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vwmm.analysis.statistics.confounding import Association, associations
-from vwmm.analysis.statistics.shortcut import Shortcut, shortcut_score
+from vwmm.analysis.association.confounding import Association, associations
+from vwmm.analysis.association.shortcut import Shortcut, shortcut_score
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.image_facts import ImageFacts
 from vwmm.data.cohort.cases import Case

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vwmm.analysis.statistics.shortcut import shortcut_score
+from vwmm.analysis.association.shortcut import shortcut_score
 
 LABELS = ["a", "b", "b", "a"] * 15
 PATIENTS = [str(number) for number in range(60)]

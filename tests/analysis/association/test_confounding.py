@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from vwmm.analysis.statistics.confounding import associations, cramers_v
+from vwmm.analysis.association.confounding import associations, cramers_v
 
 LABELS = ["a", "b"] * 40
 

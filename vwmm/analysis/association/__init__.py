@@ -1,0 +1,1 @@
+"""Associations of acquisition and label, which a model could learn instead of disease."""
