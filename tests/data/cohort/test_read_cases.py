@@ -17,6 +17,7 @@ from vwmm.data.cohort.read_cases import read_cohort, survey_cohort
 from vwmm.data.cohort.split_file import rows_of_cohort, split_file_text
 from vwmm.data.cohort.splits import split_table
 from vwmm.system.errors import UserError
+from vwmm.system.problems import Problem
 
 TWO = {"mri": Modality(dims=2, size=[32, 32]), "ct": Modality(dims=2, size=[32, 32])}
 ORIGINAL = {
@@ -216,6 +217,34 @@ def test_the_original_layout_looks_for_the_file_in_each_folder(root: Path) -> No
         [False, True],
     ]
     assert cohort.cases[3].images["ct"] == root / "ct_files" / "4.dcm"
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"), [("pet", "1.png"), ("pet", "sub/3.png"), ("pet", "./sub"), ("vw_mri", "sub")]
+)
+def test_a_case_with_images_of_other_modalities_only_is_left_out_with_a_note(
+    root: Path, header: str, cell: str
+) -> None:
+    lines = [f"{line},{header if number == 0 else ''}" for number, line in enumerate(GOOD)]
+    lines[3] = f"c3,p3,b,,,{cell}"
+    lines.append("c5,p5,b,1.png,,")
+
+    cohort = read(root, lines)
+
+    assert [case.name for case in cohort.cases] == ["c1", "c2", "c4", "c5"]
+    note = Problem("1 case is left out, with none of the images used (mri, ct): c3", "table_note", 4)
+    assert cohort.notes == (note,)
+
+
+@pytest.mark.parametrize("cell", ["", "54", "NA", "elsewhere.png", "sub", "."])
+def test_a_case_without_any_image_is_refused_beside_other_columns(root: Path, cell: str) -> None:
+    (root / "54").mkdir()
+    lines = [f"{line},{'age' if number == 0 else ''}" for number, line in enumerate(GOOD)]
+    lines[3] = f"c3,p3,b,,,{cell}"
+
+    assert problems_of(root, lines) == [
+        "cohort.csv line 4: case c3: no image at all; at least one of mri, ct is needed"
+    ]
 
 
 def test_in_the_original_layout_a_file_in_no_folder_and_a_missing_folder_are_problems(root: Path) -> None:

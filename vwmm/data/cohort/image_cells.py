@@ -100,6 +100,17 @@ class ImageCells:
             return None
         return self._checked(line, case, name, text, inside / text)
 
+    def leads_to_image(self, text: str, *, is_named: bool) -> bool:
+        """Whether the cell of a column without a modality is the path of an image that is there.
+
+        is_named: whether the column has a modality's usual name; else a folder, which may be called 54 as an age is,
+        counts only with a slash in its path.
+        """
+        if not text or text == "." or is_missing(text):
+            return False
+        path = find_file(self.root, text)
+        return path is not None and (is_named or "/" in text or path.is_file())
+
     def check_root(self) -> None:
         """Where not one of several images is there, the paths begin elsewhere."""
         if len(self.not_found) < MIN_NOT_FOUND or self.num_found:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vwmm.config.messages import shorten
-from vwmm.config.schema import Columns, Data, Modality
+from vwmm.config.schema import DEFAULT_MODALITIES, Columns, Data, Modality
 from vwmm.data.cohort.cases import SPLITS, Case, Cohort, sorted_classes
 from vwmm.data.cohort.csv_table import read_table
 from vwmm.data.cohort.image_cells import ORIGINAL_SUFFIXES, ImageCells
@@ -61,6 +61,7 @@ class _Reader:
         self.problems, self.note, self.add = self.table.problems, self.table.note, self.table.add
         self.root = Path(data.root) if data.root else self.path.parent
         self.taken_as_empty: dict[str, dict[int, str]] = {}
+        self.left_out: dict[int, str] = {}
         self.images = ImageCells(self.table, self.root, self.taken_as_empty, allow_outside_root=data.allow_outside_root)
 
     def read(self) -> tuple[Cohort, list[Problem]]:
@@ -87,6 +88,11 @@ class _Reader:
             which = "" if column in (self.data.columns.site, self.data.columns.label) else ": the image is missing"
             text = f"column {column!r}: {what} ({words}) {'is' if len(cells) == 1 else 'are'} taken as empty{which}"
             notes.append(Problem(text, "table_note", min(cells)))
+        if self.left_out:
+            counted = "1 case is" if len(self.left_out) == 1 else f"{len(self.left_out)} cases are"
+            shown = shorten(", ".join(self.left_out.values()), 60)
+            text = f"{counted} left out, with none of the images used ({', '.join(self.modalities)}): {shown}"
+            notes.append(Problem(text, "table_note", min(self.left_out)))
         return sorted(notes, key=lambda note: note.line or 0)
 
     def _example(self) -> str:
@@ -138,6 +144,9 @@ class _Reader:
             for modality, column in columns_of.items()
         }
         if not any(images.values()) and self.images.num_wrong == num_before:
+            if self._has_other_image(row):
+                self.left_out[line] = name
+                return None
             template = "no image at all; at least one of {modalities} is needed"
             self.note(line, template, case=name, modalities=", ".join(images))
         return Case(
@@ -151,6 +160,11 @@ class _Reader:
             site=row.get(columns.site),
             extra={key: value for key, value in row.items() if key not in self._own_columns()},
         )
+
+    def _has_other_image(self, row: dict[str, str]) -> bool:
+        """Whether a row without images of this recipe has one in a column that the recipe does not use."""
+        further = [column for column in row if column not in self._own_columns()]
+        return any(self.images.leads_to_image(row[name], is_named=name in DEFAULT_MODALITIES) for name in further)
 
     def _name(self, line: int, row: dict[str, str]) -> str | None:
         """The case's name: its own, else the patient's, else the file's; None, and a problem, where there is none."""
