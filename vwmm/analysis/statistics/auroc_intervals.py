@@ -42,6 +42,16 @@ def macro_auroc_limits(labels: np.ndarray, scores: np.ndarray, patients: np.ndar
     return Limits(found, "MOVER of Newcombe 5")
 
 
+def area_residuals(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(P,) float64: what each patient adds to the error of the area that `macro_auroc_limits` is about.
+
+    labels: (N,) int64; scores: (N, K), as of `metrics.class_ranks`; groups: (N,) int64, the patient, from 0.
+    """
+    judged = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+    areas = [_Area(labels == label, scores[:, label], groups) for label in judged]
+    return np.asarray(np.mean([area.residuals(area.value) for area in areas], axis=0))
+
+
 class _Area:
     """An area and what each patient adds to it."""
 

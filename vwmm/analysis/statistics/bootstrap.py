@@ -30,12 +30,12 @@ def mean_limits(values: np.ndarray, patients: np.ndarray, *, seed: int = 0) -> L
     error = float(np.sqrt(sums @ sums)) / len(values)
     if error < 1e-12:
         return Limits(None, reason="all cases have the same value")
-    low, high = np.quantile(_ratios(sums, sizes, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(studentized_resamples(sums, sizes, seed=seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     found = Interval(max(0.0, mean - float(high) * error), min(1.0, mean - float(low) * error))
     return Limits(found, "bootstrap-t over patients")
 
 
-def _ratios(sums: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+def studentized_resamples(sums: np.ndarray, sizes: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """(R,) float64: of each resample, the difference from the mean in its own standard errors; sums, sizes: (P,)."""
     terms = np.stack([sums, sizes, sums**2, sums * sizes, sizes**2], axis=1)
     parts = [drawn @ terms for drawn in _resamples(len(sums), NUM_RESAMPLES, seed)]  # (R, P) @ (P, 5)
