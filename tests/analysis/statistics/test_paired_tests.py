@@ -121,6 +121,8 @@ def test_balanced_accuracy_difference_weighs_the_classes_alike() -> None:
     hits = [scores.argmax(axis=1) == labels for scores in (a, b)]
     means = [(hit[:10].mean() + hit[10:].mean()) / 2 for hit in hits]
     assert found.value == pytest.approx(means[0] - means[1])
+    weights = np.where(labels == 0, 1 / 20, 1 / 80)
+    assert found.p == exchange_p(weights * (hits[0].astype(float) - hits[1]))
 
 
 def test_brier_difference_is_positive_where_the_first_is_better() -> None:
