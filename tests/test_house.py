@@ -22,6 +22,7 @@ FOLDERS = {
         "evaluation strategies sweep",
         "training",
         "machine runs",
+        "comparison",
     ],
 }
 MAX_FILES, MAX_LINES, MAX_LINES_OF_FUNCTION = 14, 300, 50

@@ -26,6 +26,12 @@ COMMANDS = {
         "trains each of k folds and pools their predictions",
         "reading the configuration and the cohort",
     ),
+    "compare": (
+        "vwmm.compare",
+        "main",
+        "does fusion help? trains and compares all modalities, each alone, each left out",
+        "reading the configuration and the cohort, or the runs",
+    ),
     "sweep": (
         "vwmm.sweep",
         "main",
@@ -131,7 +137,7 @@ OTHERS = {
     "config": "`vwmm train --print-config` shows every key",
 }
 # Those that a cluster may stop while they are still starting.
-LONG = ("train", "cross_validate", "sweep", "prepare", "verify")
+LONG = ("train", "cross_validate", "compare", "sweep", "prepare", "verify")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     if is_launched() and "--launch" in line.options:
         raise UserError("argument --launch: only `vwmm cross_validate` launches; here the processes run already")
     files = line.files or ([] if line.overrides else [DEMO_CONFIG])
-    alone = _fold_asked_for(files, line)
+    alone = fold_asked_for(files, line)
     # A configuration with folds needs one to be complete; which makes no difference.
     config = read_experiment(files, line.overrides if alone is not None else [*line.overrides, "split.fold=0"])
     folds = plan_folds(config)
@@ -90,7 +90,7 @@ def _time_left(chosen: Sequence[Fold], started: float, trained: int) -> str:
     return f", about {duration(left)} left"
 
 
-def _fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
+def fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
     """`split.fold`, where a file or an argument sets it."""
     reading = read_config(files, [*line.overrides, "split.folds=null"])
     if "split.fold" in reading.wrong_keys:

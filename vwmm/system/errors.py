@@ -26,7 +26,7 @@ MAX_RANGES = 30
 # Names and numbers in a problem without a template, which problems of the same kind differ in.
 _NAMES = re.compile(r"(?<=case )\S+|(?<=patient )\S+|'[^']*'|\S*[\d/.]\S*")
 # `vwmm check` lists the errors of these commands as well, so they need not show all of a long list.
-CHECKED = ("train", "cross_validate", "sweep", "prepare", "slurm")
+CHECKED = ("train", "cross_validate", "compare", "sweep", "prepare", "slurm")
 _PATIENCE_S = 20.0
 
 

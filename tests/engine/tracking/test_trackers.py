@@ -14,7 +14,7 @@ from tests.conftest import BIN, TINY, Trained, read_metrics, run_command
 from vwmm.config.loading import load_config
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.tracking import trackers, wandb
-from vwmm.engine.tracking.trackers import trackable_config
+from vwmm.engine.tracking.trackers import name_in_group, trackable_config
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +170,17 @@ def test_online_without_a_server_is_an_error_in_words(cohort: Path, tmp_path: Pa
 
 def test_the_log_says_how_it_is_tracked(trained: Trained) -> None:
     assert f"W&B, offline; files in {trained.folder / 'wandb'}" in trained.process.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "name"),
+    [
+        ("runs/first", None, "first"),
+        ("runs/cv/fold-1", "cv", "cv/fold-1"),
+        ("runs/fusion/only_ct/fold-1", "fusion", "fusion/only_ct/fold-1"),
+        ("runs/first", "mine", "mine/first"),
+        ("cv/runs/cv/fold-1", "cv", "cv/fold-1"),
+    ],
+)
+def test_a_run_in_a_group_is_named_by_the_folders_below_it(path: str, group: str | None, name: str) -> None:
+    assert name_in_group(RunFolder(Path(path)), group) == name

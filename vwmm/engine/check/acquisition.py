@@ -37,7 +37,7 @@ def survey_acquisition(
     kept = list(rows.values())
     labels, patients = [str(case.label) for case in kept], [case.patient for case in kept]
     tables = associations(labels, _for_tables(kept, modalities, facts, site_column), seed=seed)
-    shortcut = shortcut_score(labels, patients, _for_shortcut(kept, modalities, facts, site_column), seed=seed)
+    shortcut = shortcut_score(labels, patients, acquisition_facts(kept, modalities, facts, site_column), seed=seed)
     findings = [
         Problem(
             f"label by {one.name}: Cramér's V {one.strength:.2f}, p {_small(one.corrected)} (Holm, "
@@ -85,9 +85,10 @@ def _for_tables(
     return table
 
 
-def _for_shortcut(
+def acquisition_facts(
     cases: Sequence[Case], modalities: Sequence[str], facts: Mapping[Key, ImageFacts], site_column: str
 ) -> dict[str, Sequence[Any]]:
+    """How the images of each case were taken: by name, of each case a text or a number, NaN where it is not known."""
     nothing = float("nan")
     table: dict[str, Sequence[Any]] = {site_column: [case.extra.get(site_column, "") for case in cases]}
     for name in modalities:

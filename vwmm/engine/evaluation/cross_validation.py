@@ -48,10 +48,10 @@ class Fold:
         return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
-def plan_folds(config: Config) -> list[Fold]:
+def plan_folds(config: Config, *, open_files: bool = True) -> list[Fold]:
     """All folds of the configuration's cohort, in order. Raises UserError with every problem of any of them.
 
-    Which fold the configuration names makes no difference.
+    Which fold the configuration names makes no difference. open_files: whether to look into each image's header.
     """
     problems = list[Problem]()
     if config.run.resume != "auto":
@@ -63,7 +63,7 @@ def plan_folds(config: Config) -> list[Fold]:
             found_there = f"{folder} is a {what}, not a cross-validation; choose another run.name"
             problems.append(Problem(found_there, key="run.name"))
     cohort, found = survey_cohort(config.data, config.modalities)
-    if cohort is not None and is_main_process():
+    if cohort is not None and open_files and is_main_process():
         found = found + check_images(cohort, config.modalities)
     problems += found
     if problems or cohort is None:

@@ -146,6 +146,15 @@ def start_trackers(runtime: Runtime, config: Config, run: RunFolder) -> Iterator
     trackers.finish()
 
 
+def name_in_group(run: RunFolder, group: str | None) -> str:
+    """The run's name; in a group the folders below the group's as well, such as `fusion/only_ct/fold-0`."""
+    if group is None:
+        return run.name
+    parts = run.path.parts
+    below = parts[len(parts) - parts[::-1].index(group) :] if group in parts else ()
+    return "/".join([group, *(below or (run.name,))])
+
+
 def open_trackers(config: Config, run: RunFolder) -> Trackers:
     """Starts the trackers asked for. Raises UserError with every one that cannot be started."""
     started, problems = list[Tracker](), list[Problem]()
@@ -155,7 +164,7 @@ def open_trackers(config: Config, run: RunFolder) -> Trackers:
             continue
         run_info = RunInfo(
             project=config.tracking.project,
-            name=f"{config.tracking.group}/{run.name}" if config.tracking.group else run.name,
+            name=name_in_group(run, config.tracking.group),
             group=config.tracking.group,
             folder=run.path,
             config=trackable_config(config),

@@ -1,0 +1,1 @@
+"""Trains and compares models: all modalities, each alone, each left out; or any finished runs."""
