@@ -2,6 +2,7 @@
 
     vwmm slurm train --nodes=2 --gpus-per-node=4 --time=24:00:00 --config my.yaml train.epochs=50
     vwmm slurm cross_validate --array=0-4%2 --config my.yaml data.csv=cohort.csv
+    vwmm slurm compare --array=0-4 --config my.yaml --baselines
     vwmm slurm prepare --array=1-16 --config my.yaml
     vwmm slurm train --submit --nodes=2 --config my.yaml
 
@@ -13,13 +14,15 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vwmm.config.loading import DEMO_CONFIG, load_config
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks.preflight import check_cohort_to_prepare, check_config, read_experiment
 from vwmm.data.loading.sampling import micro_batch_problems
-from vwmm.engine.evaluation.cross_validation import plan_folds
+from vwmm.engine.comparison.plan import FOLDS_FILE, plan_comparison, subsets
+from vwmm.engine.evaluation.cross_validation import Fold, plan_folds
 from vwmm.engine.launch.launch_file import launch_file_problems
 from vwmm.engine.launch.slurm_job import Request, ask_slurm, has_slurm, read_request
 from vwmm.sweep import OWN_OPTIONS, check_sweep
@@ -28,16 +31,17 @@ from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded
 from vwmm.system.problems import Problem
 
 OPTIONS = {
-    "TEMPLATE": "train, cross_validate, prepare or sweep: slurm/TEMPLATE.sh",
+    "TEMPLATE": "train, cross_validate, compare, prepare or sweep: slurm/TEMPLATE.sh",
     "--NAME=VALUE": "an option of sbatch: --nodes=2 --gpus-per-node=4 --time=24:00:00 --array=0-9%4",
     "--config FILE": "a YAML file; may be repeated",
     "KEY=VALUE": "sets one key: train.epochs=5",
     "--space, --trials, ...": "(sweep) those of `vwmm sweep`",
+    "--baselines": "(compare) that of `vwmm compare`",
     "--submit": "submits it, if nothing is wrong",
 }
 WITH_VALUE = ("--config", *OWN_OPTIONS)
-OURS = ("-h", "--help", "--submit", *WITH_VALUE)
-TEMPLATES = ("train", "cross_validate", "prepare", "sweep")
+OURS = ("-h", "--help", "--submit", "--baselines", *WITH_VALUE)
+TEMPLATES = ("train", "cross_validate", "compare", "prepare", "sweep")
 
 
 def main(arguments: list[str]) -> int:
@@ -89,11 +93,13 @@ def _read(arguments: Sequence[str]) -> tuple[CommandLine, list[str], list[str]]:
             ours.append(word)
     if problems:
         raise UserError(problems)
-    line = parse_command_line(ours, options=OWN_OPTIONS, flags=["--submit"], words=["TEMPLATE"])
+    line = parse_command_line(ours, options=OWN_OPTIONS, flags=["--submit", "--baselines"], words=["TEMPLATE"])
     if "--help" not in line.options and line.words[0] not in TEMPLATES:
         raise UserError(f"{line.words[0]}: no such template; expected {', '.join(TEMPLATES)}")
     if line.words and line.words[0] != "sweep" and (wrong := [name for name in OWN_OPTIONS if name in line.options]):
         raise UserError(f"argument {wrong[0]}: only sweep has it")
+    if line.words and line.words[0] != "compare" and "--baselines" in line.options:
+        raise UserError("argument --baselines: only compare has it")
     return line, options, [word for word in ours if word not in ("--submit", *line.words)]
 
 
@@ -147,7 +153,33 @@ def _check(template: str, line: CommandLine, request: Request | None) -> list[st
         state = run.state()
         return [f"trains     {len(cohort.cases)} cases: {run.path} ({state or 'new'})", *_share(config, request)]
     config = read_experiment(files, [*line.overrides, "split.fold=0"])
+    if template == "compare":
+        return [*_check_comparison(config, files, line, request), *_share(config, request)]
     folds = plan_folds(config)
+    _check_tasks(folds, request)
+    finished = [fold.number for fold in folds if fold.is_done]
+    done = f", {len(finished)} finished" if finished else ""
+    return [f"trains     {len(folds)} folds{done}: {folds[0].run.path.parent}", *_share(config, request)]
+
+
+def _check_comparison(config: Config, files: Sequence[str], line: CommandLine, request: Request | None) -> list[str]:
+    """The models that would be trained. Only `vwmm compare` writes the folds: of a new one there are none to check."""
+    folder = Path(config.run.dir) / str(config.run.name)
+    names = list(subsets(list(config.modalities)))
+    if (folder / FOLDS_FILE).exists():
+        plan = plan_comparison(config, files, line.overrides, baselines="--baselines" in line.options)
+        _check_tasks(plan.models[0].folds, request)
+        left, num_folds = len(plan.unfinished()), len(plan.fold_numbers)
+        done = f", {len(names) * num_folds - left} finished"
+    else:
+        folds = plan_folds(config)
+        _check_tasks(folds, request)
+        num_folds, done = len(folds), ""
+    return [f"trains     {num_folds} folds of {len(names)} models ({', '.join(names)}){done}: {folder}"]
+
+
+def _check_tasks(folds: Sequence[Fold], request: Request | None) -> None:
+    """Raises UserError where the array's numbers are not those of the folds."""
     numbers = [fold.number for fold in folds]
     tasks = numbers if request is None or request.array is None else request.array
     problems = []
@@ -158,8 +190,6 @@ def _check(template: str, line: CommandLine, request: Request | None) -> list[st
         problems.append(f"--array: no task for fold {_join(missing)}; the folds are {_join(numbers)}")
     if problems:
         raise UserError(problems)
-    done = f", {len(finished)} finished" if finished else ""
-    return [f"trains     {len(folds)} folds{done}: {folds[0].run.path.parent}", *_share(config, request)]
 
 
 def _share(config: Config, request: Request | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""slurm/cross_validate.sh and slurm/prepare.sh on a real cluster of two nodes."""
+"""slurm/cross_validate.sh, slurm/compare.sh and slurm/prepare.sh on a real cluster of two nodes."""
 
 from pathlib import Path
 
@@ -92,3 +92,26 @@ def test_workers_of_a_sweep_share_its_trials(cluster: Cluster, cohort: Path, loc
     assert list(table.number) == [0, 1, 2]
     assert set(table.state) <= {"complete", "pruned"}
     assert [trial.is_dir() for trial in trials] == [True, True, True]
+
+
+@in_long_form
+def test_a_comparison_of_tasks_is_that_of_one_machine(
+    cluster: Cluster, cohort: Path, local: Path, tmp_path: Path
+) -> None:
+    """One task is stopped and put back; the last one compares."""
+    words = [f"data.csv={cohort}", *TINY, "modalities.vw_mri=null", "train.log_every=1", "split.folds=2",
+             "run.name=fusion", f"cache.dir={local}/cache"]  # fmt: skip
+    alone = run_command("compare", "--launch", "launch/cpu.yaml", *words, cwd=local)
+    assert alone.returncode == 0, alone.stderr
+
+    job = submit(cluster, "compare", tmp_path, *words, options=("--array=0-1",))
+
+    with steps_seen(tmp_path / "runs" / "fusion" / "all" / "fold-0") as seen:
+        reach(cluster, f"{job}_0", seen, 2)
+        disturb(cluster, f"{job}_0", "USR1")
+    for task in (0, 1):
+        ended = cluster.wait(f"{job}_{task}", *ENDED, timeout_s=400)
+        assert ended["JobState"] == "COMPLETED", log_of(tmp_path, f"{job}_{task}")
+    for name in ("comparison.json", "predictions.csv", "folds.csv"):
+        expected = (local / "runs" / "fusion" / name).read_bytes()
+        assert (tmp_path / "runs" / "fusion" / name).read_bytes() == expected, name

@@ -52,7 +52,7 @@ echo "machines=$VWMM_NUM_MACHINES processes=$VWMM_NUM_PROCESSES" \\
     "address=$VWMM_MAIN_ADDRESS cpu=${ACCELERATE_USE_CPU:-no}"
 printf '%s\\n' "${words[@]}"
 """
-TEMPLATES = ("train", "cross_validate", "prepare", "sweep")
+TEMPLATES = ("train", "cross_validate", "compare", "prepare", "sweep")
 ARGUMENTS = ("--config", "my file.yaml", 'data.csv=it\'s $HOME "here".csv')
 
 
