@@ -4,7 +4,8 @@ Both sides are this repository: the tree as it is, and the commit --base, unpack
 turns with the same cohort and the same interpreter. What is measured is CPU time, user and system, of a command and of
 all processes that it starts, however they end: from the first process to the end of the first optimizer step (of a
 training, which is killed there with all its processes), or to the end of the command. The images are in the cache,
-except in "predict, cache empty".
+except in "predict, cache empty". A cross-validation, whose folds start as forks of one process, is compared with this
+tree's own one that starts a program for each fold.
 
     python benchmarks/starts.py [--base COMMIT] [--rounds 5] [--only WORD]
 
@@ -28,11 +29,17 @@ BASE = "cf3c635"
 PR_SET_CHILD_SUBREAPER = 36
 FIRST_STEP = {"VWMM_FAULT": "step=1,phase=step,do=kill_all"}
 NUM_TRAINED_ON, NUM_PREDICTED = 12, 300
-MAX_RATIO, MAX_OF_LAUNCH, MAX_PREDICT_S = 0.5, 1.2, 5.0
-LAUNCH, TRAIN, PREDICT = (
+MAX_RATIO, MAX_OF_LAUNCH, MAX_PREDICT_S, MAX_OF_SEPARATE = 0.5, 1.2, 5.0, 0.6
+LAUNCH, TRAIN, PREDICT, EMPTY, FOLDS = (
     "accelerate launch, to the first step",
     "vwmm train, to the first step",
     "vwmm predict, 300 cases",
+    "vwmm predict, 300 cases, cache empty",
+    "vwmm cross_validate, 5 folds",
+)
+SEPARATE = (
+    "import contextlib, sys; import vwmm.__main__ as vwmm, vwmm.cross_validate as folds\n"
+    "folds.row_of_launches = contextlib.nullcontext\nvwmm.leave(vwmm.main(sys.argv[1:]))"
 )
 
 
@@ -78,12 +85,18 @@ def _reaped() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _toy(cwd: Path) -> tuple[str, ...]:
+    """Arguments of a training of one epoch; makes its cohort."""
+    if not (cwd / "trained_on").exists():
+        _vwmm(cwd, "demo", "--out", "trained_on", "--cases", str(NUM_TRAINED_ON), "--size", "small")
+    config = str(ROOT / "configs" / "demo.yaml")
+    return ("--config", config, "data.csv=trained_on/cohort.csv", "train.epochs=1", "run.name=start")
+
+
 def starts(cwd: Path) -> dict[str, Start]:
     """The commands, by what is printed; makes their cohorts, and the run that predicts."""
-    for name, cases in (("trained_on", NUM_TRAINED_ON), ("predicted", NUM_PREDICTED)):
-        _vwmm(cwd, "demo", "--out", name, "--cases", str(cases), "--size", "small")
-    config = str(ROOT / "configs" / "demo.yaml")
-    toy = ("--config", config, "data.csv=trained_on/cohort.csv", "train.epochs=1", "run.name=start")
+    toy = _toy(cwd)
+    _vwmm(cwd, "demo", "--out", "predicted", "--cases", str(NUM_PREDICTED), "--size", "small")
     _vwmm(cwd, "train", *toy, "run.name=predicts")
     predict = ("-m", "vwmm", "predict", "runs/predicts", "predicted/cohort.csv", "--out", "predictions.csv")
     _vwmm(cwd, *predict[2:])
@@ -93,8 +106,8 @@ def starts(cwd: Path) -> dict[str, Start]:
         "accelerate launch, to the end": Start(("-m", "accelerate.commands.launch", "TREE/vwmm/train.py", *toy)),
         "vwmm train, to the end": Start(("-m", "vwmm", "train", *toy)),
         PREDICT: Start(predict),
-        "vwmm predict, 300 cases, cache empty": Start((*predict, "cache.dir=empty"), drops_cache=True),
-        "vwmm check": Start(("-m", "vwmm", "check", "--config", config, "data.csv=trained_on/cohort.csv")),
+        EMPTY: Start((*predict, "cache.dir=empty"), drops_cache=True),
+        "vwmm check": Start(("-m", "vwmm", "check", *toy)),
         "vwmm --help": Start(("-m", "vwmm", "--help")),
     }
 
@@ -104,16 +117,32 @@ def _vwmm(cwd: Path, *words: str) -> None:
     subprocess.run([sys.executable, "-m", "vwmm", *words], cwd=cwd, env=variables, check=True, capture_output=True)
 
 
+def measure_folds(cwd: Path, rounds: int) -> float:
+    """Prints the cross-validation's line; its seconds divided by those with a start for each fold."""
+    words = ("cross_validate", *_toy(cwd), "split.folds=5", "split.stratified=false")
+    ways = {"-m": Start(("-m", "vwmm", *words)), "-c": Start(("-c", SEPARATE, *words))}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, start in (*ways.items(),) if turn % 2 else (*ways.items(),)[::-1]:
+            used = cpu_seconds(start, ROOT, cwd)
+            if turn:  # the first fills the cache
+                seconds[way].append(used)
+    forked, separate = (statistics.median(values) for values in seconds.values())
+    line = f"{separate:6.2f} s -> {forked:6.2f} s   ratio {forked / separate:.2f}"
+    print(f"{FOLDS:40}  {line} (a start for each fold -> forks)", flush=True)
+    return forked / separate
+
+
 def measure(base: str, rounds: int, only: str) -> dict[str, float]:
-    """Prints a line per command; its seconds in this tree."""
+    """Prints a line per command; its seconds in this tree, and ratios."""
     with tempfile.TemporaryDirectory() as folder:
         cwd, old = Path(folder) / "work", Path(folder) / "base"
         cwd.mkdir()
         old.mkdir()
         archive = subprocess.run(["git", "archive", base], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", str(old)], input=archive, check=True)
-        found = {}
-        for name, start in starts(cwd).items():
+        found = {FOLDS: measure_folds(cwd, rounds)} if only in FOLDS else {}
+        for name, start in (starts(cwd) if only not in FOLDS or not only else {}).items():
             if only not in name:
                 continue
             seconds: dict[Path, list[float]] = {old: [], ROOT: []}
@@ -147,8 +176,13 @@ def main() -> int:
         print(f"{'vwmm train / accelerate launch':40}  {found[TRAIN] / found[LAUNCH]:.2f}")
         if found[TRAIN] > MAX_OF_LAUNCH * found[LAUNCH]:
             too_long.append(f"`vwmm train` takes more than {MAX_OF_LAUNCH} times what `accelerate launch` takes")
-    if found.get(PREDICT, 0.0) > MAX_PREDICT_S:
-        too_long.append(f"predict takes {found[PREDICT]:.1f} s, more than {MAX_PREDICT_S:.0f}")
+    too_long += [
+        f"{name} takes {found[name]:.1f} s, more than {MAX_PREDICT_S:.0f}"
+        for name in (PREDICT, EMPTY)
+        if found.get(name, 0.0) > MAX_PREDICT_S
+    ]
+    if found.get(FOLDS, 0.0) > MAX_OF_SEPARATE:
+        too_long.append(f"folds take {found[FOLDS]:.2f} of separate starts, more than {MAX_OF_SEPARATE}")
     print("\n".join(too_long) or "all limits are kept")
     return bool(too_long)
 

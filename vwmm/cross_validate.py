@@ -20,7 +20,7 @@ from vwmm.config.loading import DEMO_CONFIG, read_config
 from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.console import duration
 from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, unfinished_of
-from vwmm.engine.launch.launcher import is_launched, launch, run_in_place
+from vwmm.engine.launch.launcher import is_launched, launch, row_of_launches, run_in_place
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
 
@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
     for note in folds[0].split.notes_of_folds():
         _say(f"note: {Path(str(config.data.csv)).name}, {note}")
     chosen = [fold for fold in folds if alone in (None, fold.number)]
-    code = train_folds(chosen, line.passed_on(files), line.options.get("--launch"), [fold.number for fold in folds])
+    with row_of_launches():
+        code = train_folds(chosen, line.passed_on(files), line.options.get("--launch"), [fold.number for fold in folds])
     if code != EXIT_DONE or not is_main_process():
         return code
     if left := unfinished_of(folds):

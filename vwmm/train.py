@@ -20,6 +20,7 @@ from vwmm.config.printing import to_yaml
 from vwmm.config.run_folder import choose_run_folder
 from vwmm.config.schema import Config
 from vwmm.data.checks.preflight import check_config, read_experiment
+from vwmm.engine.launch.forks import script_arguments
 from vwmm.engine.launch.launcher import launch, listen, were_files_checked
 from vwmm.engine.launch.outcome import report_outcome
 from vwmm.system.command_line import help_text, parse_command_line
@@ -68,6 +69,13 @@ def train(config: Config) -> None:
     train_run(config, cohort, assigned)
 
 
+def _import_all() -> None:
+    """What a training needs from its start to its report, for many of them in forks of this process."""
+    from vwmm.engine.runs.preload import import_training
+
+    import_training()
+
+
 def _read(arguments: list[str]) -> tuple[Config | None, str | None, list[str]]:
     """(configuration, launch file, the arguments to pass on); no configuration if all has been reported already."""
     line = parse_command_line(arguments, options=["--launch"], flags=["--print-config"])
@@ -89,4 +97,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    leave(report_outcome(run_guarded(run, sys.argv[1:])))
+    leave(report_outcome(run_guarded(run, script_arguments(_import_all))))

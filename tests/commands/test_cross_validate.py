@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tests.conftest import TINY, run_command
-from tests.faults.rehearsing import bits, in_long_form
+from tests.faults.rehearsing import bits, environment, in_long_form, processes_in, wait_for_silence
+from tests.warm_start import WarmPopen
 from vwmm.__main__ import main
 from vwmm.analysis.statistics.intervals import accuracy_interval
 
@@ -231,3 +235,57 @@ def test_the_folder_of_a_sweep_is_left_alone(cohort: Path, tmp_path: Path) -> No
     (tmp_path / "runs" / "cv" / "sweep.journal").touch()
     code, text = cross_validate(tmp_path, cohort)
     assert (code, "is a sweep, not a cross-validation" in text) == (2, True), text
+
+
+def test_forked_fold_has_the_bits_and_the_record_of_a_training_of_its_own(
+    crossed: Path, cohort: Path, tmp_path: Path
+) -> None:
+    """Folds 1 and 2 of `crossed` are forks of one process."""
+    fold = crossed / "runs" / "cv" / "fold-2"
+    done = run_command(
+        "train", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *RECIPE, f"cache.dir={crossed}/cache",
+        "split.fold=2", "run.name=alone", "tracking.group=cv", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    alone = tmp_path / "runs" / "alone"
+    assert bits(fold) == bits(alone)
+    first, second = (json.loads((run / "environment.json").read_text()) for run in (fold, alone))
+    assert first["command_line"].split()[0] == second["command_line"].split()[0]
+    assert first["arguments"] == first["command_line"].split()[1:]
+    assert {"split.fold=2", 'run.name="fold-2"', 'tracking.group="cv"'} <= set(first["arguments"])
+    for key in ("started", "command_line", "arguments"):
+        first.pop(key), second.pop(key)
+    assert first == second
+
+
+def test_killed_fold_is_reported_and_resumed_by_the_same_command(crossed: Path, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "cv").mkdir(parents=True)
+    shutil.copytree(crossed / "runs" / "cv" / "fold-0", tmp_path / "runs" / "cv" / "fold-0")
+    fault = f"step=2,phase=forward,do=kill,once={tmp_path}/killed"
+    code, text = cross_validate(tmp_path, cohort, cache=crossed / "cache", VWMM_FAULT=fault)
+    assert code == 1, text
+    assert "the process was killed from outside (out of memory?)" in text
+    assert json.loads((tmp_path / "runs" / "cv" / "fold-1" / "status.json").read_text())["state"] == "failed"
+    assert not (tmp_path / "runs" / "cv" / "fold-2").exists()
+    code, text = cross_validate(tmp_path, cohort, cache=crossed / "cache", VWMM_FAULT=fault)
+    assert code == 0, text
+    for fold in (1, 2):
+        name = f"fold-{fold}"
+        assert bits(tmp_path / "runs" / "cv" / name) == bits(crossed / "runs" / "cv" / name)
+
+
+def test_killed_cross_validation_leaves_no_process_behind(crossed: Path, cohort: Path, tmp_path: Path) -> None:
+    words = ["cross_validate", "--launch", "launch/cpu.yaml", f"data.csv={cohort}", *RECIPE, "train.epochs=1000"]
+    command = [sys.executable, "-m", "vwmm", *words, f"cache.dir={crossed}/cache"]
+    process = WarmPopen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics, end = tmp_path / "runs" / "cv" / "fold-0" / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len(processes_in(tmp_path)) == 4, "the command, the launcher, what it forks, and the fold"
+    process.kill()
+    process.wait()
+    wait_for_silence(tmp_path)
+    status = json.loads((tmp_path / "runs" / "cv" / "fold-0" / "status.json").read_text())
+    assert status["state"] == "preempted"

@@ -151,6 +151,19 @@ def test_repeated_command_trains_nothing_and_prints_the_result(swept: Path, coho
     assert {path: path.stat().st_mtime_ns for path in (swept / "runs" / "s").glob("trial-*/*")} == before
 
 
+def test_killed_trial_leaves_the_next_one_alone(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    done = run_command(
+        "sweep", "--launch", "launch/cpu.yaml", "--space", "space.yaml", "--trials", "2", f"data.csv={cohort}", *TINY,
+        "train.epochs=1", "run.name=s", cwd=tmp_path,
+        VWMM_FAULT=f"step=2,phase=forward,do=kill,once={tmp_path}/killed",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    killed, complete = rows(tmp_path / "runs" / "s")
+    assert (killed["state"], complete["state"]) == ("failed", "complete"), done.stderr
+    assert "trial 0 failed: the process was killed from outside (out of memory?)" in done.stderr
+
+
 @in_long_form
 def test_a_hopeless_trial_is_stopped_early(cohort: Path, tmp_path: Path) -> None:
     """With this seed the second trial has less than half of the learning rate of the first, which is small already."""

@@ -24,8 +24,13 @@ def import_readers(paths: Iterable[Path]) -> None:
             formats.add(format_of(path))
         except (ImageError, OSError):
             continue
+    import_formats(sorted(formats))
+
+
+def import_formats(kinds: Iterable[str]) -> None:
+    """What reading images of these formats of `FORMATS` needs."""
     with importing(), hidden(["requests"]):  # with which pydicom downloads examples, and nothing else
-        for kind in sorted(formats):
+        for kind in kinds:
             for name in FORMATS[kind].libraries:
                 importlib.import_module(name)
 

@@ -1,6 +1,7 @@
 """Validates an Accelerate launch file."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,20 @@ def launch_options(launch_file: str | None) -> list[str]:
     return ["--config_file", str(file), *(["--num_processes", str(num_gpus)] if num_gpus > 1 else [])]
 
 
+def starts_one_process(launch_file: str | None, environment: Mapping[str, str]) -> bool:
+    """Whether `accelerate launch` would start one process, on this machine and without a launcher of torch's.
+
+    environment: the launcher's, as slurm/job.bash may have described the machines in it.
+    """
+    if environment.get("VWMM_NUM_MACHINES", "1") != "1" or environment.get("VWMM_NUM_PROCESSES", "1") != "1":
+        return False
+    if launch_file is None:
+        return _num_gpus() < 2
+    content = _content(launch_file)
+    asked = (content.get(key) for key in ("compute_environment", "distributed_type", "num_machines", "num_processes"))
+    return tuple(asked) == ("LOCAL_MACHINE", "NO", 1, 1)
+
+
 def _content(launch_file: str | None) -> dict[str, Any]:
     found = find_shipped(launch_file) if launch_file else None
     try:
@@ -59,6 +74,31 @@ def _content(launch_file: str | None) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--launch {launch_file}: cannot be read as YAML: {error}") from error
     return content if isinstance(content, dict) else {}
+
+
+def machine_options(environment: Mapping[str, str], launch_index: int = 0) -> list[str]:
+    """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's.
+
+    launch_index: which of several launches one after another; each has a port of its own. Raises UserError where a
+    variable is missing.
+    """
+    if "VWMM_NUM_MACHINES" not in environment:
+        return []
+    names = {"num_processes": "VWMM_NUM_PROCESSES"}
+    if environment["VWMM_NUM_MACHINES"] != "1":
+        names |= {
+            "num_machines": "VWMM_NUM_MACHINES",
+            "machine_rank": "VWMM_MACHINE_RANK",
+            "main_process_ip": "VWMM_MAIN_ADDRESS",
+            "main_process_port": "VWMM_MAIN_PORT",
+        }
+    missing = [name for name in names.values() if name not in environment]
+    if missing:
+        raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
+    values = {option: environment[name] for option, name in names.items()}
+    if "main_process_port" in values:
+        values["main_process_port"] = str(int(values["main_process_port"]) + launch_index)
+    return [word for option, value in values.items() for word in (f"--{option}", value)]
 
 
 def cpu_variable(launch_file: str | None) -> dict[str, str]:

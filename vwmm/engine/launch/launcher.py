@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vwmm.engine.launch.launch_file import cpu_variable, launch_options
+from vwmm.engine.launch.forks import Fork, ForkingScript
+from vwmm.engine.launch.launch_file import cpu_variable, launch_options, machine_options, starts_one_process
 from vwmm.engine.launch.orphans import hold_liveness, is_orphan
 from vwmm.engine.launch.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.launch.rendezvous import launcher_has_store, own_keys
 from vwmm.engine.launch.shared_pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
-from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, UserError, say
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, say
 from vwmm.system.signals import STOP, ask_when_parent_dies, stop_signals
 
 CHECKED_VARIABLE = "VWMM_FILES_CHECKED"
@@ -49,21 +50,20 @@ def launch(
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *launch_options(launch_file),
         *([] if num_processes is None else ["--num_processes", str(num_processes)]),
-        *_machine_options(os.environ, launch_index), str(script), *arguments,
+        *machine_options(os.environ, launch_index), str(script),
     ]  # fmt: skip
+    environment = {
+        # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
+        **os.environ,
+        **cpu_variable(launch_file),
+    }
+    forks = _ROWS[-1] if _ROWS and num_processes is None and starts_one_process(launch_file, environment) else None
     with outcome_in_temporary_folder() as outcome:
-        environment = {
-            # Slurm may send SIGTERM to the launcher as well, which would end slow savers after 30 s.
-            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600",
-            **os.environ,
-            **cpu_variable(launch_file),
-            OUTCOME_VARIABLE: str(outcome.file),
-            **({CHECKED_VARIABLE: "1"} if are_files_checked else {}),
-        }
+        variables = {OUTCOME_VARIABLE: str(outcome.file), **({CHECKED_VARIABLE: "1"} if are_files_checked else {})}
         with collected_signals() as signals, hold_liveness(outcome.file):
-            # A group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
-            before = functools.partial(_before_launcher, os.getpid())
-            process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=before)
+            start = _start if forks is None else forks.start
+            process = start(command, arguments, environment, variables)
             _wait_through_signals(process, outcome, signals, watch)
             _wait_for_workers(outcome.folder)
         code = outcome.final_code()
@@ -76,6 +76,58 @@ def launch(
             outcome.note_failure(reason)
             say(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
         return process.returncode if process.returncode > 0 else EXIT_FAILED
+
+
+@contextlib.contextmanager
+def row_of_launches() -> Iterator[None]:
+    """Within it, launches of one process on this machine start as forks of a process that has imported the libraries.
+
+    They get the variables, the arguments and the signals that they would get without.
+    """
+    _ROWS.append(_Row())
+    try:
+        yield
+    finally:
+        _ROWS.pop().close()
+
+
+class _Row:
+    """Launches one after another, of the same script as a rule."""
+
+    def __init__(self) -> None:
+        self._script: ForkingScript | None = None
+
+    def start(
+        self, command: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str], own: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes] | Fork":
+        """As `_start`."""
+        script = self._script
+        if script is not None and script.command == command:
+            if script.can_fork is False:
+                return _start(command, arguments, environment, own)
+            if script.is_ready():
+                return script.start(arguments, own)
+        self.close()
+        self._script = ForkingScript(command, environment, functools.partial(_before_launcher, os.getpid()))
+        return self._script.start(arguments, own)
+
+    def close(self) -> None:
+        """Ends the process that forks."""
+        if self._script is not None:
+            self._script.close()
+
+
+def _start(
+    command: Sequence[str], arguments: Sequence[str], environment: Mapping[str, str], own: Mapping[str, str]
+) -> "subprocess.Popen[bytes] | Fork":
+    """The launcher of a script with its arguments, and variables of its own.
+
+    It leads a group of its own: a terminal's Ctrl-C reaches this process alone, which passes it on.
+    """
+    before = functools.partial(_before_launcher, os.getpid())
+    return subprocess.Popen(
+        [*command, *arguments], env={**environment, **own}, start_new_session=True, preexec_fn=before
+    )
 
 
 def run_in_place(script: Path, arguments: Sequence[str], *, launch_index: int) -> int:
@@ -157,28 +209,8 @@ def _before_launcher(parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _machine_options(environment: Mapping[str, str], launch_index: int = 0) -> list[str]:
-    """Of several machines, as slurm/job.bash describes them, this one's place; it comes before the launch file's."""
-    if "VWMM_NUM_MACHINES" not in environment:
-        return []
-    names = {"num_processes": "VWMM_NUM_PROCESSES"}
-    if environment["VWMM_NUM_MACHINES"] != "1":
-        names |= {
-            "num_machines": "VWMM_NUM_MACHINES",
-            "machine_rank": "VWMM_MACHINE_RANK",
-            "main_process_ip": "VWMM_MAIN_ADDRESS",
-            "main_process_port": "VWMM_MAIN_PORT",
-        }
-    missing = [name for name in names.values() if name not in environment]
-    if missing:
-        raise UserError(f"VWMM_NUM_MACHINES is set, but not {', '.join(missing)}: slurm/train.sh sets them all")
-    values = {option: environment[name] for option, name in names.items()}
-    if "main_process_port" in values:
-        values["main_process_port"] = str(int(values["main_process_port"]) + launch_index)
-    return [word for option, value in values.items() for word in (f"--{option}", value)]
-
-
 _COLLECTIONS: list[list[int]] = []
+_ROWS: list[_Row] = []
 
 
 @contextlib.contextmanager
@@ -201,7 +233,7 @@ def _collect(number: int, _: object) -> None:
 
 
 def _wait_through_signals(
-    process: subprocess.Popen[bytes], outcome: Outcome, signals: list[int], watch: Callable[[], bool] | None
+    process: subprocess.Popen[bytes] | Fork, outcome: Outcome, signals: list[int], watch: Callable[[], bool] | None
 ) -> None:
     """Waits; signals are passed on to the script's processes, also to those that are still starting.
 
@@ -256,6 +288,6 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def _end_group(process: subprocess.Popen[bytes] | Fork) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from vwmm.config.run_folder import SWEEP_JOURNAL, RunFolder, differences_from, r
 from vwmm.config.schema import Config
 from vwmm.data.cache.locks import KeyLocks
 from vwmm.engine.console import duration
-from vwmm.engine.launch.launcher import collected_signals, launch
+from vwmm.engine.launch.launcher import collected_signals, launch, row_of_launches
 from vwmm.engine.sweep.plan import Sweep, open_study
 from vwmm.engine.tracking.metrics_file import read_records
 from vwmm.system.errors import (
@@ -232,7 +232,7 @@ def run_worker(sweep: Sweep, script: Path, launch_file: str | None) -> str:
 
     Raises StoppedEarly, RunError, UserError; `AlreadyReported` with the code of a training that ended the sweep.
     """
-    with collected_signals() as signals:
+    with collected_signals() as signals, row_of_launches():
         worker = Worker(sweep, script, launch_file, signals)
         if (code := worker.work()) != EXIT_DONE:
             raise AlreadyReported(code)
