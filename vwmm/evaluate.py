@@ -2,6 +2,7 @@
 
     vwmm evaluate runs/first
     vwmm evaluate runs/first leeds.csv --new-patients
+    vwmm evaluate runs/first --by sex --by age:40,60
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.evaluate runs/first
 
 Rejects a cohort that contradicts the run's split: patients or images used in training, changed labels or images of
@@ -24,6 +25,7 @@ OPTIONS = {
     "RUN": "the folder of a finished run, such as runs/first",
     "COHORT.csv": "other cases; image paths are relative to its folder, or to data.root if set",
     "--new-patients": "no patient of COHORT.csv is one of the run's, even where names are equal; images are compared",
+    "--by COLUMN[:BINS]": "results by this column as well; numbers in 3 parts, age:4 in 4, age:40,60 by these edges",
     "--out DIR": "the folder of the results; without it: RUN/evaluations/test, or COHORT's name",
     "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
 }
@@ -32,7 +34,12 @@ OPTIONS = {
 def main(arguments: list[str]) -> int:
     """`vwmm evaluate RUN [COHORT.csv]`."""
     line = parse_command_line(
-        arguments, options=["--out"], flags=["--new-patients"], words=["RUN"], optional=["COHORT.csv"]
+        arguments,
+        options=["--out"],
+        repeated=["--by"],
+        flags=["--new-patients"],
+        words=["RUN"],
+        optional=["COHORT.csv"],
     )
     if "--help" in line.options:
         print(help_text(__doc__, OPTIONS))
@@ -48,7 +55,8 @@ def main(arguments: list[str]) -> int:
     with importing():
         from vwmm.engine.runs.evaluate import Job, evaluate  # torch and all that it takes: when the line is right
 
-    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments))
+    by = line.lists.get("--by", [])
+    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments, by))
     return EXIT_DONE
 
 

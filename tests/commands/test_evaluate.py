@@ -172,6 +172,40 @@ def test_another_hospitals_patients_may_share_names_but_not_images(
     assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
 
 
+def with_columns(rows: Rows) -> Rows:
+    """Ages from 30 on, one of them not known, and sexes."""
+    ages = ["", *(str(30 + number) for number in range(1, len(rows)))]
+    return [
+        row | {"age": age, "sex": "fm"[number % 2], "note": f"free text {number}", "same": "x"}
+        for number, (row, age) in enumerate(zip(rows, ages, strict=True))
+    ]
+
+
+def test_results_by_columns_have_groups_with_numbers_and_a_corrected_test(
+    evaluated: Path, cohort: Path, tmp_path: Path
+) -> None:
+    run, rows = shutil.copytree(evaluated, tmp_path / "tiny"), with_columns(read_rows(cohort))
+    changed = write_rows(cohort.with_name("columns.csv"), rows)
+    asked = ["--by", "sex", "--by", "age:40,50", "--out", str(tmp_path / "o")]
+    assert main(["evaluate", str(run), f"data.csv={changed}", *asked]) == 0
+
+    summary = json.loads((tmp_path / "o" / "evaluation.json").read_text())
+    table = pd.read_csv(tmp_path / "o" / "predictions_test.csv")
+    by_sex, by_age, *by_images = summary["by_group"]
+    assert (by_sex["by"], by_age["by"]) == ("sex", "age")
+    assert [one["by"] for one in by_images] in ([], ["modalities present"])
+    assert {one["group"] for one in by_age["groups"]} <= {"below 40", "40 to below 50", "50 and above", "not known"}
+    for one in by_sex["groups"]:
+        inside = table.sex == one["group"]
+        assert (one["cases"], one["metrics"]["accuracy"]["n"]) == (inside.sum(), inside.sum())
+        assert one["metrics"]["accuracy"]["value"] == (table.label == table.predicted)[inside].mean()
+        assert len(one["by_class"]) == len(summary["classes"])
+    assert all(("no_test" in one) == (one["p"] is None) for one in summary["by_group"])
+    page = (tmp_path / "o" / "report.html").read_text()
+    assert "<h3>By sex</h3>" in page
+    assert "<h3>By age</h3>" in page
+
+
 # --- what is refused before anything starts ------------------------------------------------------------------------
 
 
@@ -240,6 +274,24 @@ def test_a_cohort_that_contradicts_the_split_is_refused_by_line(
     for pattern in patterns:
         assert pattern.format(line=line, case=case) in said
     assert sorted(evaluated.rglob("*")) == before
+
+
+def test_columns_that_give_no_groups_are_refused_together_before_anything_is_computed(
+    evaluated: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = with_columns(read_rows(cohort))
+    changed = write_rows(cohort.with_name("columns.csv"), rows * 1)
+    log = (evaluated / "evaluations" / "log.jsonl").read_text()
+    asked = [word for text in ("agee", "same", "sex:2", "age:50,40") for word in ("--by", text)]
+
+    assert main(["evaluate", str(evaluated), f"data.csv={changed}", *asked]) == 2
+
+    said = capsys.readouterr().err
+    assert "--by agee: columns.csv has no such column; did you mean age?" in said
+    assert "columns.csv: --by same: the column has one value only in these cases (x)" in said
+    assert re.search(r"--by sex: the column has a cell that is no number \(line \d+\), so that there are no bins", said)
+    assert "--by age:50,40: the edges 50,40 do not rise; expected age:40,60" in said
+    assert (evaluated / "evaluations" / "log.jsonl").read_text() == log
 
 
 def test_patients_that_were_learned_from_are_no_other_cohort(

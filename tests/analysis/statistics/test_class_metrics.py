@@ -73,7 +73,7 @@ def test_f1_has_the_interval_of_the_share_that_it_rises_with() -> None:
     # 24 of 34 are both: Wilson's interval of J = 0.7059 is 0.5383 to 0.8317 (R: prop.test without correction)
     low, high = 0.53831, 0.83168
     assert limits.interval == pytest.approx((2 * low / (1 + low), 2 * high / (1 + high)), abs=1e-4)
-    assert f1_limits(is_class[:8], called[:8], np.arange(8)).reason == "fewer than 10 patients"
+    assert f1_limits(is_class[:14], called[:14], np.arange(14)).reason == "fewer than 15 patients"
 
 
 def test_matthews_interval_is_that_of_the_jackknife_and_absent_where_all_are_right() -> None:

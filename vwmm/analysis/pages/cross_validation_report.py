@@ -17,9 +17,9 @@ import pandas as pd
 
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
-from vwmm.analysis.pages.evaluation_report import by_class, by_site, calibration_json, numbers_json
 from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
+from vwmm.analysis.pages.result_json import by_class, by_site, calibration_json, numbers_json
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.pages.unimodal import summed_scores, unimodal_notes
 from vwmm.analysis.run_record import RunRecord

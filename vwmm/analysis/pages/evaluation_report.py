@@ -7,26 +7,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.figures.decision_curve import decision_curve
-from vwmm.analysis.figures.risk_coverage import risk_coverage
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
 from vwmm.analysis.pages.markup import templates
 from vwmm.analysis.pages.origin import Origin
+from vwmm.analysis.pages.result_json import (
+    JsonNumber,
+    by_class,
+    by_group,
+    by_site,
+    calibration_json,
+    decision_json,
+    numbers_json,
+    risk_json,
+)
+from vwmm.analysis.pages.result_tables import cell_of
 from vwmm.analysis.pages.run_report import recipe_of, results_of
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics import results
-from vwmm.analysis.statistics.calibration import Calibration, calibration_of
+from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
-from vwmm.analysis.statistics.results import Number
+from vwmm.analysis.subgroups import PATTERN, Grouping, GroupTest, compare_groups, group_pattern, results_by_group
 from vwmm.config.split_record import SplitRecord
-
-JsonNumber = dict[str, Any]
-"""`value`, `n`, `events` and `interval`, [low, high], null where one does not exist; `method` of the interval, or
-`no_interval`: why a value has none; `no_value`: why it is not defined; `baseline`: of always answering the commonest
-class."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,21 @@ def evaluate_table(
     *,
     origin: Origin,
     record: RunRecord | None = None,
+    groupings: Sequence[Grouping] = (),
 ) -> Evaluated:
     """The results of a predictions table.
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
     is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the
-    page; record: the run; the page shows its configuration.
+    page; record: the run; the page shows its configuration; groupings: further sub-groups of the cases, beside those by
+    which images they have.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
     assert len(predictions.labels) == len(table), "every case has a label and a finite prediction"
+    pattern = group_pattern(predictions.present)
+    groupings = [*groupings, *([pattern] if len(pattern.groups) > 1 else [])]
+    tests = compare_groups(predictions, groupings)
     summary = {
         **facts,
         "cases": len(table),
@@ -71,57 +80,49 @@ def evaluate_table(
         "decision_curve": decision_json(predictions),
         "risk_coverage": risk_json(predictions),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
+        "by_group": by_group(predictions, classes, groupings, tests),
     }
     split = SplitRecord.of_json(facts.get("split"))
-    page = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
+    page: dict[str, Any] = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
     page |= recipe_of(record) | results_of(
         predictions, classes, "best checkpoint; none of these patients was used in training",
         sites=np.array(sites) if sites else None,
     )  # fmt: skip
+    page["groupings"] = grouping_tables(predictions, classes, groupings, tests)
+    page["presence_rows"] = []  # they are among the groupings
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 
 
-def calibration_json(found: Calibration) -> dict[str, Any]:
-    groups = [
-        {"probability": group.predicted, "came_true": _json(Number(group.observed, group.num_cases, group.limits))}
-        for group in found.groups
-    ]
-    excess = _json(Number(found.excess, found.num_cases, found.excess_limits))
-    return {"of": found.of_what, "excess": excess, "groups": groups}
+def grouping_tables(
+    predictions: RecordedPredictions, classes: Sequence[str], groupings: Sequence[Grouping], tests: Sequence[GroupTest]
+) -> list[dict[str, Any]]:
+    """A table of each grouping: `METRICS` of each group, of two classes sensitivity and specificity, and the test."""
+    found = list[dict[str, Any]]()
+    for grouping, test in zip(groupings, tests, strict=True):
+        rows = []
+        for one in results_by_group(predictions, classes, grouping):
+            cells = [cell_of(m.title, one.numbers[name], is_share=m.is_share) for name, m in METRICS.items()]
+            if len(classes) == 2:
+                of_class = one.classes[1]
+                cells += [
+                    cell_of("Sensitivity", of_class.sensitivity),
+                    cell_of("Specificity", of_class.specificity),
+                ]
+            count = f"{one.cases}; {one.patients}; {one.numbers['accuracy'].events}"
+            rows.append({"name": one.name, "count": count, "cells": cells})
+        corrected = len([each for each in tests if each.p is not None])
+        words = f"No test of the difference: {test.reason}."
+        if test.p is not None and test.p_adjusted is not None:
+            of_several = f"; after Holm\u2019s correction over {corrected} groupings p {_probability(test.p_adjusted)}"
+            words = f"Test of a difference between the groups: p {_probability(test.p)}"
+            words += f"{of_several if corrected > 1 else ''}."
+        title = "the modalities that are present" if grouping.name == PATTERN else grouping.name
+        found.append({"title": title, "name": grouping.name, "rows": rows, "test": words})
+    return found
 
 
-def decision_json(predictions: RecordedPredictions) -> list[dict[str, float]]:
-    """Of two classes the net benefits at thresholds 0.05, 0.1, ... 0.95; of more none."""
-    if predictions.probabilities.shape[1] != 2:
-        return []
-    curve = decision_curve(predictions.labels == 1, predictions.probabilities[:, 1], np.arange(1, 20) / 20)
-    rows = zip(curve.thresholds.tolist(), curve.model.tolist(), curve.everybody.tolist(), strict=True)
-    return [{"threshold": at, "net_benefit": model, "act_on_all": everybody} for at, model, everybody in rows]
-
-
-def risk_json(predictions: RecordedPredictions) -> list[dict[str, Any]]:
-    """How many of the surest tenth of the cases, two tenths, ..., all are wrong."""
-    return [
-        {"coverage": one.coverage, "confidence": one.confidence, "wrong": _json(one.wrong)}
-        for one in risk_coverage(predictions)
-    ]
-
-
-def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The metrics of each class against the rest; a class that does not occur has null."""
-    numbers = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "auprc")
-    return [
-        {"class": row.name, "cases": row.cases} | numbers_json({name: getattr(row, name) for name in numbers})
-        for row in results.by_class(predictions, classes)
-    ]
-
-
-def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
-    """The overall metrics of each site by itself; sites: (N,) str."""
-    return [
-        {"site": row.name, "cases": row.cases, "patients": row.patients, **numbers_json(row.numbers)}
-        for row in results.by_site(predictions, sites)
-    ]
+def _probability(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def sentence(summary: Mapping[str, Any]) -> str:
@@ -156,24 +157,6 @@ def describe(summary: Mapping[str, Any]) -> str:
             texts.append(f"{text:>{widths[key]}}")
         lines.append(f"{name:22.22}{cases:7}{''.join(texts)}".rstrip())
     return "\n".join(lines)
-
-
-def numbers_json(numbers: Mapping[str, Number]) -> dict[str, JsonNumber]:
-    return {name: _json(number) for name, number in numbers.items()}
-
-
-def _json(number: Number) -> JsonNumber:
-    limits = number.limits
-    found: JsonNumber = {
-        "value": number.value,
-        "n": number.n,
-        "interval": None if limits.interval is None else [*limits.interval],
-    }
-    optional = {"right": number.right, "events": number.events, "baseline": number.baseline}
-    found |= {key: value for key, value in optional.items() if value is not None}
-    texts = {"method": limits.method, "no_interval": limits.reason, "no_value": number.no_value}
-    found |= {key: text for key, text in texts.items() if text}
-    return found
 
 
 def _shown(number: JsonNumber, *, is_share: bool = True) -> tuple[str, str]:

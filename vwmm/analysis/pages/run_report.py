@@ -37,6 +37,7 @@ __all__ = ["Example", "write_report"]
 _RESULTS = (
     "results", "class_rows", "site_rows", "presence_rows", "presence_notes", "cases", "confusion", "calibration",
     "calibration_plot", "excess", "roc", "precision_recall", "counts", "warnings", "decision", "risk_coverage",
+    "groupings",
 )  # fmt: skip
 STATES = {
     "done": "finished",
@@ -173,6 +174,7 @@ def results_of(
         "class_rows": result_tables.class_rows(predictions, classes),
         "site_rows": [] if sites is None else result_tables.site_rows(predictions, sites),
         "cases": result_tables.cases_of(predictions, classes),
+        "groupings": [],
         "presence_rows": result_tables.presence_rows(predictions),
         "presence_notes": presence_notes(predictions, classes),
         "confusion": image_tag(report_figures.confusion(result_tables.matrix_of(predictions, classes), classes)),

@@ -19,8 +19,9 @@ from vwmm.analysis.statistics.intervals import (
 )
 from vwmm.analysis.statistics.metrics import confusion_matrix
 
-# With 5 or 10 patients of a class Matthews' correlation covers 0.91 to 0.93 (benchmarks/interval_coverage.py).
-MIN_FOR_MATTHEWS = 20
+# With 5 or 10 patients of a class Matthews' correlation covers 0.91 to 0.93, and macro F1 of three classes 0.87 to 0.91
+# with 10; with fewer than 15 patients in TP, FP and FN, F1 of repeated cases covers 0.915 (interval_coverage.py).
+MIN_FOR_MATTHEWS, MIN_FOR_MACRO_F1, MIN_FOR_F1 = 20, 20, 15
 
 
 def f1(is_class: np.ndarray, is_called: np.ndarray) -> float | None:
@@ -36,7 +37,7 @@ def f1_limits(is_class: np.ndarray, is_called: np.ndarray, patients: np.ndarray)
     rises with J: the bounds are those of J (Wilson), so that the coverage is that of a share.
     """
     either = is_class | is_called
-    limits = share_limits((is_class & is_called)[either], patients[either])
+    limits = share_limits((is_class & is_called)[either], patients[either], at_least=MIN_FOR_F1)
     if limits.interval is None:
         return limits
     low, high = (2 * bound / (1 + bound) for bound in limits.interval)
@@ -55,6 +56,8 @@ def macro_f1_limits(labels: np.ndarray, predicted: np.ndarray, patients: np.ndar
     """The interval of a defined macro F1: of two classes `f1_limits`, of more MOVER over these."""
     if num_classes == 2:
         return f1_limits(labels == 1, predicted == 1, patients)
+    if reason := _few_of_a_class(labels, patients, num_classes, MIN_FOR_MACRO_F1):
+        return Limits(None, reason=reason)
     groups = np.unique(patients, return_inverse=True)[1]
     values, intervals, residuals = list[float](), list[Interval](), list[np.ndarray]()
     for label in range(num_classes):
@@ -87,10 +90,8 @@ def matthews_limits(labels: np.ndarray, predicted: np.ndarray, patients: np.ndar
     Source: Itaya et al. 2024, "Asymptotic properties of Matthews correlation coefficient", arXiv:2405.12622, where
     the cases are independent; here their influences are summed by patient, and Student's t replaces the normal.
     """
-    for label in range(num_classes):
-        sizes = np.unique(patients[labels == label], return_counts=True)[1]
-        if too_few(sizes, MIN_FOR_MATTHEWS):
-            return Limits(None, reason=f"fewer than {MIN_FOR_MATTHEWS} patients of a class, counted by their cases")
+    if reason := _few_of_a_class(labels, patients, num_classes, MIN_FOR_MATTHEWS):
+        return Limits(None, reason=reason)
     matrix = confusion_matrix(labels, predicted, num_classes).astype(np.float64)
     value, gradient = _matthews(matrix)
     assert value is not None
@@ -106,6 +107,14 @@ def matthews_limits(labels: np.ndarray, predicted: np.ndarray, patients: np.ndar
     centre = math.atanh(value)
     found = Interval(math.tanh(centre - quantile * error), math.tanh(centre + quantile * error))
     return Limits(found, "Fisher's z, delta method over patients")
+
+
+def _few_of_a_class(labels: np.ndarray, patients: np.ndarray, num_classes: int, at_least: int) -> str:
+    """Why a class has too few patients, or nothing."""
+    for label in range(num_classes):
+        if too_few(np.unique(patients[labels == label], return_counts=True)[1], at_least):
+            return f"fewer than {at_least} patients of a class, counted by their cases"
+    return ""
 
 
 def _matthews(matrix: np.ndarray) -> tuple[float | None, np.ndarray | None]:

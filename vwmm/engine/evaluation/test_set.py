@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.analysis.statistics.recorded_predictions import read_written_table
+from vwmm.analysis.subgroups import Grouping
 from vwmm.config.run_folder import RunFolder, open_in_place, refuse_links, write_whole
 from vwmm.config.split_record import SplitRecord
 from vwmm.data.cohort.split_file import SplitRow, hash_of_images, hash_of_split
@@ -73,13 +74,27 @@ def check_folder(run: RunFolder, out: Path, hash_of_cases: str) -> None:
 
 
 def write_evaluation(
-    out: Path, predictions: Predictions, sites: list[str], facts: dict[str, Any], *, origin: Origin, record: RunRecord
+    out: Path,
+    predictions: Predictions,
+    sites: list[str],
+    facts: dict[str, Any],
+    *,
+    origin: Origin,
+    record: RunRecord,
+    groupings: Sequence[Grouping] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
     text = predictions.to_csv()
     table = read_written_table(io.StringIO(text))
     found = evaluate_table(
-        table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin, record=record
+        table,
+        list(predictions.classes),
+        list(predictions.modalities),
+        sites,
+        facts,
+        origin=origin,
+        record=record,
+        groupings=groupings,
     )
     write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it marks the owner of this folder
     write_whole(out / TABLE, text)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vwmm.analysis.run_record import read_run
 from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.subgroups import Grouping
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
@@ -34,6 +35,7 @@ from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
+from vwmm.engine.evaluation.subgroup_columns import group_cases
 from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of, write_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.provenance import origin_now
@@ -58,6 +60,8 @@ class Job:
     """The folder of the results."""
     arguments: Sequence[str]
     """The words of the command line."""
+    by: Sequence[str] = ()
+    """`COLUMN` or `COLUMN:BINS`, by which the results are given as well."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def evaluate(job: Job) -> EvaluationResult:
     rows = read_split_file(job.run.split, key="RUN")
     check_split(job.run, rows)
     config, classes = job.config, classes_of(checkpoint)
-    cohort = find_cases(job, rows, classes)
+    cohort, groupings = find_cases(job, rows, classes)
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
     for note in altered_notes(job.run):
@@ -115,7 +119,7 @@ def evaluate(job: Job) -> EvaluationResult:
         "num_test_cases": num_own,
         "times_evaluated": times,
     }
-    summary = runtime.broadcast_from_main(lambda: _write(job, cohort, predictions, facts))
+    summary = runtime.broadcast_from_main(lambda: _write(job, cohort, predictions, facts, groupings))
     return EvaluationResult(job.out, predictions, summary)
 
 
@@ -131,14 +135,16 @@ def check_contents(job: Job, cohort: Cohort, hashes: Hashes, rows: Mapping[str, 
         LOG.info("warning: %s", copy.text)
 
 
-def _write(job: Job, cohort: Cohort, predictions: Predictions, facts: dict[str, Any]) -> dict[str, Any]:
+def _write(
+    job: Job, cohort: Cohort, predictions: Predictions, facts: dict[str, Any], groupings: Sequence[Grouping]
+) -> dict[str, Any]:
     """The content of evaluation.json."""
     split = split_of(job.run)
     facts |= {"split": None if split is None else split.to_json(), "altered": altered_files(job.run)}
     sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
     text, summary = write_evaluation(
         job.out, predictions, sites, facts,
-        origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path),
+        origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path), groupings=groupings,
     )  # fmt: skip
     LOG.info("%s", text)
     if (times := facts["times_evaluated"]) > 1:
@@ -148,8 +154,11 @@ def _write(job: Job, cohort: Cohort, predictions: Predictions, facts: dict[str, 
     return summary
 
 
-def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> Cohort:
-    """The cases that are evaluated. Raises UserError with everything by which they contradict the run's split."""
+def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) -> tuple[Cohort, list[Grouping]]:
+    """The cases that are evaluated, and their sub-groups.
+
+    Raises UserError with everything by which they contradict the run's split.
+    """
     tested = {name: row for name, row in rows.items() if row.part == "test"}
     if job.is_test and not tested:
         raise UserError(
@@ -175,8 +184,10 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     problems = problems + unlabelled_problems(cohort, cohort.cases)
     if not job.are_new and (seen := patient_problems(cohort, rows)):
         problems = [*problems, replace(seen[0], found=seen[0].found + hint), *seen[1:]]
+    groupings, unusable = group_cases(job.by, cohort)
+    problems = problems + unusable
     if is_main_process():
         problems = problems + check_images(cohort, config.modalities)
     if problems:
         raise UserError(problems)
-    return cohort
+    return cohort, groupings

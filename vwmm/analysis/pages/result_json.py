@@ -1,0 +1,110 @@
+"""Results as the values of evaluation.json and cross_validation.json."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vwmm.analysis.figures.decision_curve import decision_curve
+from vwmm.analysis.figures.risk_coverage import risk_coverage
+from vwmm.analysis.statistics import results
+from vwmm.analysis.statistics.calibration import Calibration
+from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
+from vwmm.analysis.statistics.results import Number
+from vwmm.analysis.subgroups import TEST, Grouping, GroupTest, results_by_group
+
+JsonNumber = dict[str, Any]
+"""`value`, `n`, `events` and `interval`, [low, high], null where one does not exist; `method` of the interval, or
+`no_interval`: why a value has none; `no_value`: why it is not defined; `baseline`: of always answering the commonest
+class."""
+
+
+def calibration_json(found: Calibration) -> dict[str, Any]:
+    groups = [
+        {"probability": group.predicted, "came_true": _json(Number(group.observed, group.num_cases, group.limits))}
+        for group in found.groups
+    ]
+    excess = _json(Number(found.excess, found.num_cases, found.excess_limits))
+    return {"of": found.of_what, "excess": excess, "groups": groups}
+
+
+def decision_json(predictions: RecordedPredictions) -> list[dict[str, float]]:
+    """Of two classes the net benefits at thresholds 0.05, 0.1, ... 0.95; of more none."""
+    if predictions.probabilities.shape[1] != 2:
+        return []
+    curve = decision_curve(predictions.labels == 1, predictions.probabilities[:, 1], np.arange(1, 20) / 20)
+    rows = zip(curve.thresholds.tolist(), curve.model.tolist(), curve.everybody.tolist(), strict=True)
+    return [{"threshold": at, "net_benefit": model, "act_on_all": everybody} for at, model, everybody in rows]
+
+
+def risk_json(predictions: RecordedPredictions) -> list[dict[str, Any]]:
+    """How many of the surest tenth of the cases, two tenths, ..., all are wrong."""
+    return [
+        {"coverage": one.coverage, "confidence": one.confidence, "wrong": _json(one.wrong)}
+        for one in risk_coverage(predictions)
+    ]
+
+
+def by_class(predictions: RecordedPredictions, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The metrics of each class against the rest; a class that does not occur has null."""
+    return classes_json(results.by_class(predictions, classes))
+
+
+def classes_json(rows: Sequence[results.ClassResult]) -> list[dict[str, Any]]:
+    numbers = ("sensitivity", "specificity", "precision", "npv", "f1", "auroc", "auprc")
+    return [
+        {"class": row.name, "cases": row.cases} | numbers_json({name: getattr(row, name) for name in numbers})
+        for row in rows
+    ]
+
+
+def by_site(predictions: RecordedPredictions, sites: np.ndarray) -> list[dict[str, Any]]:
+    """The overall metrics of each site by itself; sites: (N,) str."""
+    return [
+        {"site": row.name, "cases": row.cases, "patients": row.patients, **numbers_json(row.numbers)}
+        for row in results.by_site(predictions, sites)
+    ]
+
+
+def by_group(
+    predictions: RecordedPredictions, classes: Sequence[str], groupings: Sequence[Grouping], tests: Sequence[GroupTest]
+) -> list[dict[str, Any]]:
+    """The metrics of each sub-group, and whether the groups of a grouping differ."""
+    return [
+        {
+            "by": grouping.name,
+            "test": TEST,
+            "p": test.p,
+            "p_adjusted": test.p_adjusted,
+            **({"no_test": test.reason} if test.reason else {}),
+            "groups": [
+                {
+                    "group": one.name,
+                    "cases": one.cases,
+                    "patients": one.patients,
+                    "metrics": numbers_json(one.numbers),
+                    "by_class": classes_json(one.classes),
+                }
+                for one in results_by_group(predictions, classes, grouping)
+            ],
+        }
+        for grouping, test in zip(groupings, tests, strict=True)
+    ]
+
+
+def numbers_json(numbers: Mapping[str, Number]) -> dict[str, JsonNumber]:
+    return {name: _json(number) for name, number in numbers.items()}
+
+
+def _json(number: Number) -> JsonNumber:
+    limits = number.limits
+    found: JsonNumber = {
+        "value": number.value,
+        "n": number.n,
+        "interval": None if limits.interval is None else [*limits.interval],
+    }
+    optional = {"right": number.right, "events": number.events, "baseline": number.baseline}
+    found |= {key: value for key, value in optional.items() if value is not None}
+    texts = {"method": limits.method, "no_interval": limits.reason, "no_value": number.no_value}
+    found |= {key: text for key, text in texts.items() if text}
+    return found
