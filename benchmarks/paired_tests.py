@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, ndtri
 
+from vwmm.analysis.comparison.paired_tests import DIFFERENCES
 from vwmm.analysis.statistics.metrics import accuracy, balanced_accuracy, macro_auroc
-from vwmm.analysis.statistics.paired_tests import DIFFERENCES
 
 LOWEST, LEVEL, NUM_TRUE = 0.93, 0.05, 400_000
 SHARED_BY_CASES = 0.5

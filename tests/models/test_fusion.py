@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vwmm.analysis.statistics.shapley import subsets
 from vwmm.config.schema import Modality, Model
 from vwmm.models.branch import build_branch
 from vwmm.models.fusion import FusionModel, Head, KeyedDropout, build_model, count_parameters
@@ -129,18 +130,18 @@ def test_images_of_a_batch_keep_their_rows() -> None:
         torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_each_modality_alone_is_answered_as_if_the_others_were_missing() -> None:
+def test_every_choice_of_images_is_answered_as_if_the_others_were_missing() -> None:
     model = build().eval()
     images, present = images_of(2), mask_of([[1, 1, 1], [1, 0, 1]])
+    choices = subsets(3)
 
-    answers = model(images, present, with_unimodal=True)
+    answers = model(images, present, visible=choices)
 
-    assert answers.shape[:2] == (2, 4)
-    torch.testing.assert_close(answers[:, 0], model(images, present), rtol=0, atol=0)
-    for m in range(3):
-        only = torch.zeros_like(present)
-        only[:, m] = present[:, m]
-        torch.testing.assert_close(answers[:, 1 + m], model(images, only), rtol=0, atol=0)
+    assert answers.shape[:2] == (2, 8)
+    torch.testing.assert_close(answers[:, -1], model(images, present), rtol=0, atol=0)
+    for number, choice in enumerate(choices):
+        only = present & torch.tensor(choice)
+        torch.testing.assert_close(answers[:, number], model(images, only), rtol=0, atol=0)
 
 
 def test_a_branch_without_an_image_keeps_its_statistics() -> None:

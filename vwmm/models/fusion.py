@@ -75,14 +75,14 @@ class FusionModel(nn.Module):
         present: torch.Tensor | MicroBatches,
         dropout_seed: int | None = None,
         *,
-        with_unimodal: bool = False,
+        visible: Sequence[Sequence[bool]] = (),
     ) -> torch.Tensor:
         """images: per modality (B, 1, *size); present: (B, M) bool -> logits (B, K).
 
         In training `present` is the micro-batches of this pass, or one of them as a tensor, with `dropout_seed` as the
         key of its dropout; without a key nothing is dropped. Every parameter takes part in the result, so data-parallel
-        training need not look for unused ones; B may be 0. with_unimodal, in evaluation: logits (B, 1 + M, K), beside
-        those of all modalities those of each as if the others were missing.
+        training need not look for unused ones; B may be 0. visible, in evaluation: V choices of the M modalities; the
+        result is (B, V, K), for each as if the other images were missing. Each branch runs once, the head V times.
         """
         if self.training:
             several = one_micro_batch(present, dropout_seed) if isinstance(present, torch.Tensor) else present
@@ -93,12 +93,12 @@ class FusionModel(nn.Module):
             return logits
         assert isinstance(present, torch.Tensor)
         features = [self._features(name, images[name], present[:, m]) for m, name in enumerate(self.names)]
-        logits = self.head(torch.cat(features, dim=1))
-        if not with_unimodal:
-            return logits
+        if not visible:
+            whole: torch.Tensor = self.head(torch.cat(features, dim=1))
+            return whole
         missing = [self.missing[_key(name)].expand(len(present), -1).to(features[0].dtype) for name in self.names]
-        unimodal = [[*missing[:m], features[m], *missing[m + 1 :]] for m in range(len(self.names))]
-        return torch.stack([logits, *(self.head(torch.cat(parts, dim=1)) for parts in unimodal)], dim=1)
+        shown = [[(missing[m], features[m])[is_seen] for m, is_seen in enumerate(one)] for one in visible]
+        return torch.stack([self.head(torch.cat(parts, dim=1)) for parts in shown], dim=1)
 
     def _features(self, name: str, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(B, F) in evaluation: the branch's features of the images that are there, the learned vector for the others.

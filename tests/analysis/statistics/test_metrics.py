@@ -134,7 +134,7 @@ def test_a_modality_alone_is_measured_on_the_cases_that_have_it() -> None:
     predictions = Predictions(
         cases=["a", "b", "c"], patients=["a", "b", "c"], labels=np.array([0, 1, 1]), logits=logits,
         present=np.array([[True, False], [True, True], [False, True]]), classes=["x", "y"], modalities=["ct", "mri"],
-        unimodal={"ct": logits, "mri": logits},
+        of_subsets=np.stack([np.zeros_like(logits), logits, logits, logits], axis=1),
     )  # fmt: skip
     alone = predictions.unimodal_metrics()
     assert [(name, scores["cases"], scores["accuracy"]) for name, scores in alone.items()] == [

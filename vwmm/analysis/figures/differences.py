@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from vwmm.analysis.comparison.compare import PairDifference
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
-from vwmm.analysis.statistics.comparison import PairDifference
 
 
 def difference_plot(pairs: Sequence[PairDifference], title: str) -> Figure:

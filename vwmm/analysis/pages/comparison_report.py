@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vwmm.analysis.comparison.compare import Comparison, PairDifference, primary_metric
+from vwmm.analysis.comparison.conclusion import p_text
+from vwmm.analysis.comparison.paired_tests import DIFFERENCES
 from vwmm.analysis.figures.differences import difference_plot
 from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.result_tables import NONE, counted, decimal, decimal_span, limits_text, percent, percent_span
-from vwmm.analysis.statistics.comparison import Comparison, PairDifference, primary_metric
-from vwmm.analysis.statistics.conclusion import p_text
 from vwmm.analysis.statistics.metrics import METRICS
-from vwmm.analysis.statistics.paired_tests import DIFFERENCES
 from vwmm.analysis.statistics.results import Number
 
 _TITLES = {name: one.title for name, one in METRICS.items()} | {"brier": "Brier score", "loss": "Loss"}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vwmm.analysis.statistics.metrics import classification_metrics, mean_loss
+from vwmm.analysis.statistics.shapley import Shapley, shapley_values
 from vwmm.system.csv_cells import csv_text
 
 
@@ -30,6 +31,14 @@ class ScoredCases(ABC):
     @abstractmethod
     def losses(self) -> np.ndarray:
         """(N,) float64, in nats: cross-entropy of each case, unweighted."""
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., K) float64."""
+    exact = logits.astype(np.float64)
+    exact = exact - exact.max(axis=-1, keepdims=True)
+    found: np.ndarray = exact - np.log(np.exp(exact).sum(axis=-1, keepdims=True))
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class Predictions(ScoredCases):
     """The M modalities."""
     extra: Sequence[Mapping[str, str]] = field(default=())
     """Further columns of each case."""
-    unimodal: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """(N, K) float32 by modality, the logits as if the other images were missing; empty if not requested."""
+    of_subsets: np.ndarray | None = None
+    """(N, 2^M, K) float32, the logits as if only the images of `shapley.subsets` were there; None if not requested."""
 
     @property
     def probabilities(self) -> np.ndarray:  # type: ignore[override]
@@ -73,19 +82,34 @@ class Predictions(ScoredCases):
 
     def unimodal_metrics(self) -> dict[str, dict[str, float | int | None]]:
         """Of each modality by itself, over the cases that have its image."""
-        found = {}
-        for m, (name, logits) in enumerate(self.unimodal.items()):
+        found = dict[str, dict[str, float | int | None]]()
+        if self.of_subsets is None or len(self.modalities) < 2:
+            return found
+        for m, name in enumerate(self.modalities):
+            logits = self.of_subsets[:, 1 << m]
             has_image = self.present[:, m]
             scores = replace(self, labels=np.where(has_image, self.labels, -1), logits=logits).metrics()
             if has_image.any():
                 found[name] = scores
         return found
 
+    def shapley(self) -> "Shapley | None":
+        """What each image adds to the probabilities of each case; None if the subsets were not requested."""
+        if self.of_subsets is None:
+            return None
+        probabilities = np.exp(log_softmax(self.of_subsets))  # (N, 2^M, K)
+        return Shapley(shapley_values(probabilities), probabilities[:, 0])
+
+    def mean_shapley(self) -> dict[str, float]:
+        """By modality, the mean over the cases with a label of what it adds to the true class's probability."""
+        known, found = np.flatnonzero(self.labels >= 0), self.shapley()
+        if found is None or not len(known):
+            return {}
+        of_truth = found.values[known, :, self.labels[known]]  # (N, M)
+        return {name: float(of_truth[:, m].mean()) for m, name in enumerate(self.modalities)}
+
     def _log_probabilities(self) -> np.ndarray:
-        logits = self.logits.astype(np.float64)
-        logits = logits - logits.max(axis=1, keepdims=True)
-        log_probabilities: np.ndarray = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return log_probabilities
+        return log_softmax(self.logits)
 
     def to_csv(self) -> str:
         """`case,patient,label,predicted,p_<class>...,present_<modality>...` and the further columns."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.statistics.comparison import ComparedModel, all_pairs, compare
-from vwmm.analysis.statistics.conclusion import conclude_pair
+from vwmm.analysis.comparison.compare import ComparedModel, all_pairs, compare
+from vwmm.analysis.comparison.conclusion import conclude_pair
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_written_table
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.comparison.outcome import ComparisonResult, write_comparison

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vwmm.analysis.statistics.comparison import ComparedModel, compare
-from vwmm.analysis.statistics.conclusion import conclude, conclude_pair
+from vwmm.analysis.comparison.compare import ComparedModel, compare
+from vwmm.analysis.comparison.conclusion import conclude, conclude_pair
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.data.cohort.cases import Case
 from vwmm.engine.check.acquisition import acquisition_facts

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from vwmm.analysis.comparison.compare import ComparedModel, Comparison, compare, part_of
 from vwmm.analysis.pages.comparison_report import comparison_page
 from vwmm.analysis.pages.origin import Origin
-from vwmm.analysis.statistics.comparison import ComparedModel, Comparison, compare, part_of
 from vwmm.config.run_folder import open_in_place, write_whole
 from vwmm.system.csv_cells import csv_text
 

@@ -6,7 +6,7 @@ or saved, so checkpoints hold the same safetensors as everywhere, and no strateg
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -31,10 +31,10 @@ class InPrecision(nn.Module):
         images: Mapping[str, torch.Tensor],
         present: torch.Tensor | MicroBatches,
         *,
-        with_unimodal: bool = False,
+        visible: Sequence[Sequence[bool]] = (),
     ) -> torch.Tensor:
         with torch.autocast(self._device_type, dtype=torch.bfloat16, enabled=self._is_bf16):
-            logits: torch.Tensor = self.model(images, present, with_unimodal=with_unimodal)
+            logits: torch.Tensor = self.model(images, present, visible=visible)
         return logits.float()
 
 

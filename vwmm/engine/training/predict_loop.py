@@ -21,12 +21,12 @@ def predict_all(
     num_classes: int,
     *,
     batch_size: int,
-    with_unimodal: bool = False,
+    visible: Sequence[Sequence[bool]] = (),
     each: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Logits (N, K) float32 of every case, the same bits for any number of processes.
 
-    with_unimodal: (N, 1 + M, K), beside those of all modalities those of each alone.
+    visible: V sets of the modalities; the result is (N, V, K), for each set as if the others were missing.
 
     Batches are fixed in size (the last is filled up by repeating a case), so that a case's logits do not depend on
     which others it is computed with. On a CPU each batch is computed by one thread, several at a time: the number of
@@ -34,11 +34,11 @@ def predict_all(
     """
     batches = evaluation_batches(len(dataset), batch_size)
     mine = batches[runtime.rank :: runtime.num_processes]
-    shape = (len(dataset), 1 + len(dataset.modalities), num_classes) if with_unimodal else (len(dataset), num_classes)
+    shape = (len(dataset), len(visible), num_classes) if visible else (len(dataset), num_classes)
     logits = torch.zeros(shape, dtype=torch.float32, device=runtime.device)
     network = model.eval()
     done = 0
-    parts = _run_batches(runtime, network, dataset, mine, with_unimodal=with_unimodal)
+    parts = _run_batches(runtime, network, dataset, mine, visible)
     for indices, part in zip(mine, parts, strict=True):
         where = torch.tensor(indices).to(runtime.device, non_blocking=True)
         logits.index_copy_(0, where, part.float().to(runtime.device))
@@ -56,11 +56,15 @@ def predict_all(
 
 
 def _run_batches(
-    runtime: Runtime, network: nn.Module, dataset: CaseDataset, batches: Sequence[list[int]], *, with_unimodal: bool
+    runtime: Runtime,
+    network: nn.Module,
+    dataset: CaseDataset,
+    batches: Sequence[list[int]],
+    visible: Sequence[Sequence[bool]],
 ) -> Generator[torch.Tensor, None, None]:
     def run(batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
-            logits: torch.Tensor = network(batch.images, batch.present, with_unimodal=with_unimodal)
+            logits: torch.Tensor = network(batch.images, batch.present, visible=visible)
         return logits
 
     if runtime.device.type != "cpu":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.shapley import MAX_MODALITIES
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
 from vwmm.data.augmentation.augment import augmentation
@@ -132,6 +133,7 @@ class Trainer:
             "step": self.progress.step,
             **predictions.metrics(),
             "unimodal": predictions.unimodal_metrics(),
+            "shapley": predictions.mean_shapley(),
             "train_loss": self.progress.loss_sum / max(1, self.progress.loss_cases),
             "lr": self._learning_rate(self.progress.step),
             "cases_per_s": recorder.cases_per_s(),
@@ -245,5 +247,5 @@ class Trainer:
             self.datasets.val,
             self.datasets.classes,
             batch_size=self.config.train.eval_batch_size,
-            with_unimodal=len(self.config.modalities) > 1,
+            with_subsets=1 < len(self.config.modalities) <= MAX_MODALITIES,
         )

@@ -7,6 +7,7 @@ import torch
 
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.predictions import Predictions
+from vwmm.analysis.statistics.shapley import subsets
 from vwmm.data.loading.dataset import CaseDataset
 from vwmm.engine.console import ProgressBar
 from vwmm.engine.distributed.runtime import Runtime
@@ -21,25 +22,26 @@ def predict_cases(
     classes: tuple[str, ...],
     *,
     batch_size: int,
-    with_unimodal: bool = False,
+    with_subsets: bool = False,
     title: str = "validation",
 ) -> Predictions:
-    """The predictions table of a dataset, the same on every process. with_unimodal: by each modality alone as well."""
+    """The predictions table of a dataset, the same on every process.
+
+    with_subsets: also as if only some of the images were there, for every choice of them (`statistics/shapley.py`).
+    """
     share = -(-len(dataset) // runtime.num_processes)
+    visible = subsets(len(dataset.modalities)) if with_subsets else []
     with ProgressBar(title, share, "case", is_main_process=runtime.is_main_process) as bar:
-        logits = predict_all(
-            runtime, model, dataset, len(classes), batch_size=batch_size, with_unimodal=with_unimodal, each=bar.to
-        )
-    modalities = list(dataset.modalities)
+        logits = predict_all(runtime, model, dataset, len(classes), batch_size=batch_size, visible=visible, each=bar.to)
     return Predictions(
         cases=[case.name for case in dataset.cases],
         patients=[case.patient for case in dataset.cases],
         labels=np.array(dataset.labels, dtype=np.int64),
-        logits=logits[:, 0] if with_unimodal else logits,
+        logits=logits[:, -1] if visible else logits,
         present=dataset.present(),
         classes=classes,
-        modalities=modalities,
-        unimodal={name: logits[:, 1 + m] for m, name in enumerate(modalities)} if with_unimodal else {},
+        modalities=list(dataset.modalities),
+        of_subsets=logits if visible else None,
         extra=[case.extra for case in dataset.cases],
     )
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from vwmm.analysis.comparison.paired_tests import DIFFERENCES, Difference, holm
 from vwmm.analysis.statistics.intervals import Interval
-from vwmm.analysis.statistics.paired_tests import DIFFERENCES, Difference, holm
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.analysis.statistics.results import Number, overall
 

@@ -27,6 +27,8 @@ from vwmm.analysis.statistics.intervals import (
 from vwmm.analysis.statistics.metrics import accuracy, balanced_accuracy, class_ranks, macro_auroc
 
 NUM_EXCHANGES = 9999
+# With 5 of a class the interval of a difference between balanced accuracies of 0.9 and 0.7 covers 0.89.
+MIN_FOR_BALANCED = 10
 _CHUNK_NUMBERS = 4_000_000
 
 
@@ -109,6 +111,9 @@ def balanced_accuracy_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarra
     values = balanced_accuracy(labels, a), balanced_accuracy(labels, b)
     groups = np.unique(patients, return_inverse=True)[1]
     limits = [balanced_accuracy_limits(labels, one, patients) for one in predicted]
+    few = np.bincount(_strata(labels, groups))[: labels.max() + 1]
+    if few[few > 0].min() < MIN_FOR_BALANCED:
+        return _undefined(f"fewer than {MIN_FOR_BALANCED} patients of a class", values[0] - values[1])
     if reason := next((one.reason for one in limits if one.interval is None), ""):
         return _undefined(reason, values[0] - values[1])
     counts = np.bincount(labels)

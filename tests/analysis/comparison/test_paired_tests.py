@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from vwmm.analysis.statistics.paired_tests import (
+from vwmm.analysis.comparison.paired_tests import (
     DIFFERENCES,
     accuracy_difference,
     auroc_difference,

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vwmm.analysis.statistics.comparison import ComparedModel, Comparison, compare, part_of, patients_needed
-from vwmm.analysis.statistics.conclusion import conclude, conclude_pair
+from vwmm.analysis.comparison.compare import ComparedModel, Comparison, compare, part_of, patients_needed
+from vwmm.analysis.comparison.conclusion import conclude, conclude_pair
+from vwmm.analysis.comparison.paired_tests import Difference
 from vwmm.analysis.statistics.intervals import Limits
-from vwmm.analysis.statistics.paired_tests import Difference
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 TRIO = {"all": ("vw_mri", "mri", "ct"), "only_vw_mri": ("vw_mri",), "only_mri": ("mri",), "only_ct": ("ct",)}

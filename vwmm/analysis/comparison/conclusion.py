@@ -1,6 +1,6 @@
 """One sentence on a comparison: fusion helped, adds nothing, or it cannot be told, and how many patients it takes."""
 
-from vwmm.analysis.statistics.comparison import (
+from vwmm.analysis.comparison.compare import (
     Comparison,
     PairDifference,
     patients_needed,
