@@ -20,7 +20,7 @@ from vwmm.config.loading import DEMO_CONFIG
 from vwmm.cross_validate import fold_asked_for, train_folds
 from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.comparison.plan import Plan, plan_comparison
-from vwmm.engine.launch.launcher import is_launched
+from vwmm.engine.launch.launcher import is_launched, row_of_launches
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
 from vwmm.system.start import importing
@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     plan = plan_comparison(config, files, line.overrides, baselines="--baselines" in line.options)
     if alone is not None and alone not in plan.fold_numbers:
         raise UserError(f"split.fold={alone}: the folds are {', '.join(map(str, plan.fold_numbers))}")
-    code = _train(plan, line.passed_on(files), line.options.get("--launch"), alone)
+    with row_of_launches():
+        code = _train(plan, line.passed_on(files), line.options.get("--launch"), alone)
     if code != EXIT_DONE or not is_main_process():
         return code
     if left := plan.unfinished():
@@ -79,7 +80,10 @@ def _train(plan: Plan, arguments: Sequence[str], launch_file: str | None, alone:
         if is_main_process():
             seen = ", ".join(model.modalities)
             say(f"model {model.name} ({place} of {len(plan.models)}), of {seen}")
-        code = train_folds(chosen, [*arguments, *model.overrides], launch_file, plan.fold_numbers)
+        code = train_folds(
+            chosen, [*arguments, *model.overrides], launch_file, plan.fold_numbers,
+            first_launch=1 + (place - 1) * len(plan.fold_numbers),
+        )  # fmt: skip
         if code != EXIT_DONE:
             return code
     return EXIT_DONE

@@ -64,8 +64,18 @@ def main(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def train_folds(chosen: Sequence[Fold], arguments: list[str], launch_file: str | None, numbers: Sequence[int]) -> int:
-    """Trains those that are not finished, one after another; the exit code of the first that does not end well."""
+def train_folds(
+    chosen: Sequence[Fold],
+    arguments: list[str],
+    launch_file: str | None,
+    numbers: Sequence[int],
+    *,
+    first_launch: int = 1,
+) -> int:
+    """Trains those that are not finished, one after another; the exit code of the first that does not end well.
+
+    numbers: of all folds; first_launch: the number of the first one's launch, different for every launch of a command.
+    """
     started, trained = time.monotonic(), 0
     for fold in chosen:
         place = f"fold {fold.number} ({numbers.index(fold.number) + 1} of {len(numbers)})"
@@ -73,7 +83,7 @@ def train_folds(chosen: Sequence[Fold], arguments: list[str], launch_file: str |
             _say(f"{place} is finished: {fold.run.path}")
             continue
         _say(f"{place}{_time_left(chosen, started, trained)}: {fold.run.path}")
-        words, launch_index = [*arguments, *fold.overrides()], numbers.index(fold.number) + 1
+        words, launch_index = [*arguments, *fold.overrides()], first_launch + numbers.index(fold.number)
         if is_launched():
             code = run_in_place(TRAIN, words, launch_index=launch_index)
         else:

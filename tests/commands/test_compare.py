@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.conftest import TINY, run_command
+from tests.conftest import ROOT, TINY, run_command
+from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 
 FILES = ("comparison.json", "predictions.csv")
@@ -245,3 +246,15 @@ def test_one_modality_needs_baselines_to_be_compared_with(
     monkeypatch.chdir(tmp_path)
     assert main(["compare", *recipe(two_modalities, "modalities.ct=null")]) == 2
     assert "one modality (mri): there is nothing to compare; --baselines" in capsys.readouterr().err
+
+
+@in_long_form
+def test_two_processes_compare_as_one_does(two_modalities: Path, compared: Path, tmp_path: Path) -> None:
+    arguments = [*recipe(two_modalities, "train.exact=true"), f"cache.dir={compared}/cache"]
+    one = run_command("compare", *arguments, cwd=compared / "cache")
+    launcher = ["--config_file", str(ROOT / "launch" / "cpu_two_processes.yaml"), "-m", "vwmm.compare"]
+    two = run_command(*arguments, launcher=launcher, cwd=tmp_path)
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    for name in FILES:
+        expected = (compared / "cache" / "runs" / "fusion" / name).read_bytes()
+        assert (tmp_path / "runs" / "fusion" / name).read_bytes() == expected

@@ -137,8 +137,7 @@ def _shared_folds(config: Config, cohort: Cohort, folder: Path) -> list[str]:
             "a new comparison"
         )
         raise UserError(Problem(found, key="run.name"))
-    if is_main_process() and not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():  # each of several processes needs it at once, and all write the same
         write_whole(file, text)
     undrawn = ("split.folds", "split.by_site", "split.val_sites", "split.test_sites")
     return [f"split.file={file}", *(f"{key}=null" for key in undrawn), "split.test_fraction=0"]
