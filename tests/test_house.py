@@ -13,7 +13,7 @@ FLOOR = {"system": 0, "config": 1, "data": 2, "models": 2, "analysis": 2, "engin
 # Within a floor, from the bottom: folders of one line do not import one another; "" are the files beside the folders.
 FOLDERS = {
     "data": ["cohort readers synthetic", "drafting transforms", "cache", "loading", "augmentation checks"],
-    "analysis": ["statistics", "comparison", "association ", "figures", "pages"],
+    "analysis": ["statistics", "comparison recalibration", "association ", "figures", "pages"],
     "engine": [
         " launch",
         "distributed",

@@ -26,6 +26,7 @@ OPTIONS = {
     "COHORT.csv": "other cases; image paths are relative to its folder, or to data.root if set",
     "--new-patients": "no patient of COHORT.csv is one of the run's, even where names are equal; images are compared",
     "--by COLUMN[:BINS]": "results by this column as well; numbers in 3 parts, age:4 in 4, age:40,60 by these edges",
+    "--operating-point KIND": "0.5, youden (without it), sensitivity=0.9 or specificity=0.9, from the validation cases",
     "--out DIR": "the folder of the results; without it: RUN/evaluations/test, or COHORT's name",
     "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
 }
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     """`vwmm evaluate RUN [COHORT.csv]`."""
     line = parse_command_line(
         arguments,
-        options=["--out"],
+        options=["--out", "--operating-point"],
         repeated=["--by"],
         flags=["--new-patients"],
         words=["RUN"],
@@ -53,10 +54,12 @@ def main(arguments: list[str]) -> int:
     out = Path(line.options.get("--out") or run.path / "evaluations" / name)
     config = _read(run, cohort, line.overrides)
     with importing():
-        from vwmm.engine.runs.evaluate import Job, evaluate  # torch and all that it takes: when the line is right
+        # torch and all that it takes: when the line is right
+        from vwmm.engine.evaluation.calibration_file import read_asked
+        from vwmm.engine.runs.evaluate import Job, evaluate
 
-    by = line.lists.get("--by", [])
-    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments, by))
+    by, asked = line.lists.get("--by", []), read_asked(line.options)
+    evaluate(Job(run, config, cohort is None, "--new-patients" in line.options, out, arguments, by, asked))
     return EXIT_DONE
 
 

@@ -5,7 +5,8 @@
     accelerate launch --config_file launch/multi_gpu.yaml -m vwmm.predict runs/demo new_patients.csv
 
 The cohort is a CSV like the one used in training; labels may be absent, and any image may be missing. The table has
-one row per case, sorted by case: case,patient,label,predicted,p_<class>...,present_<modality>... and further columns.
+one row per case, sorted by case: case,patient,label,predicted,p_<class>...,present_<modality>... and further columns;
+the last ones are calibrated_p_<class>... and prediction_set, from the run's calibration.json (docs/evaluate.md).
 """
 
 import sys
@@ -22,6 +23,9 @@ OPTIONS = {
     "RUN": "a run folder, such as runs/demo",
     "COHORT.csv": "the new cases; image paths are relative to its folder, or to data.root if set",
     "--out FILE": "the table; without it: COHORT_predictions.csv in the working directory",
+    "--operating-point KIND": "adds predicted_at_operating_point: youden, sensitivity=0.9 or specificity=0.9",
+    "--coverage LEVEL": "share of patients whose class is in the prediction set, 0.9 without it",
+    "--class-conditional": "the coverage holds in each class by itself",
     "KEY=VALUE": "keys of data, cache, modalities.NAME.column and modalities.NAME.folder",
 }
 
@@ -31,7 +35,12 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text(__doc__, OPTIONS))
         return EXIT_DONE
-    line = parse_command_line(arguments, options=["--out"], words=["RUN", "COHORT.csv"])
+    line = parse_command_line(
+        arguments,
+        options=["--out", "--operating-point", "--coverage"],
+        flags=["--class-conditional"],
+        words=["RUN", "COHORT.csv"],
+    )
     if line.files:
         raise UserError("argument --config: the run has its own configuration; only KEY=VALUE can be added")
     run, cohort = RunFolder(Path(line.words[0])), Path(line.words[1])
@@ -39,9 +48,11 @@ def main(arguments: list[str]) -> int:
     config = _read(run, cohort, line.overrides)
     _check_out(out, cohort)
     with importing():
-        from vwmm.engine.runs.predict import predict  # torch and all that it takes: when the line is right
+        # torch and all that it takes: when the line is right
+        from vwmm.engine.evaluation.calibration_file import read_asked
+        from vwmm.engine.runs.predict import predict
 
-    predict(config, run, out)
+    predict(config, run, out, read_asked(line.options))
     return EXIT_DONE
 
 

@@ -206,6 +206,21 @@ def test_results_by_columns_have_groups_with_numbers_and_a_corrected_test(
     assert "<h3>By age</h3>" in page
 
 
+def test_the_calibration_of_the_validation_cases_is_judged_on_the_test_cases(evaluated: Path) -> None:
+    folder = evaluated / "evaluations" / "test"
+    fitted = json.loads((folder / "evaluation.json").read_text())["fitted"]
+
+    assert fitted["fitted_on"]["of"] == "validation"
+    assert (fitted["temperature"], fitted["no_temperature"]) == (None, "fewer than 20 validation cases")
+    assert fitted["operating_point"] == {"none": "an operating point needs two classes, and there are 3"}
+    assert [(one["promised"], one["class_conditional"]) for one in fitted["prediction_sets"]] == [
+        (level, kind) for kind in (False, True) for level in (0.8, 0.9, 0.95)
+    ]
+    assert fitted["prediction_sets"][-1]["thresholds"] == [0.0, 0.0, 0.0]
+    assert fitted["prediction_sets"][-1]["covered"]["value"] == 1.0
+    assert "always in the set: no_plaque" in (folder / "report.html").read_text()
+
+
 # --- what is refused before anything starts ------------------------------------------------------------------------
 
 

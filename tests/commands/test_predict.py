@@ -1,5 +1,7 @@
 """`vwmm predict RUN COHORT.csv`: the best checkpoint on new cases."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.conftest import Trained, run_command
 from tests.faults.rehearsing import in_long_form
+from vwmm.__main__ import main
 
 
 def validation_cohort(trained: Trained, cohort: Path, target: Path) -> Path:
@@ -34,7 +37,10 @@ def test_the_validation_cases_give_the_validation_table_again_bit_for_bit(
     else:
         done = run_command("-m", "vwmm.predict", *arguments, cwd=tmp_path, launcher=launcher)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "p.csv").read_bytes() == (trained.folder / "predictions_val.csv").read_bytes()
+    found = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False)
+    validated = pd.read_csv(trained.folder / "predictions_val.csv", dtype=str, keep_default_na=False)
+    assert list(found.columns)[: len(validated.columns)] == list(validated.columns)
+    pd.testing.assert_frame_equal(found[validated.columns], validated)
 
 
 def test_a_case_is_predicted_the_same_in_any_company(trained: Trained, cohort: Path, tmp_path: Path) -> None:
@@ -43,7 +49,7 @@ def test_a_case_is_predicted_the_same_in_any_company(trained: Trained, cohort: P
     everyone = pd.read_csv(tmp_path / "all.csv", dtype=str).set_index("case")
     validated = pd.read_csv(trained.folder / "predictions_val.csv", dtype=str).set_index("case")
     assert len(everyone) == 36
-    pd.testing.assert_frame_equal(everyone.loc[validated.index], validated)
+    pd.testing.assert_frame_equal(everyone.loc[validated.index, validated.columns], validated)
 
 
 def test_labels_and_images_may_be_missing(trained: Trained, cohort: Path, tmp_path: Path) -> None:
@@ -126,3 +132,113 @@ def test_any_part_of_the_cohort_is_predicted_as_the_whole_is(trained: Trained, c
         assert done.returncode == 0, done.stderr
         found = pd.read_csv(tmp_path / "p", dtype=str).set_index("case")
         pd.testing.assert_frame_equal(everyone.loc[found.index], found)
+
+
+CLASSES = ["no_plaque", "stable_plaque", "vulnerable_plaque"]
+
+
+def test_a_run_keeps_what_was_fitted_on_its_validation_cases_with_the_checkpoints_hash(trained: Trained) -> None:
+    content = json.loads((trained.folder / "calibration.json").read_text())
+    meta = json.loads((trained.folder / "checkpoints" / "best" / "meta.json").read_text())
+    validated = pd.read_csv(trained.folder / "predictions_val.csv")
+
+    assert content["weights_xxh3"] == meta["files"]["model.safetensors"]["xxh3"]
+    assert content["classes"] == CLASSES
+    assert content["fitted_on"] == {
+        "cases": len(validated),
+        "patients": validated.patient.nunique(),
+        "of": "validation",
+    }
+    assert content["validation"]["probabilities"] == validated[[f"p_{name}" for name in CLASSES]].to_numpy().tolist()
+    assert [CLASSES[label] for label in content["validation"]["labels"]] == validated.label.tolist()
+
+
+def predicted(run: Path, cohort: Path, tmp_path: Path, *options: str) -> pd.DataFrame:
+    assert main(["predict", str(run), str(cohort), "--out", str(tmp_path / "p.csv"), *options]) == 0
+    return pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False)
+
+
+def test_few_validation_patients_put_all_classes_into_the_set_and_this_is_said(
+    trained: Trained, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = predicted(trained.folder, cohort, tmp_path, "--coverage", "0.95", "--class-conditional")
+
+    assert set(table.prediction_set) == {"|".join(CLASSES)}
+    said = capsys.readouterr().err
+    assert "note: no calibrated probabilities: fewer than 20 validation cases" in said
+    assert re.search(r"note: always in the prediction set: no_plaque \(\d validation patients\)", said)
+    assert "n patients can promise a coverage of n / (n + 1) at most, and 0.95 is asked for" in said
+
+
+def test_calibrated_probabilities_and_sets_come_after_all_other_columns(
+    trained: Trained, cohort: Path, tmp_path: Path
+) -> None:
+    """With as many validation cases as a real study has."""
+    run = shutil.copytree(trained.folder, tmp_path / "run")
+    content = json.loads((run / "calibration.json").read_text())
+    generator = np.random.default_rng(0)
+    labels = generator.integers(3, size=200)
+    logits = 4 * generator.normal(size=(200, 3)) + 2 * np.eye(3)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    content["validation"] = {
+        "patients": list(range(200)), "labels": labels.tolist(), "probabilities": probabilities.tolist(),
+    }  # fmt: skip
+    content |= {"temperature": 2.0}
+    (run / "calibration.json").write_text(json.dumps(content))
+
+    table = predicted(run, cohort, tmp_path, "--coverage", "0.5")
+
+    new = [*(f"calibrated_p_{name}" for name in CLASSES), "prediction_set"]
+    assert list(table.columns)[-4:] == new
+    raw = table[[f"p_{name}" for name in CLASSES]].to_numpy(float)
+    roots = np.sqrt(raw)
+    np.testing.assert_allclose(table[new[:3]].to_numpy(float), roots / roots.sum(axis=1, keepdims=True), rtol=1e-9)
+    threshold = np.sort(probabilities[np.arange(200), labels])[::-1][int(np.ceil(201 * 0.5)) - 1]
+    sets = ["|".join(name for name, p in zip(CLASSES, row, strict=True) if p >= threshold) for row in raw]
+    assert table.prediction_set.tolist() == sets
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--coverage", "90"], "--coverage 90: expected a share between 0 and 1, such as 0.9"),
+        (["--operating-point", "best"], "--operating-point best: expected 0.5, youden, sensitivity=0.9 or"),
+        (["--operating-point", "youden"], "--operating-point: an operating point needs two classes, and there are 3"),
+    ],
+)
+def test_what_cannot_be_asked_of_the_calibration_is_refused(
+    options: list[str], message: str, trained: Trained, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(trained.folder), str(cohort), "--out", str(tmp_path / "p.csv"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_run_of_an_older_version_predicts_without_the_further_columns_until_its_report_is_written_again(
+    trained: Trained, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained.folder, tmp_path / "run")
+    written = (run / "calibration.json").read_bytes()
+    (run / "calibration.json").unlink()
+
+    table = predicted(run, cohort, tmp_path)
+    assert not {"prediction_set", "calibrated_p_no_plaque"} & set(table.columns)
+    assert "calibration.json is not there (the run is of an older version); `vwmm report RUN` writes it" in (
+        capsys.readouterr().err
+    )
+    assert main(["predict", str(run), str(cohort), "--out", str(tmp_path / "q.csv"), "--coverage", "0.8"]) == 2
+    assert "--operating-point, --coverage and --class-conditional need it" in capsys.readouterr().err
+
+    assert main(["report", str(run)]) == 0
+    assert (run / "calibration.json").read_bytes() == written
+
+
+def test_a_calibration_of_another_checkpoint_is_not_used(
+    trained: Trained, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained.folder, tmp_path / "run")
+    text = (run / "calibration.json").read_text()
+    (run / "calibration.json").write_text(re.sub('"weights_xxh3": "[0-9a-f]{4}', '"weights_xxh3": "zzzz', text))
+
+    assert "prediction_set" not in predicted(run, cohort, tmp_path).columns
+    assert "calibration.json belongs to another checkpoint" in capsys.readouterr().err

@@ -32,6 +32,7 @@ FREE_KEYS = (
 FILES = (
     ".lock", ".identity", ".starts.json", "config.yaml", "environment.json", "split.csv", "metrics.jsonl",
     "predictions_val.csv", "status.json", "train.log", "tracker.json", "report.html",
+    "calibration.json",
 )  # fmt: skip
 FOLDERS = ("checkpoints", "checkpoints/best", "checkpoints/last", "wandb", "tensorboard")
 
@@ -50,6 +51,7 @@ class RunFolder:
     predictions = property(lambda self: self.path / "predictions_val.csv")
     best = property(lambda self: self.path / "checkpoints" / "best")
     last = property(lambda self: self.path / "checkpoints" / "last")
+    calibration = property(lambda self: self.path / "calibration.json")
     report = property(lambda self: self.path / "report.html")
     status = property(lambda self: self.path / "status.json")
     log = property(lambda self: self.path / "train.log")

@@ -18,11 +18,15 @@ from vwmm.analysis.pages.result_json import (
     by_site,
     calibration_json,
     decision_json,
+    fitted_json,
     numbers_json,
     risk_json,
 )
 from vwmm.analysis.pages.result_tables import cell_of
 from vwmm.analysis.pages.run_report import recipe_of, results_of
+from vwmm.analysis.recalibration.applied import RECALIBRATED, Applied, apply_record, words_of_sets
+from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
+from vwmm.analysis.recalibration.operating_point import DEFAULT
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics import results
 from vwmm.analysis.statistics.calibration import calibration_of
@@ -31,6 +35,8 @@ from vwmm.analysis.statistics.metrics import METRICS
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_predictions
 from vwmm.analysis.subgroups import PATTERN, Grouping, GroupTest, compare_groups, group_pattern, results_by_group
 from vwmm.config.split_record import SplitRecord
+
+RECALIBRATED_NAMES = ("Log loss", "Brier score", "ECE, debiased", "Calibration slope", "Calibration intercept")
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,21 @@ def evaluate_table(
     origin: Origin,
     record: RunRecord | None = None,
     groupings: Sequence[Grouping] = (),
+    calibration: CalibrationRecord | str = "the run has no calibration.json",
+    operating_point: str = DEFAULT,
 ) -> Evaluated:
     """The results of a predictions table.
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
     is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the
     page; record: the run; the page shows its configuration; groupings: further sub-groups of the cases, beside those by
-    which images they have.
+    which images they have; calibration: the run's, or why there is none; operating_point: its kind.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
     assert len(predictions.labels) == len(table), "every case has a label and a finite prediction"
+    applied = None if isinstance(calibration, str) else apply_record(predictions, calibration, operating_point)
+    why = calibration if isinstance(calibration, str) else ""
     pattern = group_pattern(predictions.present)
     groupings = [*groupings, *([pattern] if len(pattern.groups) > 1 else [])]
     tests = compare_groups(predictions, groupings)
@@ -80,14 +90,11 @@ def evaluate_table(
         "decision_curve": decision_json(predictions),
         "risk_coverage": risk_json(predictions),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
+        "fitted": fitted_json(applied, why),
         "by_group": by_group(predictions, classes, groupings, tests),
     }
-    split = SplitRecord.of_json(facts.get("split"))
-    page: dict[str, Any] = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
-    page |= recipe_of(record) | results_of(
-        predictions, classes, "best checkpoint; none of these patients was used in training",
-        sites=np.array(sites) if sites else None,
-    )  # fmt: skip
+    page = _page(summary, predictions, classes, sites, origin, record)
+    page |= {"fitted": None if applied is None else fitted_tables(predictions, classes, applied), "no_fit": why}
     page["groupings"] = grouping_tables(predictions, classes, groupings, tests)
     page["presence_rows"] = []  # they are among the groupings
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
@@ -119,6 +126,62 @@ def grouping_tables(
         title = "the modalities that are present" if grouping.name == PATTERN else grouping.name
         found.append({"title": title, "name": grouping.name, "rows": rows, "test": words})
     return found
+
+
+def _page(
+    summary: Mapping[str, Any], predictions: RecordedPredictions, classes: Sequence[str], sites: Sequence[str],
+    origin: Origin, record: RunRecord | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What the page shows besides sub-groups and what was fitted."""
+    split = SplitRecord.of_json(summary.get("split"))
+    page: dict[str, Any] = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
+    of_what = "best checkpoint; none of these patients was used in training"
+    found = results_of(predictions, classes, of_what, sites=np.array(sites) if sites else None)
+    return page | recipe_of(record) | found
+
+
+def fitted_tables(predictions: RecordedPredictions, classes: Sequence[str], applied: Applied) -> dict[str, Any]:
+    """The rows of the page's tables of what was fitted on validation cases."""
+    raw, names = results.overall(predictions), dict(zip(RECALIBRATED, RECALIBRATED_NAMES, strict=True))
+    recalibrated = [
+        {"name": names[key], "cells": [cell_of("as predicted", raw[key], is_share=False),
+                                       cell_of("at the temperature", number, is_share=False)]}
+        for key, number in applied.recalibrated.items()
+    ]  # fmt: skip
+    point = ""
+    if applied.point is not None:
+        kind = "Youden\u2019s index" if applied.point.kind == DEFAULT else applied.point.kind
+        reached = f"sensitivity {applied.point.sensitivity:.3f}, specificity {applied.point.specificity:.3f}"
+        point = (
+            f"{classes[1]} from a probability of {applied.point.threshold:.4g} on ({kind}); on the "
+            f"validation cases {reached}."
+        )
+    titles = {"sensitivity": "Sensitivity", "specificity": "Specificity", "precision": "PPV", "npv": "NPV"}
+    sets = [
+        {
+            "promised": f"{100 * one.rule.level:g} % {'of each class' if one.rule.is_class_conditional else 'of all'}",
+            "covered": cell_of("", one.covered),
+            "by_class": "; ".join(
+                f"{name} {result_tables.percent(number.value)}"
+                for name, number in zip(classes, one.by_class, strict=True)
+            ),
+            "always": words_of_sets(one, classes),
+            "size": f"{one.mean_size:.2f}",
+            "single": f"{one.num_single:,}",
+            "empty": f"{one.num_empty:,}",
+        }
+        for one in applied.sets
+    ]
+    return {
+        "cases": result_tables.counted(applied.fitted_on["cases"], "validation case"),
+        "patients": result_tables.counted(applied.fitted_on["patients"], "patient"),
+        "temperature": "" if applied.temperature is None else f"{applied.temperature:.3g}",
+        "no_temperature": applied.no_temperature,
+        "recalibrated": recalibrated,
+        "point": point,
+        "at_point": [cell_of(titles.get(key, "Accuracy"), number) for key, number in applied.at_point.items()],
+        "sets": sets,
+    }
 
 
 def _probability(value: float) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from vwmm.analysis.figures.decision_curve import decision_curve
 from vwmm.analysis.figures.risk_coverage import risk_coverage
+from vwmm.analysis.recalibration.applied import Applied
 from vwmm.analysis.statistics import results
 from vwmm.analysis.statistics.calibration import Calibration
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
@@ -26,6 +27,41 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
     ]
     excess = _json(Number(found.excess, found.num_cases, found.excess_limits))
     return {"of": found.of_what, "excess": excess, "groups": groups}
+
+
+def fitted_json(found: Applied | None, reason: str) -> dict[str, Any]:
+    """What was fitted on validation cases, and what it reaches on these."""
+    if found is None:
+        return {"none": reason}
+    point = found.point
+    return {
+        "fitted_on": found.fitted_on,
+        "temperature": found.temperature,
+        **({"no_temperature": found.no_temperature} if found.no_temperature else {}),
+        "recalibrated": numbers_json(found.recalibrated),
+        "operating_point": {"none": found.no_point}
+        if point is None
+        else {
+            "kind": point.kind,
+            "threshold": point.threshold,
+            "in_validation": {"sensitivity": point.sensitivity, "specificity": point.specificity},
+            **numbers_json(found.at_point),
+        },
+        "prediction_sets": [
+            {
+                "promised": one.rule.level,
+                "class_conditional": one.rule.is_class_conditional,
+                "thresholds": one.rule.thresholds.tolist(),
+                "validation_patients": one.rule.num_patients.tolist(),
+                "covered": _json(one.covered),
+                "covered_by_class": [_json(number) for number in one.by_class],
+                "mean_size": one.mean_size,
+                "single": one.num_single,
+                "empty": one.num_empty,
+            }
+            for one in found.sets
+        ],
+    }
 
 
 def decision_json(predictions: RecordedPredictions) -> list[dict[str, float]]:

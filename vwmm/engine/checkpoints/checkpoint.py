@@ -128,6 +128,8 @@ class Checkpoint:
     """Where the run stood."""
     description: Mapping[str, Any]
     """What is needed to use the weights elsewhere: classes, modalities, model, validation, ..."""
+    weights_xxh3: str = ""
+    """Hash of its weights' file."""
 
     def load(self) -> State:
         """Its tensors. Raises UserError."""
@@ -173,7 +175,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if damaged:
         raise _unusable(folder, f"damaged: {', '.join(damaged)} is not what was written")
     description = {key: value for key, value in meta.items() if key not in ("format", "progress", "files")}
-    return Checkpoint(folder, progress, description)
+    return Checkpoint(folder, progress, description, str(files[WEIGHTS]["xxh3"]))
 
 
 def _unusable(folder: Path, found: str) -> UserError:

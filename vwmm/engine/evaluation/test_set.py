@@ -9,6 +9,8 @@ from typing import Any
 
 from vwmm.analysis.pages.evaluation_report import describe, evaluate_table
 from vwmm.analysis.pages.origin import Origin
+from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
+from vwmm.analysis.recalibration.operating_point import DEFAULT
 from vwmm.analysis.run_record import RunRecord
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.analysis.statistics.recorded_predictions import read_written_table
@@ -82,20 +84,16 @@ def write_evaluation(
     origin: Origin,
     record: RunRecord,
     groupings: Sequence[Grouping] = (),
+    calibration: CalibrationRecord | str,
+    operating_point: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
     text = predictions.to_csv()
     table = read_written_table(io.StringIO(text))
     found = evaluate_table(
-        table,
-        list(predictions.classes),
-        list(predictions.modalities),
-        sites,
-        facts,
-        origin=origin,
-        record=record,
-        groupings=groupings,
-    )
+        table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin, record=record,
+        groupings=groupings, calibration=calibration, operating_point=operating_point or DEFAULT,
+    )  # fmt: skip
     write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it marks the owner of this folder
     write_whole(out / TABLE, text)
     write_whole(out / PAGE, found.page.encode("utf-8", "replace"))

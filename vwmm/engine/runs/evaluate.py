@@ -1,12 +1,13 @@
 """Evaluates a finished run on its test cases or on another hospital's patients."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
 from vwmm.analysis.run_record import read_run
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.analysis.subgroups import Grouping
@@ -34,6 +35,7 @@ from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
+from vwmm.engine.evaluation.calibration_file import Asked, read_calibration
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.evaluation.subgroup_columns import group_cases
 from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of, write_evaluation
@@ -62,6 +64,8 @@ class Job:
     """The words of the command line."""
     by: Sequence[str] = ()
     """`COLUMN` or `COLUMN:BINS`, by which the results are given as well."""
+    asked: Asked = field(default_factory=Asked)
+    """What is asked of the run's calibration."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,12 @@ def evaluate(job: Job) -> EvaluationResult:
     rows = read_split_file(job.run.split, key="RUN")
     check_split(job.run, rows)
     config, classes = job.config, classes_of(checkpoint)
+    calibration, why = read_calibration(job.run, checkpoint, job.asked)
     cohort, groupings = find_cases(job, rows, classes)
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
+    if calibration is None:
+        LOG.info("note: neither operating point nor prediction sets: %s", why)
     for note in altered_notes(job.run):
         LOG.info("warning: %s", note)
 
@@ -119,7 +126,9 @@ def evaluate(job: Job) -> EvaluationResult:
         "num_test_cases": num_own,
         "times_evaluated": times,
     }
-    summary = runtime.broadcast_from_main(lambda: _write(job, cohort, predictions, facts, groupings))
+    summary = runtime.broadcast_from_main(
+        lambda: _write(job, cohort, predictions, facts, groupings, calibration or why)
+    )
     return EvaluationResult(job.out, predictions, summary)
 
 
@@ -136,7 +145,12 @@ def check_contents(job: Job, cohort: Cohort, hashes: Hashes, rows: Mapping[str, 
 
 
 def _write(
-    job: Job, cohort: Cohort, predictions: Predictions, facts: dict[str, Any], groupings: Sequence[Grouping]
+    job: Job,
+    cohort: Cohort,
+    predictions: Predictions,
+    facts: dict[str, Any],
+    groupings: Sequence[Grouping],
+    calibration: CalibrationRecord | str,
 ) -> dict[str, Any]:
     """The content of evaluation.json."""
     split = split_of(job.run)
@@ -145,6 +159,7 @@ def _write(
     text, summary = write_evaluation(
         job.out, predictions, sites, facts,
         origin=origin_now("evaluate", job.arguments), record=read_run(job.run.path), groupings=groupings,
+        calibration=calibration, operating_point=job.asked.operating_point,
     )  # fmt: skip
     LOG.info("%s", text)
     if (times := facts["times_evaluated"]) > 1:

@@ -24,6 +24,7 @@ from vwmm.data.loading.dataset import CaseDataset
 from vwmm.data.readers.read import ImageError
 from vwmm.engine.checkpoints.checkpoint import HOW_TO_RESTORE, META, find_checkpoint, read_checkpoint
 from vwmm.engine.console import LOG
+from vwmm.engine.evaluation.calibration_file import write_calibration
 from vwmm.engine.tracking.results import results_to_track
 from vwmm.engine.tracking.trackers import Trackers
 from vwmm.engine.training.trainer import Trainer
@@ -57,7 +58,9 @@ def finish_run(trainer: Trainer, trackers: Trackers | None) -> TrainResult:
 def _report(trainer: Trainer, trackers: Trackers | None) -> dict[str, Any]:
     """The metrics of the best epoch."""
     run, progress, checkpointing = trainer.run, trainer.progress, trainer.checkpointing
-    best: dict[str, Any] = read_checkpoint(run.best).description["validation"]
+    checkpoint = read_checkpoint(run.best)
+    best: dict[str, Any] = checkpoint.description["validation"]
+    write_calibration(run, checkpoint)
     examples = choose_examples(run, trainer.datasets.val)
     place = {"epoch": progress.epoch, "step": progress.step, "best_epoch": best["epoch"]}
     if checkpointing.metrics is not None:
@@ -106,6 +109,8 @@ def rewrite_report(run: RunFolder) -> RewrittenReport:
     """Writes report.html of a run that has ended."""
     examples, why = find_examples(run)
     unusable = unusable_best(run)
+    if run.state() == "done" and not unusable and not altered_notes(run) and run.predictions.exists():
+        write_calibration(run, read_checkpoint(run.best))
     path = write_report(run.path, examples=examples, notes=unusable)
     return RewrittenReport(path, [*altered_notes(run), *unusable], why)
 

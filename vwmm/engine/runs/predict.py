@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.run_folder import RunFolder, write_whole
 from vwmm.config.schema import Config
@@ -16,6 +17,12 @@ from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
+from vwmm.engine.evaluation.calibration_file import (
+    Asked,
+    always_in_sets,
+    read_calibration,
+    with_calibrated_columns,
+)
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
@@ -32,14 +39,15 @@ class PredictionResult:
     """A row per case."""
 
 
-def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
+def predict(config: Config, run: RunFolder, out: Path, asked: Asked | None = None) -> PredictionResult:
     """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
     # 1. What the model is, and the cohort. No GPU is held yet.
     start_log(is_main_process=is_main_process())
     checkpoint = find_checkpoint(run.best)
     if checkpoint is None:
         raise UserError(f"{run.path}: no checkpoint in {run.best}; has the first epoch been completed?")
-    classes = classes_of(checkpoint)
+    asked, classes = asked or Asked(), classes_of(checkpoint)
+    record, why = read_calibration(run, checkpoint, asked)
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
     if cohort is not None and is_main_process():
         problems = problems + check_images(cohort, config.modalities)
@@ -47,7 +55,7 @@ def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
         raise UserError(problems)
     if not cohort.cases:
         raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
-    for note in table_notes(cohort):
+    for note in [*table_notes(cohort), *_notes_of_calibration(record, why, asked)]:
         LOG.info("note: %s", note)
 
     # 2. Join the other processes, and transform the images that are not in the cache.
@@ -58,7 +66,8 @@ def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
     # 3. The predictions of the run's best checkpoint, and the table.
     predictions = predict_by_checkpoint(runtime, config, checkpoint, dataset, title="prediction")
     if runtime.is_main_process:
-        write_whole(out, predictions.to_csv())
+        table = predictions if record is None else with_calibrated_columns(predictions, record, asked)
+        write_whole(out, table.to_csv())
         epoch = checkpoint.progress.epoch
         LOG.info("%d cases predicted with the checkpoint of epoch %d: %s", len(dataset), epoch, out)
         metrics = predictions.metrics()
@@ -69,6 +78,14 @@ def predict(config: Config, run: RunFolder, out: Path) -> PredictionResult:
             LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
     runtime.wait()
     return PredictionResult(out, predictions)
+
+
+def _notes_of_calibration(record: CalibrationRecord | None, why: str, asked: Asked) -> list[str]:
+    """Which further columns the table lacks or what limits them."""
+    if record is None:
+        return [f"no calibrated probabilities and no prediction sets: {why}"]
+    notes = [f"no calibrated probabilities: {record.no_temperature}"] if record.temperature is None else []
+    return [*notes, *([always] if (always := always_in_sets(record, asked)) else [])]
 
 
 def _looks(run: RunFolder, cohort: Cohort, hashes: Hashes, *, num_processes: int) -> list[str]:

@@ -1,0 +1,1 @@
+"""What is fitted on validation cases and used on others: temperature, operating point, prediction sets."""
