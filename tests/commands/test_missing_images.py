@@ -80,6 +80,7 @@ def test_each_modality_is_scored_over_the_cases_that_have_it(on_processes: dict[
         pd.read_csv(on_processes[1] / "predictions_val.csv"),
         read_metrics(on_processes[1], "validation")[-1],
     )
+    assert list(record["shapley"]) == list(NAMES)
     assert {name: record["unimodal"][name]["cases"] for name in NAMES} == {
         name: int(table[f"present_{name}"].sum()) for name in NAMES
     }

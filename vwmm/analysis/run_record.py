@@ -41,6 +41,8 @@ class History:
     """The epoch of the best checkpoint, counted from 1."""
     unimodal: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """By modality, of its predictions by itself: a row per epoch, `unimodal_columns`; float64."""
+    shapley: Mapping[str, float] = field(default_factory=dict)
+    """By modality, what it adds to the true class's probability, the mean over the cases of the best epoch."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def read_history(path: Path, *, config: Mapping[str, Any], status: Mapping[str, 
     validation = _numbers(events["validation"], validation_columns())
     train = _numbers(events["train"], TRAIN_COLUMNS)
     train["epochs_done"] = _epochs_done(train, validation)
-    return History(train, validation, _best_epoch(validation, config, status), _unimodal(events["validation"]))
+    best = _best_epoch(validation, config, status)
+    return History(train, validation, best, _unimodal(events["validation"]), _shapley(events["validation"], best))
 
 
 def _unimodal(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
@@ -124,6 +127,12 @@ def _unimodal(events: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
             if isinstance(scores, dict):
                 rows.setdefault(name, []).append({**scores, "epoch": event.get("epoch")})
     return {name: _numbers(found, unimodal_columns()) for name, found in rows.items()}
+
+
+def _shapley(events: list[dict[str, Any]], best_epoch: int | None) -> dict[str, float]:
+    found = next((event.get("shapley") for event in events[::-1] if event.get("epoch") == best_epoch), None)
+    values = found if isinstance(found, dict) else {}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
 def setting(config: Mapping[str, Any], dotted: str) -> Any:

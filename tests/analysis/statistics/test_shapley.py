@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vwmm.analysis.statistics.predictions import Predictions
-from vwmm.analysis.statistics.shapley import shapley_values, subsets
+from vwmm.analysis.statistics.shapley import describe_means, hardly_used, shapley_values, subsets
 
 
 def by_all_orders(answers: np.ndarray, num_modalities: int) -> np.ndarray:
@@ -69,3 +69,15 @@ def test_mean_over_cases_is_of_the_true_class_and_of_cases_with_a_label() -> Non
     }
     assert predictions([1, -1, 0], None).mean_shapley() == {}
     assert predictions([1, -1, 0], None).shapley() is None
+
+
+def test_a_modality_that_the_others_starve_is_named() -> None:
+    assert hardly_used({"vw_mri": 0.6, "mri": 0.01, "ct": -0.02}).startswith(
+        "The model hardly uses mri and ct: less than 5 %"
+    )
+    assert hardly_used({"vw_mri": 0.4, "mri": 0.1}) == ""
+    assert hardly_used({"vw_mri": 0.05, "mri": 0.0}) == ""  # nothing was learned yet
+    assert hardly_used({"vw_mri": 0.6}) == ""
+    assert describe_means({"vw_mri": 0.6, "ct": -0.02}).endswith(
+        "probability of the true class: vw_mri +0.600, ct -0.020."
+    )

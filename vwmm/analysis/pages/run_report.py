@@ -29,6 +29,7 @@ from vwmm.analysis.statistics import results
 from vwmm.analysis.statistics.calibration import calibration_of
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.analysis.statistics.results import Number
+from vwmm.analysis.statistics.shapley import describe_means, hardly_used
 from vwmm.config.run_folder import write_whole
 
 __all__ = ["Example", "write_report"]
@@ -193,7 +194,12 @@ def _modality_notes(record: RunRecord) -> list[str]:
     """Results of each modality alone, if there are predictions of all together for comparison."""
     if record.predictions is None or not len(record.predictions.labels):
         return []
-    return unimodal_notes(record.predictions, record.classes, unimodal_scores(record.history))
+    means, found = (
+        record.history.shapley,
+        unimodal_notes(record.predictions, record.classes, unimodal_scores(record.history)),
+    )
+    starved = hardly_used(means)
+    return [*found, *(text for text in (describe_means(means), f"{starved}." if starved else "") if text)]
 
 
 def _cohort(record: RunRecord) -> dict[str, Any]:

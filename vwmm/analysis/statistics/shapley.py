@@ -7,6 +7,7 @@ with none. An image that a case does not have adds exactly 0.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,3 +43,32 @@ def shapley_values(answers: np.ndarray) -> np.ndarray:
                 share = 1 / (num_modalities * math.comb(num_modalities - 1, size))
                 values[:, m] += share * (answers[:, number | 1 << m] - answers[:, number])
     return values
+
+
+# A modality that adds less than this share of what all add together is hardly used.
+_HARDLY = 0.05
+
+
+def describe_means(means: Mapping[str, float]) -> str:
+    """In words, what each modality adds to the true class's probability; empty for one modality."""
+    if len(means) < 2:
+        return ""
+    values = ", ".join(f"{name} {value:+.3f}" for name, value in means.items())
+    return f"On average over the validation cases, the images add to the probability of the true class: {values}."
+
+
+def hardly_used(means: Mapping[str, float]) -> str:
+    """A sentence on modalities that the others keep from being used; empty if there are none.
+
+    Where all together add less than 0.1 the model has not learned enough to judge.
+    """
+    total = sum(max(value, 0.0) for value in means.values())
+    few = [name for name, value in means.items() if value < _HARDLY * total]
+    if total < 0.1 or len(means) < 2 or not few:
+        return ""
+    which = " and ".join(few)
+    return (
+        f"The model hardly uses {which}: less than {100 * _HARDLY:g} % of what all images add. Either the other images "
+        "tell more (`vwmm compare`), or they were learned first and keep it from being learned: model.modality_dropout "
+        "may help"
+    )

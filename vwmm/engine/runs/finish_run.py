@@ -13,6 +13,7 @@ from vwmm.analysis.pages.baseline import no_better_note
 from vwmm.analysis.pages.run_report import write_report
 from vwmm.analysis.statistics.intervals import accuracy_interval
 from vwmm.analysis.statistics.recorded_predictions import read_written_table
+from vwmm.analysis.statistics.shapley import hardly_used
 from vwmm.config.loading import load_config
 from vwmm.config.run_digests import altered_files, altered_notes
 from vwmm.config.run_folder import RunFolder
@@ -82,9 +83,11 @@ def describe_result(run: RunFolder, best: dict[str, Any]) -> str:
     interval = f", 95 % interval {bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
     auroc = "" if best["auroc"] is None else f", AUROC {best['auroc']:.3f}"
     note = no_better_note(table.label.tolist(), right)
+    starved = hardly_used(best.get("shapley") or {})
     return "\n".join(
         [
             *([note] if note else []),
+            *([f"note: {starved}"] if starved else []),
             f"result   accuracy {best['accuracy']:.3f} ({right} of {best['cases']} validation cases{interval}){auroc}, "
             f"loss {best['loss']:.4f}, best epoch {best['epoch']}",
             f"run      {run.path}",
