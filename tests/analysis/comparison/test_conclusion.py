@@ -58,7 +58,7 @@ def test_thirty_patients_cannot_tell_and_the_sentence_says_how_many_could() -> N
                   key=lambda one: one.found.value or 0)  # fmt: skip
     assert closest.found.error is not None
     assert closest.found.value is not None
-    target = abs(closest.found.value) if abs(closest.found.value) >= 0.01 else 0.05
+    target = max(abs(closest.found.value), 0.05)
     assert needed == math.ceil(30 * (2.80158 * closest.found.error / target) ** 2)
 
 

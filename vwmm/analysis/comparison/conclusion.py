@@ -89,9 +89,9 @@ def _value(comparison: Comparison, name: str, metric: str) -> str:
 
 
 def _how_many(comparison: Comparison, pair: PairDifference, margin: float) -> str:
-    """How many patients it would take to tell."""
+    """How many patients it would take to tell; a difference below the margin is none that is worth looking for."""
     difference = abs(pair.found.value or 0.0)
-    target = difference if difference >= 0.01 else margin
+    target = max(difference, margin)
     if (needed := patients_needed(pair.found, comparison.num_patients, target)) is None:
         return ""
     what = "as large as this" if target == difference else f"of {margin:g}"
