@@ -27,6 +27,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom, rankdata
 from sklearn.metrics import average_precision_score
 
+from vwmm.analysis.figures.decision_curve import decision_curve
 from vwmm.analysis.figures.roc_band import roc_band
 from vwmm.analysis.statistics import class_metrics
 from vwmm.analysis.statistics.auroc_intervals import auroc_limits, macro_auroc_limits
@@ -40,11 +41,13 @@ from vwmm.analysis.statistics.results import NO_INTERVAL_OF_LOSS
 
 LOWEST, HIGHEST = 0.93, 0.985
 # Wider than need be in most cells.
-MAY_COVER_MORE = ("average precision",)
+MAY_COVER_MORE = ("average precision", "net benefit")
 NUM_BEFORE = 300
 SHARED_VARIANCE = 0.5
 # Of intervals that are printed in so few cohorts the coverage is not known.
 LEAST_SHARE = 0.05
+# The threshold of the net benefit.
+AT = np.array([0.3])
 Arrays = Mapping[str, np.ndarray]
 Found = tuple[str, float, Limits, tuple[float, float] | None]
 """A number's name, its true value, its interval, and that of before."""
@@ -225,6 +228,7 @@ def _further_values(cell: Cell, drawn: Arrays) -> dict[str, float]:
         "mcc": class_metrics.matthews(labels, predicted, num_classes),
         "calibration slope": calibration_slope(odds, hit, everyone).value,
         "calibration intercept": calibration_intercept(odds, hit, everyone).value,
+        "net benefit": float(decision_curve(labels == 1, probabilities[:, 1], everyone, AT).model[0]),
     }
     return {name: float("nan") if value is None else value for name, value in values.items()}
 
@@ -239,6 +243,8 @@ def _further_intervals(cell: Cell, drawn: Arrays, true: Mapping[str, float]) -> 
     if class_metrics.matthews(labels, predicted, num_classes) is not None:
         limits = class_metrics.matthews_limits(labels, predicted, patients, num_classes)
         found.append(("mcc", true["mcc"], limits, None))
+    curve = decision_curve(labels == 1, drawn["probabilities"][:, 1], patients, AT)
+    found.append(("net benefit", true["net benefit"], curve.limits[0], None))
     odds, hit = log_odds(drawn["probabilities"], _class_judged(cell, drawn)), _judged(cell, drawn)[1]
     for name, estimate in (("slope", calibration_slope), ("intercept", calibration_intercept)):
         one = estimate(odds, hit, patients)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from vwmm.analysis.figures.rates import BAND
 from vwmm.analysis.figures.style import INK, dress, line_look, new_figure, plain
+from vwmm.analysis.statistics.intervals import Limits, net_benefit_limits
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -26,26 +28,38 @@ class DecisionCurve:
     """(T,) float64: acting where the probability reaches the threshold."""
     everybody: np.ndarray
     """(T,) float64: acting in every case."""
+    limits: tuple[Limits, ...] = ()
+    """T 95 % intervals of `model`, each at its threshold alone."""
 
 
-def decision_curve(is_class: np.ndarray, scores: np.ndarray, thresholds: np.ndarray = THRESHOLDS) -> DecisionCurve:
-    """is_class: (N,) bool, N >= 1; scores: (N,) float64, its probability; thresholds: (T,), rising."""
+def decision_curve(
+    is_class: np.ndarray, scores: np.ndarray, patients: np.ndarray, thresholds: np.ndarray = THRESHOLDS
+) -> DecisionCurve:
+    """is_class: (N,) bool, N >= 1; scores: (N,) float64, its probability; patients: (N,); thresholds: (T,), rising."""
     number, weights = len(is_class), thresholds / (1 - thresholds)
     positives, negatives = np.sort(scores[is_class]), np.sort(scores[~is_class])
     hits = len(positives) - np.searchsorted(positives, thresholds, "left")
     alarms = len(negatives) - np.searchsorted(negatives, thresholds, "left")
     everybody = (len(positives) - len(negatives) * weights) / number
-    return DecisionCurve(thresholds, (hits - alarms * weights) / number, everybody)
+    limits = tuple(
+        net_benefit_limits((scores >= at) & is_class, (scores >= at) & ~is_class, patients, float(weight))
+        for at, weight in zip(thresholds, weights, strict=True)
+    )
+    return DecisionCurve(thresholds, (hits - alarms * weights) / number, everybody, limits)
 
 
 def decision_plot(predictions: RecordedPredictions, classes: Sequence[str]) -> Figure:
     """The curve of class 1 of two classes."""
     is_class, name = predictions.labels == 1, plain(classes[1], limit=26)
-    curve = decision_curve(is_class, predictions.probabilities[:, 1])
+    curve = decision_curve(is_class, predictions.probabilities[:, 1], predictions.patients)
     share = float(is_class.mean())
     shown = "; ".join(f"{curve.model[at]:.3f} at {curve.thresholds[at]:.1f}" for at in (9, 29, 49, 69))
     figure = new_figure(4.9, 5.4, f"Decision curve of {name}: net benefit of acting on the prediction {shown}.")
     axes = figure.subplots()
+    spans = [one.interval for one in curve.limits]
+    if spans[0] is not None:
+        low, high = zip(*[span for span in spans if span is not None], strict=True)
+        axes.fill_between(curve.thresholds, low, high, color=BAND, linewidth=0)
     lines = (("model", curve.model), ("act on all", curve.everybody), ("act on none", np.zeros(len(curve.thresholds))))
     for number, (label, values) in enumerate(lines):
         look = line_look(number)

@@ -64,13 +64,17 @@ def fitted_json(found: Applied | None, reason: str) -> dict[str, Any]:
     }
 
 
-def decision_json(predictions: RecordedPredictions) -> list[dict[str, float]]:
+def decision_json(predictions: RecordedPredictions) -> list[dict[str, Any]]:
     """Of two classes the net benefits at thresholds 0.05, 0.1, ... 0.95; of more none."""
     if predictions.probabilities.shape[1] != 2:
         return []
-    curve = decision_curve(predictions.labels == 1, predictions.probabilities[:, 1], np.arange(1, 20) / 20)
-    rows = zip(curve.thresholds.tolist(), curve.model.tolist(), curve.everybody.tolist(), strict=True)
-    return [{"threshold": at, "net_benefit": model, "act_on_all": everybody} for at, model, everybody in rows]
+    is_class, scores = predictions.labels == 1, predictions.probabilities[:, 1]
+    curve = decision_curve(is_class, scores, predictions.patients, np.arange(1, 20) / 20)
+    rows = zip(curve.thresholds.tolist(), curve.model.tolist(), curve.everybody.tolist(), curve.limits, strict=True)
+    return [
+        {"threshold": at, "net_benefit": _json(Number(model, len(scores), limits)), "act_on_all": everybody}
+        for at, model, everybody, limits in rows
+    ]
 
 
 def risk_json(predictions: RecordedPredictions) -> list[dict[str, Any]]:

@@ -120,6 +120,27 @@ def excess_limits(probabilities: np.ndarray, hits: np.ndarray, patients: np.ndar
     return Limits(found, "MOVER of Student and Wilson")
 
 
+def net_benefit_limits(hits: np.ndarray, alarms: np.ndarray, patients: np.ndarray, weight: float) -> Limits:
+    """The share of hits minus `weight` times the share of alarms, by MOVER over both shares' intervals.
+
+    hits, alarms: (N,) bool, true and false positives; patients: (N,). Zou and Donner 2008, as in `excess_limits`.
+    """
+    groups = np.unique(patients, return_inverse=True)[1]
+    number = int(groups.max()) + 1
+    one, other = (_share(each.astype(np.float64), groups, number, MIN_FOR_SHARE) for each in (hits, alarms))
+    if one.limits.interval is None or other.limits.interval is None:
+        return Limits(None, reason=one.limits.reason)
+    r = float(correlations([one.residuals, other.residuals])[0, 1]) if hits.any() and alarms.any() else 0.0
+
+    def reach(of_hits: float, of_alarms: float) -> float:
+        return float(np.sqrt(max(0.0, of_hits**2 + of_alarms**2 - 2 * r * of_hits * of_alarms)))
+
+    value = one.value - weight * other.value
+    below = reach(one.value - one.limits.interval.low, weight * (other.limits.interval.high - other.value))
+    above = reach(one.limits.interval.high - one.value, weight * (other.value - other.limits.interval.low))
+    return Limits(Interval(value - below, value + above), "MOVER of Wilson")
+
+
 def mover_mean(values: list[float], intervals: list[Interval], residuals: list[np.ndarray]) -> Interval:
     """The interval of the mean of K estimates from their own: the method of variance estimates recovery.
 
