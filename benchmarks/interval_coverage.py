@@ -45,7 +45,7 @@ MAY_COVER_MORE = ("average precision", "net benefit")
 NUM_BEFORE = 300
 SHARED_VARIANCE = 0.5
 # Of intervals that are printed in so few cohorts the coverage is not known.
-LEAST_SHARE = 0.05
+LEAST_SHARE = 0.1
 # The threshold of the net benefit.
 AT = np.array([0.3])
 Arrays = Mapping[str, np.ndarray]

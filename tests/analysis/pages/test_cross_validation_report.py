@@ -41,7 +41,7 @@ def test_the_summary_has_classes_sites_and_calibration_as_an_evaluation_of_the_s
 
     found = evaluate_table(table, CLASSES, MODALITIES, list(table["site"]), facts, origin=ORIGIN).summary
 
-    for key in ("by_class", "by_site", "calibration"):
+    for key in ("metrics", "warnings", "by_class", "by_site", "calibration"):
         assert pooled[key] == found[key] != []
     assert json.loads(json.dumps(pooled)) == pooled
 
