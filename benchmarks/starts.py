@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def cpu_seconds(start: Start, tree: Path, cwd: Path) -> float:
     variables = clean | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"} | (FIRST_STEP if start.is_killed else {})
     words = [word.replace("TREE", str(tree)) for word in start.words]
     shutil.rmtree(cwd / "runs" / "start", ignore_errors=True)
-    if start.drops_cache:
-        shutil.rmtree(cwd / "empty", ignore_errors=True)
+    if start.drops_cache and (cwd / "empty").exists():  # moved: ext4 searches long for inodes after many were freed
+        (cwd / "empty").rename(cwd / f"full-{time.time_ns()}")
     before = _reaped()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, *words], cwd=cwd, env=variables, stdout=output, stderr=output)

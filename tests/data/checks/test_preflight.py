@@ -1,14 +1,19 @@
 """What the headers of the images show before any time is spent on them."""
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import texts
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
 from vwmm.config.schema import Data, Modality, Split
+from vwmm.data.checks import preflight
 from vwmm.data.checks.preflight import check_cohort, check_images, image_problem
 from vwmm.data.cohort.read_cases import read_cohort
+from vwmm.data.readers.read import check_header
 from vwmm.system.errors import UserError
 
 MODALITIES = {"vw_mri": Modality(dims=3, size=[8, 8, 8]), "ct": Modality(dims=2, size=[8, 8], slice=3)}
@@ -75,3 +80,23 @@ def test_an_image_elsewhere_is_described_by_its_whole_path(table: Path, tmp_path
 
     problem = image_problem(cohort.cases[1], "ct", cohort, "why", "unreadable")
     assert problem.text == f"cohort.csv line 3: case c1: ct {tmp_path}/ct/1.dcm: why"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_threads_look_into_files_only_where_the_disk_is_waited_for(
+    table: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    cohort, threads = read_cohort(Data(csv=str(table)), MODALITIES), set[int]()
+
+    def check(path: Path, **options: Any) -> tuple[int, ...]:
+        threads.add(threading.get_ident())
+        if waits:
+            time.sleep(0.002)
+        return check_header(path, **options)
+
+    monkeypatch.setattr(preflight, "_NUM_SEEN", 4)
+    monkeypatch.setattr(preflight, "_NUM_FOLLOWING", 2)
+    monkeypatch.setattr(preflight, "check_header", check)
+
+    assert check_images(cohort, MODALITIES) == []
+    assert (threads == {threading.get_ident()}) is not waits

@@ -26,9 +26,10 @@ _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 
 def quiet() -> None:
     """No warning of pydicom is shown or logged: they quote the values of tags, and of damaged files any tag's."""
-
     for library in LIBRARIES:
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        logger = logging.getLogger(library)
+        if logger.level <= logging.CRITICAL:  # each change makes all loggers forget what they have looked up
+            logger.setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     warnings.filterwarnings("ignore", module=r"vwmm\.data\.readers\.dicom")
 
