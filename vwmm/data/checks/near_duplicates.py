@@ -38,6 +38,8 @@ _ROUNDING = 1e-3
 
 Pair = tuple[int, int]
 """Two images, the smaller number first."""
+Candidate = tuple[int, int, int]
+"""An image, another one, and the direction in which the first matches it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,19 @@ def pair_jobs(
     miniatures: (N, ...) uint8; patients: N names. copied: numbers of images that have a copy: of these the pairs with
     many others, less those that were `judged` already, are given instead.
     """
+    return jobs_of(miniatures, candidates(miniatures, patients, copied=copied, judged=judged))
+
+
+def candidates(
+    miniatures: np.ndarray, patients: Sequence[str], *, copied: Collection[int] = (), judged: Collection[Pair] = ()
+) -> list[Candidate]:
+    """The same as `pair_jobs`, as pairs in order."""
     owners = np.unique(patients, return_inverse=True)[1]
-    pairs = [one for one in sorted(_candidates(miniatures, owners, copied)) if as_pair(*one[:2]) not in judged]
+    return [one for one in sorted(_candidates(miniatures, owners, copied)) if as_pair(*one[:2]) not in judged]
+
+
+def jobs_of(miniatures: np.ndarray, pairs: Sequence[Candidate]) -> list[PairJob]:
+    """The pairs in parts of a size for a worker process."""
     jobs = []
     for start in range(0, len(pairs), _PAIRS_PER_JOB):
         part = pairs[start : start + _PAIRS_PER_JOB]

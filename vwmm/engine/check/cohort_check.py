@@ -113,7 +113,7 @@ class _Compared:
 
 
 def _compare(
-    config: Config, cohort: Cohort, facts: Mapping[Key, ImageFacts], files: Mapping[Key, str], *, num_workers: int
+    config: Config, cohort: Cohort, facts: dict[Key, ImageFacts], files: Mapping[Key, str], *, num_workers: int
 ) -> _Compared:
     """Equal images, almost equal ones, and columns that hold the same; keeps the pairs for training."""
     contents = {key: one.content for key, one in facts.items()}

@@ -1,25 +1,43 @@
 """Finds near-duplicates in worker processes.
 
 Images are compared within a modality, slices and volumes by themselves, and of equal ones the first only. Where a pair
-is found there may be more of the same, so both are then compared with many others.
+is found there may be more of the same, so both are then compared with many others. Many images that are all alike are
+found as one group, each connected with the others by pairs that are alike, without a look at all its pairs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from vwmm.data.cache.content_index import content_hash
 from vwmm.data.checks.duplicates import Key
 from vwmm.data.checks.image_facts import ImageFacts
 from vwmm.data.checks.near_duplicate_record import NearPair, keep_near_pairs
-from vwmm.data.checks.near_duplicates import Pair, PairJob, as_pair, judge, near_pairs, pair_jobs
+from vwmm.data.checks.near_duplicates import (
+    Candidate,
+    Pair,
+    PairJob,
+    as_pair,
+    candidates,
+    jobs_of,
+    judge,
+    near_pairs,
+    pair_jobs,
+)
 from vwmm.data.checks.worker_pool import Died, for_each
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.engine.console import ProgressBar
 from vwmm.system.problems import Problem
 
+# Of so many connected images all pairs are looked at; of more only those that connect them with others.
+_WHOLE = 16
+# Pairs of a connected group that are looked at in the first round, and how many times as many in each further one.
+_FIRST_ROUND, _MORE = 64, 4
 # Of equal voxels the likeness is 1; no other pair is rounded to it.
 _NEARLY = 0.9999
 
@@ -38,16 +56,44 @@ class _Group:
     """All pairs that were looked at."""
     expanded: set[int] = field(default_factory=set)
     """Images that were compared with many others."""
-    is_begun: bool = False
+    waiting: dict[Pair, Candidate] = field(default_factory=dict)
+    """Pairs that are worth a look, and that nobody has looked at."""
+    num_at_once: int = 0
+    """How many pairs a connected group of images gets in the next round."""
 
     def next_jobs(self) -> list[PairJob]:
         """The best partners of each image; then, as long as there are new ones, more partners of those with a copy."""
-        copied = {number for pair in self.alike for number in pair} - self.expanded
-        if self.is_begun and not copied:
-            return []
-        self.is_begun, self.expanded = True, self.expanded | copied
         patients = [case.patient for case in self.cases]
-        return pair_jobs(self.miniatures, patients, copied=copied, judged=self.judged)
+        if not self.num_at_once:
+            self.num_at_once = _FIRST_ROUND
+            return pair_jobs(self.miniatures, patients)
+        if copied := {number for pair in self.alike for number in pair} - self.expanded:
+            self.expanded |= copied
+            known = self.judged | self.waiting.keys()
+            found = candidates(self.miniatures, patients, copied=copied, judged=known)
+            self.waiting |= {as_pair(*one[:2]): one for one in reversed(found)}
+        return jobs_of(self.miniatures, self._choose())
+
+    def _choose(self) -> list[Candidate]:
+        """Pairs to look at now: in each round more of a group, so that those that get connected meanwhile are left."""
+        labels = self.labels()
+        is_large = np.bincount(labels) > _WHOLE
+        chosen, num_taken = list[Candidate](), Counter[int]()
+        for pair in sorted(self.waiting):
+            first, second = (int(labels[number]) for number in pair)
+            if first == second and is_large[first]:
+                del self.waiting[pair]
+            elif max(num_taken[first], num_taken[second]) < self.num_at_once:
+                num_taken.update({first, second})
+                chosen.append(self.waiting.pop(pair))
+        self.num_at_once *= _MORE
+        return chosen
+
+    def labels(self) -> np.ndarray:
+        """(N,) a number for each connected group of images that are alike."""
+        ends = np.array(list(self.alike), dtype=int).reshape(-1, 2).T
+        edges = coo_array((np.ones(ends.shape[1], bool), tuple(ends)), shape=(len(self.cases),) * 2)
+        return np.asarray(connected_components(edges, directed=False)[1])
 
     def learn(self, job: PairJob, values: np.ndarray) -> None:
         """Takes in how alike the pairs of a job are."""
@@ -58,14 +104,14 @@ class _Group:
 def near_duplicates(
     cases: Sequence[Case],
     modalities: Sequence[str],
-    facts: Mapping[Key, ImageFacts],
+    facts: MutableMapping[Key, ImageFacts],
     files: Mapping[Key, str],
     *,
     num_workers: int,
 ) -> tuple[list[Problem], list[NearPair]]:
-    """One finding for each image that is alike to an earlier one of another patient, and all pairs of such images.
+    """One finding for each image that is alike to an earlier one of another patient, and pairs that connect them all.
 
-    files: each as the CSV has it.
+    facts: their miniatures become parts of one array. files: each as the CSV has it.
     """
     groups = [
         group for name in modalities for dims in (2, 3) if (group := _group(cases, name, dims, facts)) is not None
@@ -106,13 +152,20 @@ def keep_for_training(cache_dir: Path, cohort: Cohort, pairs: Iterable[NearPair]
     return None
 
 
-def _group(cases: Sequence[Case], name: str, dims: int, facts: Mapping[Key, ImageFacts]) -> _Group | None:
+def _group(cases: Sequence[Case], name: str, dims: int, facts: MutableMapping[Key, ImageFacts]) -> _Group | None:
     firsts: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.line):
         if (one := facts.get((case.name, name))) is not None and one.miniature.ndim == dims:
             firsts.setdefault(one.content, case)
     own = list(firsts.values())
-    return _Group(name, own, np.stack([facts[case.name, name].miniature for case in own])) if len(own) > 1 else None
+    if len(own) < 2:
+        return None
+    miniatures = np.empty((len(own), *facts[own[0].name, name].miniature.shape), np.uint8)
+    for number, case in enumerate(own):
+        one = facts[case.name, name]
+        miniatures[number] = one.miniature
+        facts[case.name, name] = replace(one, miniature=miniatures[number])  # else each would be there twice
+    return _Group(name, own, miniatures)
 
 
 def _pairs(group: _Group) -> list[NearPair]:
@@ -125,15 +178,21 @@ def _pairs(group: _Group) -> list[NearPair]:
 
 
 def _findings(group: _Group, files: Mapping[Key, str]) -> list[Problem]:
-    """Each later image with the first one that it is alike to: as many findings as there are images too many."""
-    told, findings, name = set[int](), [], group.modality
+    """Each image but the first of a connected group with the first one that it is alike to."""
+    partners = defaultdict[int, dict[int, float]](dict)
     for (one, other), value in sorted(group.alike.items()):
-        first, second = group.cases[one], group.cases[other]
-        if other not in told:
-            told.add(other)
-            text = (
-                f"is alike by {value:.2f} to line {first.line}: case {first.name} of patient {first.patient}: {name} "
-                f"{files[first.name, name]}"
-            )
-            findings.append(Problem(text, "near_duplicate", second.line, second.name, name, files[second.name, name]))
+        partners[one][other] = partners[other][one] = value
+    labels, findings, name = group.labels(), [], group.modality
+    begun = set[int]()
+    for number in sorted(partners):
+        if labels[number] not in begun:
+            begun.add(int(labels[number]))
+            continue
+        partner = min(partners[number])
+        first, second = group.cases[partner], group.cases[number]
+        text = (
+            f"is alike by {partners[number][partner]:.2f} to line {first.line}: case {first.name} of patient "
+            f"{first.patient}: {name} {files[first.name, name]}"
+        )
+        findings.append(Problem(text, "near_duplicate", second.line, second.name, name, files[second.name, name]))
     return findings

@@ -25,7 +25,7 @@ THUMBNAIL = 72
 class Survey:
     """What was read."""
 
-    facts: Mapping[Key, ImageFacts]
+    facts: dict[Key, ImageFacts]
     """Of each image that could be read, in the order of cases and modalities."""
     findings: Sequence[Problem]
     """One for each image that could not."""
