@@ -73,11 +73,33 @@ def evaluated(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_test_cases_are_predicted_as_in_validation_bit_for_bit(evaluated: Path, trained: Trained) -> None:
-    found = (evaluated / "evaluations" / "test" / "predictions_test.csv").read_text().splitlines()
+    table = (evaluated / "evaluations" / "test" / "predictions_test.csv").read_text().splitlines()
+    found = [line.rsplit(",", 4)[0] for line in table]
+    assert table[0].endswith(",without_images,shapley_vw_mri,shapley_mri,shapley_ct")
     validated = (trained.folder / "predictions_val.csv").read_text().splitlines()
     tested = {row["case"] for row in read_rows(evaluated / "split.csv") if row["split"] == "test"}
     assert len(found) == len(tested) + 1 == len(validated) - 1
     assert found == [line for line in validated if line.split(",")[0] in {"case", *tested}]
+
+
+def test_shapley_values_of_a_case_add_up_to_its_probability(evaluated: Path) -> None:
+    folder = evaluated / "evaluations" / "test"
+    table = pd.read_csv(folder / "predictions_test.csv")
+    names = ["vw_mri", "mri", "ct"]
+    added = table[[f"shapley_{name}" for name in names]].sum(axis=1)
+    of_predicted = [row[f"p_{row['predicted']}"] for _, row in table.iterrows()]
+    assert (table["without_images"] + added).tolist() == pytest.approx(of_predicted, abs=1e-6)
+    for name in names:
+        assert (table.loc[table[f"present_{name}"] == 0, f"shapley_{name}"] == 0).all()
+    assert (table[[f"present_{name}" for name in names]] == 0).any(axis=None)
+    means = json.loads((folder / "evaluation.json").read_text())["shapley"]
+    assert list(means) == names
+    right = (table["label"] == table["predicted"]).all()
+    for name in names:
+        assert means[name]["n"] == len(table)
+        if right:
+            assert means[name]["value"] == pytest.approx(table[f"shapley_{name}"].mean())
+    assert "What each image adds" in (folder / "report.html").read_text()
 
 
 def test_every_number_is_that_of_sklearn_and_has_its_n_and_interval(evaluated: Path) -> None:

@@ -1,11 +1,14 @@
-"""Differences between models as a forest plot: a point and its 95 % interval in each line."""
+"""Differences between models as a forest plot, and what each modality adds to every case."""
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from vwmm.analysis.comparison.compare import PairDifference
 from vwmm.analysis.figures.style import INK, PALETTE, QUIET, dress, new_figure, plain
+
+_GOLDEN = 0.6180339887498949
 
 
 def difference_plot(pairs: Sequence[PairDifference], title: str) -> Figure:
@@ -29,6 +32,30 @@ def difference_plot(pairs: Sequence[PairDifference], title: str) -> Figure:
     axes.set_yticks(range(len(pairs)), [f"{plain(one.a)} \u2212 {plain(one.b)}" for one in reversed(pairs)])
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     dress(axes, title=title, x="difference (right of 0: the first model is better)")
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    return figure
+
+
+def shapley_plot(values: np.ndarray, modalities: Sequence[str]) -> Figure:
+    """A point a case in the line of each modality, a diamond at their mean. values: (N, M), of the true class."""
+    means = ", ".join(f"{name} {value:+.3f}" for name, value in zip(modalities, values.mean(axis=0), strict=True))
+    words = f"What each image adds to the probability of the true class, {len(values)} cases; means: {means}"
+    figure = new_figure(7.2, 1.3 + 0.6 * len(modalities), words)
+    axes = figure.subplots()
+    axes.axvline(0, color=QUIET, linewidth=1)
+    heights = (np.arange(len(values)) * _GOLDEN % 1 - 0.5) * 0.55  # spread evenly, the same each time
+    for m in range(len(modalities)):
+        line = len(modalities) - 1 - m
+        axes.plot(
+            values[:, m], line + heights, marker="o", linestyle="none", markersize=3, alpha=0.4, color=PALETTE[0],
+            markeredgewidth=0,
+        )  # fmt: skip
+        axes.plot([values[:, m].mean()], [line], marker="D", markersize=8, color=PALETTE[1], markeredgecolor="white")
+    axes.set_yticks(range(len(modalities)), [plain(name) for name in reversed(modalities)])
+    axes.set_ylim(-0.6, len(modalities) - 0.4)
+    dress(
+        axes, title=f"What each image adds (N = {len(values)} cases)", x="Shapley value: probability of the true class"
+    )
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     return figure
 

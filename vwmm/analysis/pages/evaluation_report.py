@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vwmm.analysis.figures.differences import shapley_plot
 from vwmm.analysis.pages import result_tables
 from vwmm.analysis.pages.baseline import compare_with_commonest
-from vwmm.analysis.pages.markup import templates
+from vwmm.analysis.pages.markup import image_tag, templates
 from vwmm.analysis.pages.origin import Origin
 from vwmm.analysis.pages.result_json import (
     JsonNumber,
@@ -21,6 +22,7 @@ from vwmm.analysis.pages.result_json import (
     fitted_json,
     numbers_json,
     risk_json,
+    shapley_json,
 )
 from vwmm.analysis.pages.result_tables import cell_of
 from vwmm.analysis.pages.run_report import recipe_of, results_of
@@ -61,13 +63,15 @@ def evaluate_table(
     groupings: Sequence[Grouping] = (),
     calibration: CalibrationRecord | str = "the run has no calibration.json",
     operating_point: str = DEFAULT,
+    shapley: np.ndarray | None = None,
 ) -> Evaluated:
     """The results of a predictions table.
 
     table: as predictions_val.csv, all text, each case with a label; sites: of each case, or none at all; facts: what
     is known of the evaluation besides, such as `run`, `epoch`, `is_test` and `times_evaluated`; origin: for the
     page; record: the run; the page shows its configuration; groupings: further sub-groups of the cases, beside those by
-    which images they have; calibration: the run's, or why there is none; operating_point: its kind.
+    which images they have; calibration: the run's, or why there is none; operating_point: its kind; shapley:
+    (N, M), what each image adds to the probability of the true class.
     """
     predictions = read_predictions(table, list(classes), list(modalities), [])
     assert predictions is not None, "predictions_test.csv has these columns"
@@ -91,11 +95,13 @@ def evaluate_table(
         "risk_coverage": risk_json(predictions),
         "by_site": by_site(predictions, np.array(sites)) if sites else [],
         "fitted": fitted_json(applied, why),
+        "shapley": {} if shapley is None else shapley_json(shapley, modalities, predictions.patients),
         "by_group": by_group(predictions, classes, groupings, tests),
     }
     page = _page(summary, predictions, classes, sites, origin, record)
     page |= {"fitted": None if applied is None else fitted_tables(predictions, classes, applied), "no_fit": why}
     page["groupings"] = grouping_tables(predictions, classes, groupings, tests)
+    page["shapley"] = None if shapley is None else image_tag(shapley_plot(shapley, modalities))
     page["presence_rows"] = []  # they are among the groupings
     return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 

@@ -9,7 +9,9 @@ from vwmm.analysis.figures.decision_curve import decision_curve
 from vwmm.analysis.figures.risk_coverage import risk_coverage
 from vwmm.analysis.recalibration.applied import Applied
 from vwmm.analysis.statistics import results
+from vwmm.analysis.statistics.bootstrap import mean_limits
 from vwmm.analysis.statistics.calibration import Calibration
+from vwmm.analysis.statistics.intervals import Interval, Limits
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.analysis.statistics.results import Number
 from vwmm.analysis.subgroups import TEST, Grouping, GroupTest, results_by_group
@@ -27,6 +29,18 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
     ]
     excess = _json(Number(found.excess, found.num_cases, found.excess_limits))
     return {"of": found.of_what, "excess": excess, "groups": groups}
+
+
+def shapley_json(values: np.ndarray, modalities: Sequence[str], patients: np.ndarray) -> dict[str, JsonNumber]:
+    """By modality, the mean of what its image adds to the true class's probability. values: (N, M), -1 to 1."""
+    found = {}
+    for m, name in enumerate(modalities):
+        limits = mean_limits((values[:, m] + 1) / 2, patients)
+        if limits.interval is not None:
+            interval = Interval(2 * limits.interval.low - 1, 2 * limits.interval.high - 1)
+            limits = Limits(interval, limits.method)
+        found[name] = _json(Number(float(values[:, m].mean()), len(values), limits))
+    return found
 
 
 def fitted_json(found: Applied | None, reason: str) -> dict[str, Any]:

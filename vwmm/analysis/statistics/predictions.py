@@ -100,12 +100,32 @@ class Predictions(ScoredCases):
         probabilities = np.exp(log_softmax(self.of_subsets))  # (N, 2^M, K)
         return Shapley(shapley_values(probabilities), probabilities[:, 0])
 
+    def with_shapley_columns(self) -> "Predictions":
+        """With further columns of the table, the last ones: `without_images` and `shapley_<modality>`.
+
+        They are of the predicted class and add up to its probability. Unchanged where the subsets were not requested.
+        """
+        found, rows = self.shapley(), np.arange(len(self.cases))
+        if found is None:
+            return self
+        columns = {"without_images": found.without_images[rows, self.predicted]}
+        of_predicted = found.values[rows, :, self.predicted]  # (N, M)
+        columns |= {f"shapley_{name}": of_predicted[:, m] for m, name in enumerate(self.modalities)}
+        before = self.extra or [{} for _ in self.cases]
+        renamed = [{f"cohort_{key}" if key in columns else key: text for key, text in row.items()} for row in before]
+        texts = [{key: repr(float(values[n])) for key, values in columns.items()} for n in rows]
+        return replace(self, extra=[row | own for row, own in zip(renamed, texts, strict=True)])
+
+    def of_true_class(self) -> np.ndarray | None:
+        """(N', M) float64: what each image adds to the true class's probability, of the cases with a label."""
+        known, found = np.flatnonzero(self.labels >= 0), self.shapley()
+        return None if found is None else np.asarray(found.values[known, :, self.labels[known]])
+
     def mean_shapley(self) -> dict[str, float]:
         """By modality, the mean over the cases with a label of what it adds to the true class's probability."""
-        known, found = np.flatnonzero(self.labels >= 0), self.shapley()
-        if found is None or not len(known):
+        of_truth = self.of_true_class()
+        if of_truth is None or not len(of_truth):
             return {}
-        of_truth = found.values[known, :, self.labels[known]]  # (N, M)
         return {name: float(of_truth[:, m].mean()) for m, name in enumerate(self.modalities)}
 
     def _log_probabilities(self) -> np.ndarray:

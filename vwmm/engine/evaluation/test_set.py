@@ -88,11 +88,12 @@ def write_evaluation(
     operating_point: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Writes the table, evaluation.json and the page; (lines for people, content of evaluation.json)."""
-    text = predictions.to_csv()
+    text = predictions.with_shapley_columns().to_csv()
     table = read_written_table(io.StringIO(text))
     found = evaluate_table(
         table, list(predictions.classes), list(predictions.modalities), sites, facts, origin=origin, record=record,
         groupings=groupings, calibration=calibration, operating_point=operating_point or DEFAULT,
+        shapley=predictions.of_true_class(),
     )  # fmt: skip
     write_whole(out / RESULTS, json.dumps(found.summary, indent=2) + "\n")  # first: it marks the owner of this folder
     write_whole(out / TABLE, text)

@@ -66,7 +66,8 @@ def predict(config: Config, run: RunFolder, out: Path, asked: Asked | None = Non
     # 3. The predictions of the run's best checkpoint, and the table.
     predictions = predict_by_checkpoint(runtime, config, checkpoint, dataset, title="prediction")
     if runtime.is_main_process:
-        table = predictions if record is None else with_calibrated_columns(predictions, record, asked)
+        table = predictions.with_shapley_columns()
+        table = table if record is None else with_calibrated_columns(table, record, asked)
         write_whole(out, table.to_csv())
         epoch = checkpoint.progress.epoch
         LOG.info("%d cases predicted with the checkpoint of epoch %d: %s", len(dataset), epoch, out)
