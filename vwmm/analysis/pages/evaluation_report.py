@@ -81,9 +81,24 @@ def evaluate_table(
     pattern = group_pattern(predictions.present)
     groupings = [*groupings, *([pattern] if len(pattern.groups) > 1 else [])]
     tests = compare_groups(predictions, groupings)
-    summary = {
-        **facts,
-        "cases": len(table),
+    summary = facts | _numbers(predictions, classes) | {
+        "by_site": by_site(predictions, np.array(sites)) if sites else [],
+        "fitted": fitted_json(applied, why),
+        "shapley": {} if shapley is None else shapley_json(shapley, modalities, predictions.patients),
+        "by_group": by_group(predictions, classes, groupings, tests),
+    }  # fmt: skip
+    page = _page(summary, predictions, classes, sites, origin, record)
+    page |= {"fitted": None if applied is None else fitted_tables(predictions, classes, applied), "no_fit": why}
+    page["groupings"] = grouping_tables(predictions, classes, groupings, tests)
+    page["shapley"] = None if shapley is None else image_tag(shapley_plot(shapley, modalities))
+    page["presence_rows"] = []  # they are among the groupings
+    return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
+
+
+def _numbers(predictions: RecordedPredictions, classes: Sequence[str]) -> dict[str, Any]:
+    """What evaluation.json has of the cases as a whole."""
+    return {
+        "cases": len(predictions.labels),
         "patients": len(np.unique(predictions.patients)),
         "classes": list(classes),
         "metrics": numbers_json(results.overall(predictions)),
@@ -93,17 +108,7 @@ def evaluate_table(
         "calibration": calibration_json(calibration_of(predictions, classes)),
         "decision_curve": decision_json(predictions),
         "risk_coverage": risk_json(predictions),
-        "by_site": by_site(predictions, np.array(sites)) if sites else [],
-        "fitted": fitted_json(applied, why),
-        "shapley": {} if shapley is None else shapley_json(shapley, modalities, predictions.patients),
-        "by_group": by_group(predictions, classes, groupings, tests),
     }
-    page = _page(summary, predictions, classes, sites, origin, record)
-    page |= {"fitted": None if applied is None else fitted_tables(predictions, classes, applied), "no_fit": why}
-    page["groupings"] = grouping_tables(predictions, classes, groupings, tests)
-    page["shapley"] = None if shapley is None else image_tag(shapley_plot(shapley, modalities))
-    page["presence_rows"] = []  # they are among the groupings
-    return Evaluated(summary, templates().get_template("evaluation.html.jinja").render(page))
 
 
 def grouping_tables(
