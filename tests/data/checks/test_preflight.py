@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import vwmm.system.threads
 from tests.conftest import texts
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
 from vwmm.config.schema import Data, Modality, Split
@@ -94,8 +95,8 @@ def test_threads_look_into_files_only_where_the_disk_is_waited_for(
             time.sleep(0.002)
         return check_header(path, **options)
 
-    monkeypatch.setattr(preflight, "_NUM_SEEN", 4)
-    monkeypatch.setattr(preflight, "_NUM_FOLLOWING", 2)
+    monkeypatch.setattr(vwmm.system.threads, "_NUM_SEEN", 4)
+    monkeypatch.setattr(vwmm.system.threads, "_NUM_FOLLOWING", 2)
     monkeypatch.setattr(preflight, "check_header", check)
 
     assert check_images(cohort, MODALITIES) == []

@@ -1,9 +1,6 @@
 """Reads the configuration of a command line; checks it, its cohort and every file header before training."""
 
-import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 from vwmm.config.loading import DEMO_CONFIG, ConfigReading, read_config, uses_shipped
 from vwmm.config.messages import shorten
@@ -19,11 +16,7 @@ from vwmm.data.readers.read import ImageError, check_header
 from vwmm.data.transforms.geometry import check_dims
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
-
-_KNOWS_WAITS = hasattr(resource, "RUSAGE_THREAD")  # Linux
-_NUM_SEEN, _NUM_FOLLOWING = 32, 992
-_Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
+from vwmm.system.threads import map_hiding_waits
 
 
 def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_demo: bool = True) -> Config:
@@ -54,34 +47,15 @@ def check_images(
     images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
     problems = list[Problem]()
     import_readers(path for case, name in images if (path := case.images[name]) is not None)
-    checks = _map(lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images, num_threads)
+    checks = map_hiding_waits(
+        lambda image: _check_image(image[0], image[1], modalities[image[1]], cohort), images, num_threads
+    )
     for number, problem in enumerate(checks, 1):
         if problem is not None:
             problems.append(problem)
         if progress is not None:
             progress(number, len(images))
     return problems
-
-
-def _map(function: Callable[[_Item], _Found], items: Sequence[_Item], num_threads: int) -> Iterator[_Found]:
-    """What the function returns for each, in order; in threads where it waits for a disk.
-
-    Where it does not, threads would wait for the interpreter instead, which took half of the processor time again (900
-    small images, two cores). The first ones of every thousand show which it is.
-    """
-    with ThreadPoolExecutor(num_threads) as pool:
-        for first in range(0, len(items), _NUM_SEEN + _NUM_FOLLOWING):
-            block = items[first : first + _NUM_SEEN]
-            before = _num_waits()
-            yield from [function(item) for item in block]
-            following = items[first + _NUM_SEEN : first + _NUM_SEEN + _NUM_FOLLOWING]
-            is_waiting = not _KNOWS_WAITS or _num_waits() - before >= len(block)
-            yield from (pool.map if is_waiting else map)(function, following)
-
-
-def _num_waits() -> int:
-    """How often this thread has given up its core, in all; 0 where the system does not tell it."""
-    return 0 if not _KNOWS_WAITS else resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def image_problem(case: Case, name: str, cohort: Cohort, reason: str, kind: str) -> Problem:

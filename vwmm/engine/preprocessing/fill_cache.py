@@ -5,7 +5,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from vwmm.engine.distributed.watchdog import Watchdog
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 from vwmm.system.signals import STOP
+from vwmm.system.threads import map_hiding_waits
 
 _LOOKING_THREADS = 8
 _POLL_S = 0.2
@@ -134,8 +134,7 @@ class _Look:
         self.store, self.recipes, self.watchdog, self.reads = store, recipes, watchdog, reads
 
     def __call__(self, images: Sequence[tuple[Case, str]]) -> list[Result | None]:
-        with ThreadPoolExecutor(_LOOKING_THREADS) as pool:
-            return list(pool.map(self._look, images))
+        return list(map_hiding_waits(self._look, images, _LOOKING_THREADS))
 
     def _look(self, image: tuple[Case, str]) -> Result | None:
         case, name = image
