@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from tests.conftest import Trained, run_command
+from tests.conftest import TINY, Trained, run_command
 from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 
@@ -242,3 +243,71 @@ def test_a_calibration_of_another_checkpoint_is_not_used(
 
     assert "prediction_set" not in predicted(run, cohort, tmp_path).columns
     assert "calibration.json belongs to another checkpoint" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def second(trained: Trained, cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with other weights, which was not finished."""
+    cwd = tmp_path_factory.mktemp("second")
+    words = [f"data.csv={cohort}", *TINY, "train.epochs=1", "train.seed=5", "run.name=second"]
+    done = run_command("train", *words, f"cache.dir={trained.cwd}/cache", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    (cwd / "runs" / "second" / "status.json").write_text('{"state": "preempted"}')
+    return cwd / "runs" / "second"
+
+
+def test_several_runs_predict_the_mean_of_their_probabilities(
+    trained: Trained, second: Path, cohort: Path, tmp_path: Path
+) -> None:
+    tables = {}
+    for name, runs in {"tiny": [trained.folder], "second": [second], "both": [trained.folder, second]}.items():
+        done = run_command("predict", *runs, cohort, "--out", f"{name}.csv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        tables[name] = pd.read_csv(tmp_path / f"{name}.csv").set_index("case")
+    assert "is not finished (preempted): its best checkpoint so far, of epoch 1, predicts" in done.stderr
+    assert "36 cases predicted with the mean of 2 runs: both.csv" in done.stderr
+    one, other, both = tables["tiny"], tables["second"], tables["both"]
+    names = [f"p_{name}" for name in CLASSES]
+    assert not np.allclose(one[names], other[names]), "the checkpoints differ"
+    np.testing.assert_allclose(both[names], (one[names] + other[names]) / 2, rtol=1e-12)
+    for name in CLASSES:
+        np.testing.assert_allclose(both[f"tiny_p_{name}"], one[f"p_{name}"])
+        np.testing.assert_allclose(both[f"second_p_{name}"], other[f"p_{name}"])
+        distance = (one[f"p_{name}"] - other[f"p_{name}"]).abs() / np.sqrt(2)
+        np.testing.assert_allclose(both[f"spread_{name}"], distance, atol=1e-12)
+    added = both[["without_images", "shapley_vw_mri", "shapley_mri", "shapley_ct"]].sum(axis=1)
+    np.testing.assert_allclose(added, both[names].max(axis=1), atol=1e-6)
+
+
+def test_a_table_that_is_there_is_replaced_only_by_force(trained: Trained, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("mine")
+    done = run_command("predict", trained.folder, cohort, "--out", "p.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--out p.csv: exists already; --force replaces it" in done.stderr
+    assert (tmp_path / "p.csv").read_text() == "mine"
+    done = run_command("predict", trained.folder, cohort, "--out", "p.csv", "--force", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 36
+
+
+def test_runs_that_do_not_go_together_are_refused(
+    trained: Trained, second: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(second, tmp_path / "other")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    del config["modalities"]["mri"], config["augment"]["mri"]
+    (other / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    crossed = tmp_path / "crossed"
+    shutil.copytree(second, crossed / "fold-0")
+    for runs, message in (
+        ([trained.folder, other], f"{other}: has the modalities vw_mri, ct; {trained.folder} has vw_mri, mri, ct"),
+        ([trained.folder, trained.folder], f"{trained.folder}: given twice"),
+        ([trained.folder, tmp_path], f"{tmp_path}: this is no run folder"),
+        ([crossed], f"{crossed}: cross-validation with unfinished folds: fold-0"),
+        ([trained.folder, second, "--coverage=0.8"], "the mean of 2 runs has no calibration of its own"),
+    ):
+        options = [word for word in runs if str(word).startswith("--")]
+        words = [str(word) for word in runs if word not in options]
+        assert main(["predict", *words, str(cohort), *map(str, options), "--out", str(tmp_path / "p.csv")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()

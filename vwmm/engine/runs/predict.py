@@ -1,19 +1,19 @@
-"""Applies a run's best checkpoint to new cases."""
+"""Applies the best checkpoints of one or several runs to new cases."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
 from vwmm.analysis.statistics.predictions import Predictions
 from vwmm.config.run_folder import RunFolder, write_whole
-from vwmm.config.schema import Config
+from vwmm.config.schema import Config, Modality
 from vwmm.data.checks.preflight import check_images
 from vwmm.data.cohort.cases import Cohort
 from vwmm.data.cohort.cohort_notes import table_notes
 from vwmm.data.cohort.leakage import Hashes, cases_hash, num_learned_from, num_test_cases
 from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.split_file import read_split_file
-from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
@@ -25,6 +25,7 @@ from vwmm.engine.evaluation.calibration_file import (
 )
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+from vwmm.engine.runs.ensemble import Member, average, read_members
 from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
 from vwmm.system.errors import UserError, is_main_process
 
@@ -39,46 +40,92 @@ class PredictionResult:
     """A row per case."""
 
 
-def predict(config: Config, run: RunFolder, out: Path, asked: Asked | None = None) -> PredictionResult:
-    """Writes the predictions of the configuration's cohort. Raises UserError where the user's input is wrong."""
-    # 1. What the model is, and the cohort. No GPU is held yet.
+def predict(
+    configs: Sequence[Config], runs: Sequence[RunFolder], out: Path, asked: Asked | None = None
+) -> PredictionResult:
+    """Writes the predictions of the first configuration's cohort, of several runs the mean of their probabilities.
+
+    configs: of each run, with the new cohort. Raises UserError where the user's input is wrong.
+    """
+    # 1. What the models are, and the cohort. No GPU is held yet.
     start_log(is_main_process=is_main_process())
-    checkpoint = find_checkpoint(run.best)
-    if checkpoint is None:
-        raise UserError(f"{run.path}: no checkpoint in {run.best}; has the first epoch been completed?")
-    asked, classes = asked or Asked(), classes_of(checkpoint)
-    record, why = read_calibration(run, checkpoint, asked)
+    asked, members = asked or Asked(), read_members(runs, configs)
+    first, config, classes = members[0], configs[0], classes_of(members[0].checkpoint)
+    record, why = _calibration_of(members, asked)
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
     if cohort is not None and is_main_process():
-        problems = problems + check_images(cohort, config.modalities)
+        for modalities in _different(members):
+            problems = problems + [one for one in check_images(cohort, modalities) if one not in problems]
     if problems or cohort is None:
         raise UserError(problems)
     if not cohort.cases:
         raise UserError(f"{cohort.csv_path.name}: no cases: the header is not followed by any row")
-    for note in [*table_notes(cohort), *_notes_of_calibration(record, why, asked)]:
+    for note in [*table_notes(cohort), *_unfinished(members), *_notes_of_calibration(record, why, asked)]:
         LOG.info("note: %s", note)
 
-    # 2. Join the other processes, and transform the images that are not in the cache.
+    # 2. Join the other processes. For each run, transform the images that are not in the cache, and predict.
     runtime = start_runtime(config.train, shares_steps=False, has_volumes=uses_volumes(config.modalities))
-    images = prepare_images(runtime, cohort, config.modalities, config.cache)
-    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
+    found = list[Predictions]()
+    for member in members:
+        images = prepare_images(runtime, cohort, member.config.modalities, member.config.cache)
+        dataset = build_dataset(runtime, cohort.cases, classes, member.config.modalities, images)
+        title = "prediction" if len(members) == 1 else f"prediction of {member.name}"
+        found.append(predict_by_checkpoint(runtime, member.config, member.checkpoint, dataset, title=title))
+    predictions = average([member.name for member in members], found)
 
-    # 3. The predictions of the run's best checkpoint, and the table.
-    predictions = predict_by_checkpoint(runtime, config, checkpoint, dataset, title="prediction")
+    # 3. The table.
     if runtime.is_main_process:
         table = predictions.with_shapley_columns()
         table = table if record is None else with_calibrated_columns(table, record, asked)
         write_whole(out, table.to_csv())
-        epoch = checkpoint.progress.epoch
-        LOG.info("%d cases predicted with the checkpoint of epoch %d: %s", len(dataset), epoch, out)
-        metrics = predictions.metrics()
-        if metrics["cases"]:
-            for warning in _looks(run, cohort, images.hashes(cohort), num_processes=runtime.num_processes):
-                LOG.info("warning: %s", warning)
-            values = [f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items()]
-            LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
+        what = f"the checkpoint of epoch {first.checkpoint.progress.epoch}"
+        what = what if len(members) == 1 else f"the mean of {len(members)} runs"
+        LOG.info("%d cases predicted with %s: %s", len(cohort.cases), what, out)
+        _log_metrics(members, cohort, predictions, images.hashes(cohort), num_processes=runtime.num_processes)
     runtime.wait()
     return PredictionResult(out, predictions)
+
+
+def _calibration_of(members: Sequence[Member], asked: Asked) -> tuple[CalibrationRecord | None, str]:
+    """That of the run; several have none together, since each was fitted on predictions of its own."""
+    if len(members) == 1:
+        return read_calibration(members[0].run, members[0].checkpoint, asked)
+    why = f"the mean of {len(members)} runs has no calibration of its own"
+    if asked.is_explicit:
+        raise UserError(f"{why}; --operating-point, --coverage and --class-conditional need one run")
+    return None, why
+
+
+def _different(members: Sequence[Member]) -> list[Mapping[str, Modality]]:
+    """The preprocessing of the members, each once."""
+    found = list[Mapping[str, Modality]]()
+    for member in members:
+        if member.config.modalities not in found:
+            found.append(member.config.modalities)
+    return found
+
+
+def _unfinished(members: Sequence[Member]) -> list[str]:
+    return [
+        f"{member.run.path} is not finished ({member.run.state() or 'no state in status.json'}): "
+        f"its best checkpoint so far, of epoch {member.checkpoint.progress.epoch}, predicts"
+        for member in members
+        if member.run.state() != "done"
+    ]
+
+
+def _log_metrics(
+    members: Sequence[Member], cohort: Cohort, predictions: Predictions, hashes: Hashes, *, num_processes: int
+) -> None:
+    """Of the cases with a label, and what makes them too good."""
+    metrics = predictions.metrics()
+    if not metrics["cases"]:
+        return
+    for member in members:
+        for warning in _looks(member.run, cohort, hashes, num_processes=num_processes):
+            LOG.info("warning: %s%s", f"{member.name}: " if len(members) > 1 else "", warning)
+    values = [f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items()]
+    LOG.info("on the %d cases with a label: %s", metrics["cases"], ", ".join(values[:-1]))
 
 
 def _notes_of_calibration(record: CalibrationRecord | None, why: str, asked: Asked) -> list[str]:
