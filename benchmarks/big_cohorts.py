@@ -122,6 +122,7 @@ def run(words: tuple[str, ...], tree: Path, cwd: Path, used: Used | None) -> Non
     variables = clean | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"} | (FIRST_STEP if is_killed else {})
     for name in ("empty", "unused", "evaluated", "checked", "runs/start"):
         shutil.rmtree(cwd / name, ignore_errors=True)
+    (cwd / "predictions.csv").unlink(missing_ok=True)
     before, began, peak = _reaped(), time.monotonic(), [0.0]
     with tempfile.TemporaryFile() as output:
         command = [sys.executable, "-m", "vwmm", *words]

@@ -62,6 +62,7 @@ def cpu_seconds(start: Start, tree: Path, cwd: Path) -> float:
     variables = clean | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"} | (FIRST_STEP if start.is_killed else {})
     words = [word.replace("TREE", str(tree)) for word in start.words]
     shutil.rmtree(cwd / "runs" / "start", ignore_errors=True)
+    (cwd / "predictions.csv").unlink(missing_ok=True)
     if start.drops_cache and (cwd / "empty").exists():  # moved: ext4 searches long for inodes after many were freed
         (cwd / "empty").rename(cwd / f"full-{time.time_ns()}")
     before = _reaped()

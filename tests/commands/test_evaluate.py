@@ -424,11 +424,11 @@ def test_prediction_says_whose_metrics_are_too_good_and_counts_the_look(
     assert f"{tested} of them are test cases of the run, and this is look 2 at these" in done.stderr
     assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
     (run / "split.csv").write_text("case\n")
-    done = run_command("predict", run, cohort, "--out", "p.csv", cwd=tmp_path)
+    done = run_command("predict", run, cohort, "--out", "p.csv", "--force", cwd=tmp_path)
     assert (done.returncode, "whether the run was trained on these cases is not known" in done.stderr) == (0, True)
     assert "cases with a label: loss" in done.stderr
     unlabelled = write_rows(cohort.with_name("unlabelled.csv"), [row | {"label": ""} for row in read_rows(cohort)])
-    done = run_command("predict", run, unlabelled, "--out", "p.csv", cwd=tmp_path)
+    done = run_command("predict", run, unlabelled, "--out", "p.csv", "--force", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
