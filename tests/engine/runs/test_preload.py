@@ -14,10 +14,10 @@ import_training()
 import torch
 assert len(os.listdir("/proc/self/task")) == 1
 assert not torch.cuda.is_initialized()
-before = set(sys.modules)
+before = {name.split(".")[0] for name in sys.modules}
 from vwmm.train import run
 run(sys.argv[1:])
-print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+print(*sorted({name.split(".")[0] for name in sys.modules} - before))
 """
 LARGE = {"torch", "accelerate", "monai", "pandas", "sklearn", "scipy", "numba", "matplotlib", "nibabel", "pydicom"}
 
