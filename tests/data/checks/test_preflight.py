@@ -10,7 +10,9 @@ import pytest
 import vwmm.system.threads
 from tests.conftest import texts
 from tests.data.making import numbers, write_csv, write_dicom, write_nifti
-from vwmm.config.schema import Data, Modality, Split
+from vwmm.config.schema import Cache, Data, Modality, Split
+from vwmm.data.cache import content_index
+from vwmm.data.cache.build import Failure, Job, build
 from vwmm.data.checks import preflight
 from vwmm.data.checks.preflight import check_cohort, check_images, image_problem
 from vwmm.data.cohort.read_cases import read_cohort
@@ -101,3 +103,37 @@ def test_threads_look_into_files_only_where_the_disk_is_waited_for(
 
     assert check_images(cohort, MODALITIES) == []
     assert (threads == {threading.get_ident()}) is not waits
+
+
+def test_of_many_images_those_in_the_cache_are_not_opened_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort, opened = read_cohort(Data(csv=str(table)), MODALITIES), list[str]()
+    cache = Cache(dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(preflight, "_MANY", 16)
+
+    def check(path: Path, **options: Any) -> tuple[int, ...]:
+        opened.append(path.name)
+        return check_header(path, **options)
+
+    monkeypatch.setattr(preflight, "check_header", check)
+    monkeypatch.setattr(content_index, "RACY_S", -1.0)
+    jobs = [
+        Job(path, name, case.name)
+        for case in cohort.cases
+        for name, path in case.images.items()
+        if path is not None and case.name not in ("c5", "c7")
+    ]
+    assert not [one for one in build(cache, MODALITIES, jobs, num_workers=1) if isinstance(one, Failure)]
+
+    assert check_images(cohort, MODALITIES, cache=cache) == []
+    assert opened == ["5.nii.gz", "5.dcm", "7.nii.gz", "7.dcm"]
+
+    (tmp_path / "mr" / "2.nii.gz").write_bytes(b"nothing")
+    (problem,) = check_images(cohort, MODALITIES, cache=cache)
+    assert "case c2: vw_mri mr/2.nii.gz: this is not a gzip file" in problem.text
+
+    opened.clear()
+    other = MODALITIES | {"ct": MODALITIES["ct"].model_copy(update={"size": [4, 4]})}
+    check_images(cohort, other, cache=cache)
+    assert [name for name in opened if name.endswith(".dcm")] == [f"{n}.dcm" for n in range(10) if n % 3]

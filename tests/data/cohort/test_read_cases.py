@@ -369,6 +369,18 @@ def test_a_path_out_of_the_root_can_be_allowed(root: Path) -> None:
     assert image.samefile(root / "1.png")
 
 
+def test_link_out_of_the_root_is_found_beside_files_that_are_none(root: Path) -> None:
+    data = root / "data"
+    data.mkdir()
+    (data / "1.png").write_bytes(b"x")
+    (data / "2.png").symlink_to(root / "2.png")
+
+    found = [problem for problem in problems_of(data, GOOD) if "leaves" in problem]
+
+    assert found
+    assert all(f" 2.png: leaves {data}; if meant: data.allow_outside_root=true" in problem for problem in found)
+
+
 def test_a_link_among_a_folders_files_leads_out_of_the_root_only_where_that_is_allowed(root: Path) -> None:
     data = root / "data"
     (data / "series").mkdir(parents=True)

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,7 @@ class Layout:
     dtype: Dtype
     """How the voxels are kept."""
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """The .npy header."""
         stream = io.BytesIO()
@@ -50,7 +51,7 @@ class Layout:
         """Bytes of the voxels."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def file_bytes(self) -> int:
         """Bytes of the whole file."""
         return len(self.header) + self.voxel_bytes + TRAILER_BYTES

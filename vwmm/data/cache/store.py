@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from vwmm.config.schema import Cache, Modality
@@ -42,7 +43,7 @@ class Recipe:
     text: str = field(repr=False)
     """Everything that changes a value."""
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Shape and dtype of the entries."""
         return Layout((1, *self.modality.size), self.dtype)

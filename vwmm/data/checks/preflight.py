@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from vwmm.config.loading import DEMO_CONFIG, ConfigReading, read_config, uses_shipped
 from vwmm.config.messages import shorten
-from vwmm.config.schema import Config, Data, Modality, Split
+from vwmm.config.schema import Cache, Config, Data, Modality, Split
 from vwmm.data.checks.duplicates import apart_problems
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.csv_table import MAX_SHOWN
@@ -17,6 +17,8 @@ from vwmm.data.transforms.geometry import check_dims
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 from vwmm.system.threads import map_hiding_waits
+
+_MANY = 1000
 
 
 def read_experiment(files: Sequence[str], overrides: Sequence[str], *, makes_demo: bool = True) -> Config:
@@ -40,11 +42,17 @@ def check_images(
     cohort: Cohort,
     modalities: Mapping[str, Modality],
     *,
+    cache: Cache | None = None,
     num_threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
-    """Opens the header of every image; returns the problems in the order of the cases."""
+    """Opens the header of every image; returns the problems in the order of the cases.
+
+    cache: of many images those are left out that are in it, transformed as these modalities ask for.
+    """
     images = [(case, name) for case in cohort.cases for name in modalities if case.images[name] is not None]
+    if cache is not None and len(images) >= _MANY:
+        images = _not_cached(images, modalities, cache)
     problems = list[Problem]()
     import_readers(path for case, name in images if (path := case.images[name]) is not None)
     checks = map_hiding_waits(
@@ -56,6 +64,27 @@ def check_images(
         if progress is not None:
             progress(number, len(images))
     return problems
+
+
+def _not_cached(
+    images: Sequence[tuple[Case, str]], modalities: Mapping[str, Modality], cache: Cache
+) -> list[tuple[Case, str]]:
+    """Those that were not read and transformed before, or have been changed since."""
+    from vwmm.data.cache.store import Store  # it imports as long as a thousand headers take
+
+    store = Store(cache)
+    recipes = {name: store.recipe(modality) for name, modality in modalities.items()}
+
+    def is_new(image: tuple[Case, str]) -> bool:
+        path, recipe = image[0].images[image[1]], recipes[image[1]]
+        assert path is not None
+        try:
+            content = store.known_content(path)
+        except OSError:
+            return True
+        return content is None or store.find(path, recipe, content) is None
+
+    return [image for image in images if is_new(image)]
 
 
 def image_problem(case: Case, name: str, cohort: Cohort, reason: str, kind: str) -> Problem:
@@ -79,15 +108,15 @@ def _check_image(case: Case, name: str, modality: Modality, cohort: Cohort) -> P
 
 
 def check_cohort(
-    data: Data, split: Split, modalities: Mapping[str, Modality], *, open_files: bool = True
+    data: Data, split: Split, modalities: Mapping[str, Modality], *, cache: Cache | None = None, open_files: bool = True
 ) -> tuple[Cohort, dict[str, str]]:
     """The cohort and the part of each case; raises UserError with every problem of rows, files and split.
 
-    open_files: whether to look into each file's header as well.
+    cache: as of `check_images`. open_files: whether to look into each file's header as well.
     """
     cohort, problems = survey_cohort(data, modalities)
     if cohort is not None and open_files:
-        problems = problems + check_images(cohort, modalities)
+        problems = problems + check_images(cohort, modalities, cache=cache)
     if problems:
         raise UserError(problems)
     assert cohort is not None
@@ -98,7 +127,7 @@ def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohor
     """The cohort, which needs no labels and no split; raises UserError with every problem of rows and files."""
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False)
     if cohort is not None and open_files:
-        problems = problems + check_images(cohort, config.modalities)
+        problems = problems + check_images(cohort, config.modalities, cache=config.cache)
     if problems or cohort is None:
         raise UserError(problems)
     return cohort
@@ -106,7 +135,9 @@ def check_cohort_to_prepare(config: Config, *, open_files: bool = True) -> Cohor
 
 def check_config(config: Config, *, open_files: bool = True) -> tuple[Cohort, dict[str, str]]:
     """`check_cohort` of a configuration, no patient in two parts under two spellings, and keys that fit the cohort."""
-    cohort, assigned = check_cohort(config.data, config.split, config.modalities, open_files=open_files)
+    cohort, assigned = check_cohort(
+        config.data, config.split, config.modalities, cache=config.cache, open_files=open_files
+    )
     if problems := apart_problems(cohort, assigned) + key_problems(config, cohort, assigned):
         raise UserError(problems)
     return cohort, assigned

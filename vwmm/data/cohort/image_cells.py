@@ -72,6 +72,7 @@ class ImageCells:
         self.table, self.root, self.taken_as_empty = table, root, taken_as_empty
         self.allow_outside_root = allow_outside_root
         self.real_root = os.path.realpath(root)
+        self._folders = dict[Path, bool]()
         self.windows_paths = WindowsPaths()
         self.not_found: list[str] = []
         self.num_found = 0
@@ -149,9 +150,18 @@ class ImageCells:
         self.num_found += 1
         return path.absolute()
 
+    def _is_within(self, path: Path) -> bool:
+        """Whether a path is in the root once all links are followed; those of a folder are followed once."""
+        folder = path.parent
+        if folder not in self._folders:
+            self._folders[folder] = Path(os.path.realpath(folder)).is_relative_to(self.real_root)
+        if self._folders[folder] and path.name != ".." and not path.is_symlink():
+            return True
+        return Path(os.path.realpath(path)).is_relative_to(self.real_root)
+
     def _way_out(self, path: Path, *, is_folder: bool) -> str | None:
         """The path that leads out of the root: itself, or a link among a folder's files; None: none does."""
-        if not Path(os.path.realpath(path)).is_relative_to(self.real_root):
+        if not self._is_within(path):
             return ""
         try:
             links = sorted(entry.name for entry in os.scandir(path) if entry.is_symlink()) if is_folder else []

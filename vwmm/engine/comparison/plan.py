@@ -89,7 +89,7 @@ def plan_comparison(config: Config, files: Sequence[str], overrides: Sequence[st
     _check_folder(folder)
     cohort, problems = survey_cohort(config.data, config.modalities)
     if cohort is not None and is_main_process():
-        problems = problems + check_images(cohort, config.modalities)
+        problems = problems + check_images(cohort, config.modalities, cache=config.cache)
     if problems or cohort is None:
         raise UserError(problems)
     shared = _shared_folds(config, cohort, folder)

@@ -64,7 +64,7 @@ def plan_folds(config: Config, *, open_files: bool = True) -> list[Fold]:
             problems.append(Problem(found_there, key="run.name"))
     cohort, found = survey_cohort(config.data, config.modalities)
     if cohort is not None and open_files and is_main_process():
-        found = found + check_images(cohort, config.modalities)
+        found = found + check_images(cohort, config.modalities, cache=config.cache)
     problems += found
     if problems or cohort is None:
         raise UserError(problems)

@@ -202,7 +202,7 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
     groupings, unusable = group_cases(job.by, cohort)
     problems = problems + unusable
     if is_main_process():
-        problems = problems + check_images(cohort, config.modalities)
+        problems = problems + check_images(cohort, config.modalities, cache=config.cache)
     if problems:
         raise UserError(problems)
     return cohort, groupings

@@ -55,7 +55,9 @@ def predict(
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
     if cohort is not None and is_main_process():
         for modalities in _different(members):
-            problems = problems + [one for one in check_images(cohort, modalities) if one not in problems]
+            problems = problems + [
+                one for one in check_images(cohort, modalities, cache=config.cache) if one not in problems
+            ]
     if problems or cohort is None:
         raise UserError(problems)
     if not cohort.cases:
