@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.conftest import ROOT, TINY, run_command
+from tests.conftest import BIN, ROOT, TINY, run_command
 from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
 
@@ -146,6 +147,26 @@ def test_trainings_are_one_group_of_the_tracker_with_names_of_their_own(compared
         tracker = json.loads((compared / "runs" / "fusion" / model / "fold-0" / "tracker.json").read_text())
         names.add(tracker["wandb_id"])
     assert len(names) == 3
+
+
+def test_the_result_is_an_entry_of_its_own_in_the_group_with_a_table(compared: Path) -> None:
+    folder = compared / "runs" / "fusion" / "comparison"
+    (log,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    shown = subprocess.run(
+        [str(BIN / "wandb"), "leet", "inspect", "--summary", "--json", str(log)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    record = json.loads(shown.stdout)
+    text = json.dumps(record)
+    assert "comparison_table" in text
+    summary, _ = read(compared / "runs" / "fusion")
+    for model in summary["models"]:
+        if (value := model["metrics"]["accuracy"]["value"]) is not None:
+            assert f'"{model["name"]}/accuracy": {value}' in text
+    for private in ("case_0", "patient_0", str(compared)):
+        assert private.encode() not in log.read_bytes()
 
 
 def test_the_same_command_trains_nothing_again_and_writes_the_same(compared: Path, two_modalities: Path) -> None:

@@ -16,8 +16,10 @@ from vwmm.engine.check.survey import survey_images
 from vwmm.engine.comparison.baselines import Baseline, acquisition, clinical, commonest_class
 from vwmm.engine.comparison.outcome import ComparisonResult, write_comparison
 from vwmm.engine.comparison.plan import ALL, Plan
+from vwmm.engine.comparison.track import track
 from vwmm.engine.evaluation.pool_folds import pool_folds
 from vwmm.engine.runs.provenance import origin_now
+from vwmm.system.errors import say
 
 
 def compare_trained(plan: Plan, arguments: Sequence[str], *, baselines: bool, num_workers: int) -> ComparisonResult:
@@ -36,11 +38,17 @@ def compare_trained(plan: Plan, arguments: Sequence[str], *, baselines: bool, nu
     pairs = [(ALL, model.name) for model in models if model.name != ALL]
     found = compare(models, pairs)
     conclusion = conclude(found, ALL) if len(plan.models) > 1 else conclude_pair(found, pairs[0])
-    return write_comparison(
+    file = plan.folder / "comparison.json"
+    before = file.read_bytes() if file.exists() else b""
+    result = write_comparison(
         plan.folder, models, pairs, _rows(plan, cases, models, fold_of), plan.cohort.classes,
         is_complete=np.array([all(case.images[name] is not None for name in plan.config.modalities) for case in cases]),
         conclusion=conclusion, origin=origin_now("compare", arguments), notes=notes,
     )  # fmt: skip
+    if file.read_bytes() != before:  # the same comparison is sent once
+        for where in track(plan.config, plan.folder, result.comparison):
+            say(f"  tracking   {where}")
+    return result
 
 
 def _baselines(plan: Plan, cases: Sequence[Case], fold_of: Mapping[str, int], num_workers: int) -> list[Baseline | str]:

@@ -48,11 +48,13 @@ class Results:
     summary: Mapping[str, float]
     """The best checkpoint's metrics."""
     columns: Sequence[str]
-    """Of the validation table."""
+    """Of the table."""
     rows: Sequence[Sequence[Any]]
     """Its rows: a number instead of a name, label, prediction, probabilities and which images there were."""
     figures: Mapping[str, "Figure"]
     """Pictures by name."""
+    table: str = "validation_table"
+    """What the table is called there."""
 
 
 class Tracker(Protocol):

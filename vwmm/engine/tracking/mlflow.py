@@ -68,7 +68,7 @@ class MlflowTracker:
             for name, figure in results.figures.items():
                 self._client.log_figure(self.identity, figure, f"{name}.png")
             columns = {name: [row[k] for row in results.rows] for k, name in enumerate(results.columns)}
-            self._client.log_dict(self.identity, columns, "validation_table.json")
+            self._client.log_dict(self.identity, columns, f"{results.table}.json")
         self.log([(self._step, results.summary)])
 
     def finish(self, *, is_good: bool) -> None:

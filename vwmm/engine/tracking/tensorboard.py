@@ -42,7 +42,7 @@ class TensorBoardTracker:
             self._add("add_figure", name, figure, self._step, close=False)
         lines = [results.columns, ["---"] * len(results.columns), *results.rows]
         table = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-        self._add("add_text", "validation_table", table, self._step)
+        self._add("add_text", results.table, table, self._step)
         for name, value in results.summary.items():
             self._add("add_scalar", name, value, self._step)
 

@@ -47,7 +47,7 @@ class TrackioTracker:
         table = self._trackio.Table(dataframe=pd.DataFrame(results.rows, columns=list(results.columns)))
         pictures = {name: self._trackio.Image(picture_of(figure)) for name, figure in results.figures.items()}
         with quiet():
-            self._run.log({"validation_table": table, **pictures, **results.summary}, step=self._step)
+            self._run.log({results.table: table, **pictures, **results.summary}, step=self._step)
 
     def finish(self, *, is_good: bool) -> None:
         with quiet():

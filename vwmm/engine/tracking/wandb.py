@@ -74,9 +74,9 @@ class WandbTracker:
     def show(self, results: Results) -> None:
         table = self._wandb.Table(columns=list(results.columns), data=[list(row) for row in results.rows])
         # A table that is logged as such becomes an artifact, too, with a path of this machine in its record.
-        table.bind_to_run(self._run, "validation_table", self._run.step)
+        table.bind_to_run(self._run, results.table, self._run.step)
         pictures = {name: self._wandb.Image(picture_of(figure)) for name, figure in results.figures.items()}
-        self._run.log({"validation_table": table.to_json(self._run), **pictures})  # beside the last values
+        self._run.log({results.table: table.to_json(self._run), **pictures})  # beside the last values
         self._run.summary.update(dict(results.summary))
 
     def finish(self, *, is_good: bool) -> None:
