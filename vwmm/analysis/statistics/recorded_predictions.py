@@ -4,12 +4,15 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from vwmm.analysis.statistics.predictions import ScoredCases
 from vwmm.system.csv_cells import as_meant
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which `vwmm predict` does not need
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RecordedPredictions(ScoredCases):
     """(N, K) float64."""
     patients: np.ndarray
     """(N,) str; only ever counted and grouped by, never shown."""
-    present: pd.DataFrame
+    present: "pd.DataFrame"
     """(N, M) bool, a column per modality."""
 
     def losses(self) -> np.ndarray:
@@ -37,16 +40,20 @@ class RecordedPredictions(ScoredCases):
         )
 
 
-def read_written_table(source: Path | io.StringIO) -> pd.DataFrame:
+def read_written_table(source: Path | io.StringIO) -> "pd.DataFrame":
     """A CSV that vwmm wrote, as text; `NA` and `null` are names like any other. Raises OSError or ValueError."""
+    import pandas as pd
+
     table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
     return table.rename(columns=as_meant).map(as_meant)
 
 
 def read_predictions(
-    table: pd.DataFrame, classes: list[str], modalities: list[str], notes: list[str]
+    table: "pd.DataFrame", classes: list[str], modalities: list[str], notes: list[str]
 ) -> RecordedPredictions | None:
     """The rows of a table, all text, that have a known class and finite probabilities; what is left out is noted."""
+    import pandas as pd
+
     absent = [name for name in ("patient", "label", *(f"p_{name}" for name in classes)) if name not in table]
     if absent or not classes:
         notes.append("predictions_val.csv lacks columns for the patient, the label or a class.")
