@@ -82,6 +82,48 @@ def test_test_cases_are_predicted_as_in_validation_bit_for_bit(evaluated: Path, 
     assert found == [line for line in validated if line.split(",")[0] in {"case", *tested}]
 
 
+def test_several_runs_are_evaluated_as_one_model_and_each_counts_the_look(
+    evaluated: Path, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (shutil.copytree(evaluated, tmp_path / name) for name in ("one", "other"))
+    done = run_command("evaluate", one, other, "--out", tmp_path / "both", cwd=trained.cwd)
+    assert done.returncode == 0, done.stderr
+    single = json.loads((evaluated / "evaluations" / "test" / "evaluation.json").read_text())
+    both = json.loads((tmp_path / "both" / "evaluation.json").read_text())
+    assert both["run"] == "2 runs"
+    assert [member["run"] for member in both["members"]] == ["one", "other"]
+    assert both["metrics"]["accuracy"] == single["metrics"]["accuracy"]
+    assert both["metrics"]["brier"]["value"] == pytest.approx(single["metrics"]["brier"]["value"], rel=1e-6)
+    assert both["times_evaluated"] == 2
+    for run in (one, other):
+        assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
+    table = pd.read_csv(tmp_path / "both" / "predictions_test.csv")
+    assert (table["spread_no_plaque"] < 1e-9).all()
+
+    assert main(["evaluate", str(one), str(other)]) == 2
+    assert "--out DIR: several runs are evaluated together" in capsys.readouterr().err
+    assert main(["evaluate", str(one), str(trained.folder), "--out", str(tmp_path / "x")]) == 2
+    assert f"{trained.folder}: has other test cases than {one} (0 and " in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_patients_of_a_further_run_are_no_new_patients(
+    evaluated: Path, trained: Trained, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = shutil.copytree(evaluated, tmp_path / "one")
+    rows = read_rows(one / "split.csv")
+    for row in rows:
+        row["patient"] = f"other_{row['patient']}"
+    write_rows(one / "split.csv", rows)
+    environment = json.loads((one / "environment.json").read_text())
+    environment["split_hash"] = hash_of_split(read_split_file(one / "split.csv"))
+    (one / "environment.json").write_text(json.dumps(environment))
+    assert main(["evaluate", str(one), str(trained.folder), str(cohort), "--out", str(tmp_path / "x")]) == 2
+    said = capsys.readouterr().err
+    assert "(of tiny)" in said
+    assert not (tmp_path / "x").exists()
+
+
 def test_shapley_values_of_a_case_add_up_to_its_probability(evaluated: Path) -> None:
     folder = evaluated / "evaluations" / "test"
     table = pd.read_csv(folder / "predictions_test.csv")
@@ -356,7 +398,7 @@ def test_patients_that_were_learned_from_are_no_other_cohort(
         (lambda run: (run / "split.csv").unlink(), "file not found"),
         (lambda run: call_a_training_case_a_test_case(run), "is not the split that the run was trained with"),
         (lambda run: forget_an_image(run), "is not the split that the run was trained with"),
-        (lambda run: become_a_cross_validation(run), "evaluate one of its runs, such as"),
+        (lambda run: become_a_cross_validation(run), "cross-validation with unfinished folds: fold-0"),
         (lambda run: (run / "environment.json").unlink(), "has no hash of the run's split"),
     ],
 )  # fmt: skip
@@ -445,7 +487,7 @@ def test_a_run_without_test_cases_says_what_to_do(trained: Trained, capsys: pyte
         (["--new-patients"], "expected RUN COHORT.csv"),
         (["train.epochs=3"], "evaluation takes keys of data and cache"),
         (["--config", "configs/default.yaml"], "the run has its own configuration"),
-        (["a.csv", "b.csv"], "argument b.csv: expected KEY=VALUE"),
+        (["a.csv", "b.csv"], "a.csv: this is no run folder (it has no config.yaml)"),
     ],
 )
 def test_a_wrong_command_line_is_refused(

@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vwmm.analysis.recalibration.calibration_record import CalibrationRecord
 from vwmm.analysis.statistics.predictions import Predictions, log_softmax
 from vwmm.config.run_folder import RunFolder
 from vwmm.config.schema import Config
+from vwmm.data.cohort.cases import Cohort
 from vwmm.engine.checkpoints.checkpoint import Checkpoint, find_checkpoint
-from vwmm.engine.runs.trained_model import classes_of
+from vwmm.engine.distributed.runtime import Runtime
+from vwmm.engine.evaluation.calibration_file import Asked, read_calibration
+from vwmm.engine.preprocessing.fill_cache import Images, build_dataset
+from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 
@@ -52,6 +57,29 @@ def read_members(runs: Sequence[RunFolder], configs: Sequence[Config]) -> list[M
     if problems:
         raise UserError(problems)
     return members
+
+
+def calibration_of(members: Sequence[Member], asked: Asked) -> tuple[CalibrationRecord | None, str]:
+    """That of the run; several have none together, since each was fitted on predictions of its own."""
+    if len(members) == 1:
+        return read_calibration(members[0].run, members[0].checkpoint, asked)
+    why = f"the mean of {len(members)} runs has no calibration of its own"
+    if asked.is_explicit:
+        raise UserError(f"{why}; --operating-point, --coverage and --class-conditional need one run")
+    return None, why
+
+
+def predict_mean(
+    runtime: Runtime, members: Sequence[Member], cohort: Cohort, images: Sequence[Images], *, title: str
+) -> Predictions:
+    """`average` of the members' predictions of a cohort, the same on every rank. images: as each member sees them."""
+    found = list[Predictions]()
+    for member, own in zip(members, images, strict=True):
+        classes = classes_of(member.checkpoint)
+        dataset = build_dataset(runtime, cohort.cases, classes, member.config.modalities, own)
+        shown = title if len(members) == 1 else f"{title} of {member.name}"
+        found.append(predict_by_checkpoint(runtime, member.config, member.checkpoint, dataset, title=shown))
+    return average([member.name for member in members], found)
 
 
 def average(names: Sequence[str], found: Sequence[Predictions]) -> Predictions:

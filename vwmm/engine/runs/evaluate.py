@@ -1,4 +1,4 @@
-"""Evaluates a finished run on its test cases or on another hospital's patients."""
+"""Evaluates finished runs on their test cases or on another hospital's patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,17 +31,17 @@ from vwmm.data.cohort.leakage import (
 )
 from vwmm.data.cohort.read_cases import survey_cohort
 from vwmm.data.cohort.split_file import SplitRow, hash_of_split, read_split_file
-from vwmm.engine.checkpoints.checkpoint import find_checkpoint
 from vwmm.engine.console import LOG, start_log
 from vwmm.engine.distributed.precision import uses_volumes
 from vwmm.engine.distributed.runtime import start_runtime
-from vwmm.engine.evaluation.calibration_file import Asked, read_calibration
+from vwmm.engine.evaluation.calibration_file import Asked
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
 from vwmm.engine.evaluation.subgroup_columns import group_cases
 from vwmm.engine.evaluation.test_set import check_folder, check_split, split_of, write_evaluation
-from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
+from vwmm.engine.preprocessing.fill_cache import prepare_images
+from vwmm.engine.runs.ensemble import Member, calibration_of, predict_mean, read_members
 from vwmm.engine.runs.provenance import origin_now
-from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
+from vwmm.engine.runs.trained_model import classes_of
 from vwmm.system.errors import RunError, UserError, is_main_process, say
 from vwmm.system.problems import Problem
 
@@ -66,6 +66,12 @@ class Job:
     """`COLUMN` or `COLUMN:BINS`, by which the results are given as well."""
     asked: Asked = field(default_factory=Asked)
     """What is asked of the run's calibration."""
+    more_runs: Sequence[RunFolder] = ()
+    """Further finished runs: the mean of all is evaluated."""
+    more_configs: Sequence[Config] = ()
+    """Their configurations, with the same cohort."""
+    name: str = ""
+    """What is evaluated, as the page has it; empty: the run's name."""
 
 
 @dataclass(frozen=True)
@@ -81,55 +87,97 @@ class EvaluationResult:
 
 
 def evaluate(job: Job) -> EvaluationResult:
-    """Evaluates a run and writes the results. Raises UserError where the input is wrong or contradicts the run."""
-    # 1. The checkpoint, the cases, and whether the run has seen them. No GPU is held yet.
+    """Evaluates a run, or several as one model, and writes the results.
+
+    Raises UserError where the input is wrong or contradicts a run.
+    """
+    # 1. The checkpoints, the cases, and whether a run has seen them. No GPU is held yet.
     start_log(is_main_process=is_main_process())
-    checkpoint = find_checkpoint(job.run.best)
-    if checkpoint is None:
-        raise UserError(f"{job.run.path}: no checkpoint in {job.run.best}")
-    rows = read_split_file(job.run.split, key="RUN")
-    check_split(job.run, rows)
-    config, classes = job.config, classes_of(checkpoint)
-    calibration, why = read_calibration(job.run, checkpoint, job.asked)
-    cohort, groupings = find_cases(job, rows, classes)
+    members = read_members([job.run, *job.more_runs], [job.config, *job.more_configs])
+    splits = _read_splits(job, members)
+    calibration, why = calibration_of(members, job.asked)
+    cohort, groupings = find_cases(job, splits[0], classes_of(members[0].checkpoint))
+    _check_others(job, cohort, members[1:], splits[1:])
     for note in table_notes(cohort):
         LOG.info("note: %s", note)
     if calibration is None:
         LOG.info("note: neither operating point nor prediction sets: %s", why)
-    for note in altered_notes(job.run):
+    for note in [note for member in members for note in altered_notes(member.run)]:
         LOG.info("warning: %s", note)
 
     # 2. Join the other processes, and transform the images; their content tells whether they were seen before.
+    config = job.config
     runtime = start_runtime(config.train, shares_steps=False, has_volumes=uses_volumes(config.modalities))
-    images = prepare_images(runtime, cohort, config.modalities, config.cache)
-    hashes = images.hashes(cohort)
-    check_contents(job, cohort, hashes, rows)
+    images = [prepare_images(runtime, cohort, one.config.modalities, one.config.cache) for one in members]
+    hashes = images[0].hashes(cohort)
+    for rows in splits:
+        check_contents(job, cohort, hashes, rows)
     identity = cases_hash(cohort.cases, hashes)
     runtime.broadcast_from_main(lambda: check_folder(job.run, job.out, identity))
 
-    # 3. The predictions of the run's best checkpoint.
-    dataset = build_dataset(runtime, cohort.cases, classes, config.modalities, images)
-    predictions = predict_by_checkpoint(runtime, config, checkpoint, dataset, title="evaluation")
+    # 3. The predictions of the best checkpoints.
+    predictions = predict_mean(runtime, members, cohort, images, title="evaluation")
     if not np.isfinite(predictions.logits).all():
         raise RunError("the model's predictions are not finite numbers; nothing was evaluated")
 
     # 4. Count the look, then write what it showed.
-    num_own, processes = num_test_cases(hashes, rows), runtime.num_processes
-    times = runtime.broadcast_from_main(lambda: count_evaluation(job.run, identity, num_own, num_processes=processes))
-    facts = {
-        "run": job.run.path.resolve().name,
-        "epoch": checkpoint.progress.epoch,
-        "is_test": job.is_test,
-        "cohort": cohort.csv_path.name,
-        "cases_hash": identity,
-        "split_hash": hash_of_split(rows),
-        "num_test_cases": num_own,
-        "times_evaluated": times,
-    }
+    num_own, processes = [num_test_cases(hashes, rows) for rows in splits], runtime.num_processes
+    times = runtime.broadcast_from_main(
+        lambda: max(
+            count_evaluation(member.run, identity, number, num_processes=processes)
+            for member, number in zip(members, num_own, strict=True)
+        )
+    )
+    facts = _facts(job, members, cohort, hash_of_split(splits[0]))
+    facts |= {"cases_hash": identity, "num_test_cases": max(num_own), "times_evaluated": times}
     summary = runtime.broadcast_from_main(
         lambda: _write(job, cohort, predictions, facts, groupings, calibration or why)
     )
     return EvaluationResult(job.out, predictions, summary)
+
+
+def _facts(job: Job, members: Sequence[Member], cohort: Cohort, split_hash: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "run": job.name or job.run.path.resolve().name,
+        "epoch": members[0].checkpoint.progress.epoch if len(members) == 1 else None,
+        "is_test": job.is_test,
+        "cohort": cohort.csv_path.name,
+        "split_hash": split_hash,
+    }
+    if len(members) > 1:
+        facts["members"] = [{"run": one.name, "epoch": one.checkpoint.progress.epoch} for one in members]
+    return facts
+
+
+def _read_splits(job: Job, members: Sequence[Member]) -> list[dict[str, SplitRow]]:
+    """The split of each run. Raises UserError where they do not have the same test cases, if these are evaluated."""
+    splits = [read_split_file(member.run.split, key="RUN") for member in members]
+    for member, rows in zip(members, splits, strict=True):
+        check_split(member.run, rows)
+    tested = [{name: (row.patient, row.label) for name, row in rows.items() if row.part == "test"} for rows in splits]
+    problems = [
+        f"{member.run.path}: has other test cases than {job.run.path} ({len(own)} and {len(tested[0])}); evaluate "
+        "several runs on their test cases only if these are the same, else on other patients: RUN RUN... COHORT.csv"
+        for member, own in zip(members, tested, strict=True)
+        if job.is_test and own != tested[0]
+    ]
+    if problems:
+        raise UserError(problems)
+    return splits
+
+
+def _check_others(
+    job: Job, cohort: Cohort, members: Sequence[Member], splits: Sequence[Mapping[str, SplitRow]]
+) -> None:
+    """Raises UserError where patients were used in the training of a further run."""
+    problems = list[Problem]()
+    for member, rows in zip(members, splits, strict=True):
+        if not job.are_new:
+            problems += [
+                replace(one, found=f"{one.found} (of {member.name})") for one in patient_problems(cohort, rows)
+            ]
+    if problems:
+        raise UserError(problems)
 
 
 def check_contents(job: Job, cohort: Cohort, hashes: Hashes, rows: Mapping[str, SplitRow]) -> None:
@@ -154,7 +202,8 @@ def _write(
 ) -> dict[str, Any]:
     """The content of evaluation.json."""
     split = split_of(job.run)
-    facts |= {"split": None if split is None else split.to_json(), "altered": altered_files(job.run)}
+    altered = dict.fromkeys(name for run in (job.run, *job.more_runs) for name in altered_files(run))
+    facts |= {"split": None if split is None else split.to_json(), "altered": list(altered)}
     sites = [case.site or "" for case in cohort.cases] if any(case.site for case in cohort.cases) else []
     text, summary = write_evaluation(
         job.out, predictions, sites, facts,

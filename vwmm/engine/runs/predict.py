@@ -20,13 +20,12 @@ from vwmm.engine.distributed.runtime import start_runtime
 from vwmm.engine.evaluation.calibration_file import (
     Asked,
     always_in_sets,
-    read_calibration,
     with_calibrated_columns,
 )
 from vwmm.engine.evaluation.evaluation_log import count_evaluation
-from vwmm.engine.preprocessing.fill_cache import build_dataset, prepare_images
-from vwmm.engine.runs.ensemble import Member, average, read_members
-from vwmm.engine.runs.trained_model import classes_of, predict_by_checkpoint
+from vwmm.engine.preprocessing.fill_cache import prepare_images
+from vwmm.engine.runs.ensemble import Member, calibration_of, predict_mean, read_members
+from vwmm.engine.runs.trained_model import classes_of
 from vwmm.system.errors import UserError, is_main_process
 
 
@@ -51,7 +50,7 @@ def predict(
     start_log(is_main_process=is_main_process())
     asked, members = asked or Asked(), read_members(runs, configs)
     first, config, classes = members[0], configs[0], classes_of(members[0].checkpoint)
-    record, why = _calibration_of(members, asked)
+    record, why = calibration_of(members, asked)
     cohort, problems = survey_cohort(config.data, config.modalities, need_labels=False, classes=classes)
     if cohort is not None and is_main_process():
         for modalities in _different(members):
@@ -65,15 +64,10 @@ def predict(
     for note in [*table_notes(cohort), *_unfinished(members), *_notes_of_calibration(record, why, asked)]:
         LOG.info("note: %s", note)
 
-    # 2. Join the other processes. For each run, transform the images that are not in the cache, and predict.
+    # 2. Join the other processes. Transform the images that are not in the cache, and predict.
     runtime = start_runtime(config.train, shares_steps=False, has_volumes=uses_volumes(config.modalities))
-    found = list[Predictions]()
-    for member in members:
-        images = prepare_images(runtime, cohort, member.config.modalities, member.config.cache)
-        dataset = build_dataset(runtime, cohort.cases, classes, member.config.modalities, images)
-        title = "prediction" if len(members) == 1 else f"prediction of {member.name}"
-        found.append(predict_by_checkpoint(runtime, member.config, member.checkpoint, dataset, title=title))
-    predictions = average([member.name for member in members], found)
+    images = [prepare_images(runtime, cohort, one.config.modalities, one.config.cache) for one in members]
+    predictions = predict_mean(runtime, members, cohort, images, title="prediction")
 
     # 3. The table.
     if runtime.is_main_process:
@@ -83,19 +77,9 @@ def predict(
         what = f"the checkpoint of epoch {first.checkpoint.progress.epoch}"
         what = what if len(members) == 1 else f"the mean of {len(members)} runs"
         LOG.info("%d cases predicted with %s: %s", len(cohort.cases), what, out)
-        _log_metrics(members, cohort, predictions, images.hashes(cohort), num_processes=runtime.num_processes)
+        _log_metrics(members, cohort, predictions, images[0].hashes(cohort), num_processes=runtime.num_processes)
     runtime.wait()
     return PredictionResult(out, predictions)
-
-
-def _calibration_of(members: Sequence[Member], asked: Asked) -> tuple[CalibrationRecord | None, str]:
-    """That of the run; several have none together, since each was fitted on predictions of its own."""
-    if len(members) == 1:
-        return read_calibration(members[0].run, members[0].checkpoint, asked)
-    why = f"the mean of {len(members)} runs has no calibration of its own"
-    if asked.is_explicit:
-        raise UserError(f"{why}; --operating-point, --coverage and --class-conditional need one run")
-    return None, why
 
 
 def _different(members: Sequence[Member]) -> list[Mapping[str, Modality]]:
