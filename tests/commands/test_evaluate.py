@@ -97,6 +97,10 @@ def test_several_runs_are_evaluated_as_one_model_and_each_counts_the_look(
     assert both["times_evaluated"] == 2
     for run in (one, other):
         assert len((run / "evaluations" / "log.jsonl").read_text().splitlines()) == 2
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "set aside before training, the mean of 2 runs was right in" in page
+    assert "The runs: one (epoch " in page
+    assert "None" not in re.sub("<img[^>]*>", "", page)
     table = pd.read_csv(tmp_path / "both" / "predictions_test.csv")
     assert (table["spread_no_plaque"] < 1e-9).all()
 

@@ -146,7 +146,8 @@ def _page(
     """What the page shows besides sub-groups and what was fitted."""
     split = SplitRecord.of_json(summary.get("split"))
     page: dict[str, Any] = {"summary": summary, "sentence": sentence(summary), "split": split, "origin": origin}
-    of_what = "best checkpoint; none of these patients was used in training"
+    what = "mean of the runs" if summary.get("members") else "best checkpoint"
+    of_what = f"{what}; none of these patients was used in training"
     found = results_of(predictions, classes, of_what, sites=np.array(sites) if sites else None)
     return page | recipe_of(record) | found
 
@@ -205,13 +206,16 @@ def sentence(summary: Mapping[str, Any]) -> str:
     bounds = accuracy["interval"]
     interval = "" if bounds is None else f", 95 % interval {result_tables.percent_span(Interval(*bounds))}"
     kind = "test case" if summary["is_test"] else "case"
-    which = "set aside before training" if summary["is_test"] else "that the run has never seen"
+    members = summary.get("members") or []
+    by = f"the mean of {len(members)} runs" if members else f"the best checkpoint (epoch {summary['epoch']})"
+    unseen = f"that none of the {len(members)} runs has seen" if members else "that the run has never seen"
+    which = "set aside before training" if summary["is_test"] else unseen
     cases, patients = (
         result_tables.counted(summary["cases"], kind),
         result_tables.counted(summary["patients"], "patient"),
     )
     result = (
-        f"On {cases} of {patients}, {which}, the best checkpoint (epoch {summary['epoch']}) was right in "
+        f"On {cases} of {patients}, {which}, {by} was right in "
         f"{accuracy['right']:,} ({result_tables.percent(accuracy['value'])}{interval})."
     )
     return f"{result} {compare_with_commonest(summary['confusion'], summary['classes'])}".rstrip()
