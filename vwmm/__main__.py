@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from vwmm import __version__
-from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_main_process, leave, run_guarded, say
+from vwmm.system.errors import EXIT_INVALID, EXIT_STOPPED, is_main_process, leave, print_line, run_guarded
 from vwmm.system.signals import stop_signals
 from vwmm.system.start import importing
 
@@ -153,10 +153,10 @@ def _run(words: list[str]) -> int:
         print(f"vwmm {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        say(f"vwmm: no such command: {words[0]}{_what_was_meant(words[0])}")
+        print_line(f"vwmm: no such command: {words[0]}{_what_was_meant(words[0])}")
         return EXIT_INVALID
     if not set(words[1:]) & {"-h", "--help", "--print-config"} and is_main_process():
-        say(f"vwmm {words[0]}: {COMMANDS[words[0]][3]}")
+        print_line(f"vwmm {words[0]}: {COMMANDS[words[0]][3]}")
     if words[0] in LONG:
         for number in stop_signals():  # nothing has begun yet
             signal.signal(number, lambda *_: os._exit(EXIT_STOPPED))

@@ -23,7 +23,16 @@ from vwmm.data.cohort.cases import SPLITS, Cohort
 from vwmm.data.readers.image import ImageError
 from vwmm.data.readers.read import format_of
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_INVALID, UserError, format_problems, leave, run_guarded, say
+from vwmm.system.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INVALID,
+    UserError,
+    format_problems,
+    leave,
+    print_line,
+    run_guarded,
+)
 from vwmm.system.problems import Problem, count_severities
 
 OPTIONS = {
@@ -51,7 +60,7 @@ def main(arguments: list[str]) -> int:
     reading = read_config(line.files, line.overrides)
     if reading.problems or reading.config is None:
         problems = reading.problems + cohort_problems(reading)
-        say(format_problems(problems, limit=None))
+        print_line(format_problems(problems, limit=None))
         return EXIT_INVALID
     config = reading.config
     out = (

@@ -22,7 +22,7 @@ from vwmm.data.checks.preflight import read_experiment
 from vwmm.engine.comparison.plan import Plan, plan_comparison
 from vwmm.engine.launch.launcher import is_launched, row_of_launches
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, print_line, run_guarded
 from vwmm.system.start import importing
 
 OPTIONS = {
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         return code
     if left := plan.unfinished():
         shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        say(f"not compared yet: {shown} unfinished; the task that ends last compares them all")
+        print_line(f"not compared yet: {shown} unfinished; the task that ends last compares them all")
         return EXIT_DONE
     with importing():
         from vwmm.engine.comparison.compare_trained import compare_trained  # pandas, scikit-learn and figures
@@ -79,7 +79,7 @@ def _train(plan: Plan, arguments: Sequence[str], launch_file: str | None, alone:
         chosen = [fold for fold in model.folds if alone in (None, fold.number)]
         if is_main_process():
             seen = ", ".join(model.modalities)
-            say(f"model {model.name} ({place} of {len(plan.models)}), of {seen}")
+            print_line(f"model {model.name} ({place} of {len(plan.models)}), of {seen}")
         code = train_folds(
             chosen, [*arguments, *model.overrides], launch_file, plan.fold_numbers,
             first_launch=1 + (place - 1) * len(plan.fold_numbers),

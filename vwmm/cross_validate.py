@@ -22,7 +22,7 @@ from vwmm.engine.console import duration
 from vwmm.engine.evaluation.cross_validation import Fold, plan_folds, unfinished_of
 from vwmm.engine.launch.launcher import is_launched, launch, row_of_launches, run_in_place
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, is_main_process, leave, print_line, run_guarded
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated. Without any argument: configs/demo.yaml",
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         return code
     if left := unfinished_of(folds):
         names = ", ".join(map(str, left))
-        say(f"not pooled yet: fold {names} unfinished; whichever ends last pools them all")
+        print_line(f"not pooled yet: fold {names} unfinished; whichever ends last pools them all")
     else:
         from vwmm.engine.evaluation.pool_folds import pool_folds  # 2 s of pandas and figures
 
@@ -111,7 +111,7 @@ def fold_asked_for(files: Sequence[str], line: CommandLine) -> int | None:
 
 def _say(text: str) -> None:
     if is_main_process():
-        say(text)
+        print_line(text)
 
 
 if __name__ == "__main__":

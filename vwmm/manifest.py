@@ -39,7 +39,7 @@ from vwmm.data.readers.absent import HOW_TO_FETCH
 from vwmm.engine.console import ProgressBar, start_log
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
 from vwmm.system.csv_cells import csv_text
-from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, leave, print_line, run_guarded
 from vwmm.system.problems import Problem, printable
 
 OPTIONS = {
@@ -89,12 +89,12 @@ def main(arguments: list[str]) -> int:
     if not line.lists:
         print(propose(tree))
         for warning in _absent(tree):
-            say(f"warning: {printable(warning)}")
+            print_line(f"warning: {printable(warning)}")
         return EXIT_DONE
     draft = make_draft(tree, line)
     print(describe(tree, draft, out))
     for warning in draft.warnings:
-        say(f"warning: {printable(warning)}")
+        print_line(f"warning: {printable(warning)}")
     if out is None:
         print("\nnothing was written; --out cohort.csv writes it")
         return EXIT_DONE

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vwmm.config.run_folder import RunFolder
 from vwmm.system.command_line import help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, leave, print_line, run_guarded
 
 
 def main(arguments: list[str]) -> int:
@@ -27,9 +27,9 @@ def main(arguments: list[str]) -> int:
 
     report = rewrite_report(run)
     for warning in report.warnings:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     if report.without_examples is not None:
-        say(f"without examples: {report.without_examples}")
+        print_line(f"without examples: {report.without_examples}")
     print(report.path)
     return EXIT_DONE
 

@@ -25,7 +25,7 @@ from vwmm.data.cohort.read_cases import read_cohort
 from vwmm.data.cohort.split_file import split_file_text
 from vwmm.data.cohort.splits import check_parts, divide_in_folds, split_cohort, split_hash
 from vwmm.system.command_line import CommandLine, help_text, parse_command_line
-from vwmm.system.errors import EXIT_DONE, UserError, leave, run_guarded, say
+from vwmm.system.errors import EXIT_DONE, UserError, leave, print_line, run_guarded
 
 OPTIONS = {
     "--config FILE": "a YAML file; may be repeated",
@@ -52,9 +52,9 @@ def main(arguments: list[str]) -> int:
     places = [*(f"fold {number}" for number in sorted(set(folds.values()))), *places]
     print(describe(cohort, place_of, places))
     for note in table_notes(cohort):
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     for warning in warnings_of(cohort, place_of, places, is_held_out=config.split.by_site == "hold_out"):
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     if not folds:
         print(f"\nsplit hash {split_hash(cohort, parts)}, which is in environment.json of each run with this split")
     if out is None:

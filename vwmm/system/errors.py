@@ -112,7 +112,7 @@ def _line_numbers(problems: Sequence[Problem]) -> str:
     return f"lines {', '.join(texts[:MAX_RANGES])}{', ...' if len(texts) > MAX_RANGES else ''}"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Prints a line to stderr; a closed stream is ignored."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
@@ -131,21 +131,21 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
     except UserError as error:
         if is_main_process():
             limit = MAX_PROBLEMS_SHOWN if _command_of(arguments) in CHECKED else None
-            say(format_problems(error.problems, limit=limit))
+            print_line(format_problems(error.problems, limit=limit))
         return EXIT_INVALID
     except RunError as error:
         if is_main_process():
-            say(f"vwmm: {error}")
+            print_line(f"vwmm: {error}")
         return EXIT_FAILED
     except AlreadyReported as told:
         return told.code
     except StoppedEarly as stop:
         if is_main_process():
-            say(f"vwmm: {stop}")
+            print_line(f"vwmm: {stop}")
         return EXIT_STOPPED
     except KeyboardInterrupt:
         if is_main_process():
-            say("vwmm: interrupted")
+            print_line("vwmm: interrupted")
         return EXIT_FAILED
     except BrokenPipeError:  # the reader of our output has gone, as `vwmm | head` does
         sys.stderr.close()
@@ -154,7 +154,7 @@ def run_guarded(command: Callable[[list[str]], int], arguments: list[str]) -> in
         problem = output_problem(error if isinstance(error, OSError) else None) or machine_problem(error)
         if problem is None:
             raise
-        say(f"vwmm: {problem}")
+        print_line(f"vwmm: {problem}")
         return EXIT_FAILED
 
 
@@ -174,7 +174,7 @@ def leave(code: int) -> NoReturn:
     if code == EXIT_INVALID and os.environ.get("RANK", "0") != "0":
         time.sleep(_PATIENCE_S)  # the launcher ends all processes with the first to exit: let it report
     if code == EXIT_DONE and (problem := output_problem()) is not None:
-        say(f"vwmm: {problem}")
+        print_line(f"vwmm: {problem}")
         code = EXIT_FAILED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # closed, or without a reader

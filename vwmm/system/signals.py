@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from vwmm.system.errors import EXIT_FAILED, say
+from vwmm.system.errors import EXIT_FAILED, print_line
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 # A terminal's Ctrl-C reaches a process twice where its launcher passes it on as well.
@@ -88,7 +88,7 @@ class StopRequest:
         if number == signal.SIGINT:
             now = time.monotonic()
             if self._interrupted_at is not None and now - self._interrupted_at > _TWICE_AFTER_S:
-                say("vwmm: interrupted twice: stopped at once")
+                print_line("vwmm: interrupted twice: stopped at once")
                 os._exit(EXIT_FAILED)
             self._interrupted_at = self._interrupted_at or now
         self.ask("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)

@@ -1,7 +1,7 @@
 """Compares models on the same cases: their metrics, the differences with tests, and what follows from them.
 
 A case without any image of a model's recipe gets the shares of the classes among that model's training cases: what a
-model can say of a patient of whom it knows nothing.
+model can predict for a patient of whom it knows nothing.
 """
 
 import math

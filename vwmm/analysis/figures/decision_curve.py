@@ -1,6 +1,6 @@
 """Decision curve: the net benefit of acting on the prediction, beside acting on everybody and on nobody.
 
-Vickers and Elkin 2006, "Decision curve analysis", doi:10.1177/0272989X06295361: whoever acts from a probability t on
+Vickers and Elkin 2006, "Decision curve analysis", doi:10.1177/0272989X06295361: who acts from a probability t on
 holds a missed case for (1 - t) / t times as bad as a needless action, so that false positives count t / (1 - t).
 """
 

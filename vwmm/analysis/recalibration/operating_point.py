@@ -9,7 +9,7 @@ from vwmm.analysis.statistics.intervals import LEVEL
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.analysis.statistics.results import Number, share
 
-assert LEVEL == 0.95, "the pages say 95 %"
+assert LEVEL == 0.95, "the pages show 95 %"
 DEFAULT = "youden"
 
 

@@ -149,7 +149,7 @@ def _probability_numbers(predictions: RecordedPredictions) -> dict[str, Number]:
 
 
 def _baselines(naive: RecordedPredictions) -> dict[str, float | None]:
-    """Without what says nothing of a constant prediction: Matthews' correlation and the calibration."""
+    """Without what a constant prediction has no value for: Matthews' correlation and the calibration."""
     labels, num_classes = naive.labels, naive.probabilities.shape[1]
     return {
         **classification_metrics(labels, naive.probabilities),

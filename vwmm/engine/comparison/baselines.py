@@ -31,7 +31,7 @@ class Baseline:
 
 
 def commonest_class(cohort: Cohort, cases: Sequence[Case], fold_of: Mapping[str, int]) -> Baseline:
-    """The shares of the classes in the training cases: it always says the commonest one."""
+    """The shares of the classes in the training cases: it always predicts the commonest one."""
     labels = np.array([cohort.class_of(case) for case in cases])
     folds = np.array([fold_of[case.name] for case in cases])
     probabilities = np.empty((len(cases), len(cohort.classes)))

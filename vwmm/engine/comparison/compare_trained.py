@@ -19,7 +19,7 @@ from vwmm.engine.comparison.plan import ALL, Plan
 from vwmm.engine.comparison.track import track
 from vwmm.engine.evaluation.pool_folds import pool_folds
 from vwmm.engine.runs.provenance import origin_now
-from vwmm.system.errors import say
+from vwmm.system.errors import print_line
 
 
 def compare_trained(plan: Plan, arguments: Sequence[str], *, baselines: bool, num_workers: int) -> ComparisonResult:
@@ -47,7 +47,7 @@ def compare_trained(plan: Plan, arguments: Sequence[str], *, baselines: bool, nu
     )  # fmt: skip
     if file.read_bytes() != before:  # the same comparison is sent once
         for where in track(plan.config, plan.folder, result.comparison):
-            say(f"  tracking   {where}")
+            print_line(f"  tracking   {where}")
     return result
 
 

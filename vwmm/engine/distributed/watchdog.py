@@ -19,7 +19,7 @@ from typing import Any
 from vwmm.engine.distributed.heartbeat import Heartbeat, View, hanging, has_gone
 from vwmm.engine.launch import shared_pages
 from vwmm.engine.launch.outcome import report_outcome
-from vwmm.system.errors import EXIT_FAILED, say
+from vwmm.system.errors import EXIT_FAILED, print_line
 from vwmm.system.fault_injection import FAULTS
 from vwmm.system.signals import STOP
 
@@ -123,7 +123,7 @@ class Watchdog:
         if not self._claim(failure.message):
             return False
         before()
-        say(failure.message)
+        print_line(failure.message)
         with contextlib.suppress(OSError):
             self._on_failure(failure)
         return True

@@ -39,7 +39,7 @@ def script_arguments(import_all: Callable[[], None]) -> list[str]:
     ask_when_parent_dies(signal.SIGKILL)
     try:
         channel = _connected(Path(place))
-    except OSError:  # whoever wanted the forks has ended
+    except OSError:  # the process that wanted the forks has ended
         os._exit(EXIT_FAILED)
     with importing():
         import_all()

@@ -20,7 +20,7 @@ from vwmm.engine.launch.orphans import hold_liveness, is_orphan
 from vwmm.engine.launch.outcome import Outcome, outcome_in_temporary_folder, report_outcome
 from vwmm.engine.launch.rendezvous import launcher_has_store, own_keys
 from vwmm.engine.launch.shared_pages import OUTCOME_VARIABLE, is_alive, outcome_file, read_pages
-from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, say
+from vwmm.system.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, print_line
 from vwmm.system.signals import STOP, ask_when_parent_dies, stop_signals
 
 CHECKED_VARIABLE = "VWMM_FILES_CHECKED"
@@ -74,7 +74,7 @@ def launch(
             killed = "the process was killed from outside (out of memory?)"
             reason = "interrupted twice: stopped at once" if is_interrupted else killed
             outcome.note_failure(reason)
-            say(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
+            print_line(f"vwmm: {reason}; the same command resumes from the last checkpoint, if there is one")
         return process.returncode if process.returncode > 0 else EXIT_FAILED
 
 
@@ -269,7 +269,7 @@ def _end_silent(outcome: Outcome, signs: dict[int, tuple[int, float]]) -> None:
         signs[pid] = (page.count, now if page.count != count else seen_at)
         if 0 < page.timeout_s < now - signs[pid][1] and is_alive(pid):
             reason = f"process {pid} hangs: no sign of life, stopped in {page.place}, for {page.timeout_s:.0f} s"
-            say(f"vwmm: {reason} (run.hang_timeout_s); it is ended")
+            print_line(f"vwmm: {reason} (run.hang_timeout_s); it is ended")
             outcome.note_failure(reason)
             _send(pid, signal.SIGKILL)
 

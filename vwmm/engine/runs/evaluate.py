@@ -42,7 +42,7 @@ from vwmm.engine.preprocessing.fill_cache import prepare_images
 from vwmm.engine.runs.ensemble import Member, calibration_of, predict_mean, read_members
 from vwmm.engine.runs.provenance import origin_now
 from vwmm.engine.runs.trained_model import classes_of
-from vwmm.system.errors import RunError, UserError, is_main_process, say
+from vwmm.system.errors import RunError, UserError, is_main_process, print_line
 from vwmm.system.problems import Problem
 
 
@@ -237,7 +237,9 @@ def find_cases(job: Job, rows: dict[str, SplitRow], classes: tuple[str, ...]) ->
         has_parts = config.split.file is None and config.split.fold is None
         problems = problems + set_aside_problems(cohort, rows, has_parts=has_parts) + label_problems(cohort, rows)
         if is_main_process() and (count := num_gone(cohort, rows)):
-            say(f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more")
+            print_line(
+                f"note: {count} training or validation cases of the run are not in {cohort.csv_path.name} any more"
+            )
         cohort = replace(cohort, cases=tuple(case for case in cohort.cases if case.name in tested))
     elif not cohort.cases:
         found = "no cases: the header is not followed by any row"

@@ -29,7 +29,7 @@ from vwmm.system.errors import (
     RunError,
     StoppedEarly,
     UserError,
-    say,
+    print_line,
 )
 from vwmm.system.problems import Problem
 
@@ -115,8 +115,8 @@ class Worker:
         except UserError as error:  # not all combinations could be checked ahead of time
             self._fail(number, error.problems[0].text)
             return None
-        say(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
-        say(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
+        print_line(f"trial {number} ({number + 1} of {self.sweep.num_trials}){self._time_left()}: {run.path}")
+        print_line(f"  {' '.join(self.sweep.space.overrides(values)[1:])}")
         if run.state() != "done":
             arguments = [word for file in self.sweep.files for word in ("--config", file)] + [*self.sweep.overrides]
             arguments += self.sweep.trial_overrides(number, values)
@@ -145,7 +145,7 @@ class Worker:
         run, metric = watcher.run, self.sweep.space.metric
         if watcher.is_hopeless:
             self.study.tell(number, PRUNED)
-            say(f"trial {number} is given up after epoch {watcher.epoch}: worse than half of those before it")
+            print_line(f"trial {number} is given up after epoch {watcher.epoch}: worse than half of those before it")
             return
         reason, meta = f"the training failed with exit code {code}", None
         if code == EXIT_DONE:
@@ -167,7 +167,7 @@ class Worker:
         from vwmm.engine.sweep.study import FAILED
 
         self.study.tell(number, FAILED, reason=reason)
-        say(f"trial {number} failed: {reason}")
+        print_line(f"trial {number} failed: {reason}")
 
     def write_results(self) -> str:
         """trials.csv, best.yaml and report.html as things are now; what is known, in lines."""
@@ -258,7 +258,7 @@ def _key(number: int) -> str:
 def wait_until_free(run: RunFolder, signals: Sequence[int]) -> None:
     """Waits for processes of a killed worker, which may still be saving."""
     if run.is_in_use():
-        say(f"waiting for the processes that a worker has left behind in {run.path}")
+        print_line(f"waiting for the processes that a worker has left behind in {run.path}")
     while run.is_in_use():
         if signals:
             raise StoppedEarly("stopped while it waited for a run folder; the same command resumes")
