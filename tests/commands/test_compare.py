@@ -15,6 +15,7 @@ from scipy import stats
 from tests.conftest import BIN, ROOT, TINY, run_command
 from tests.faults.rehearsing import in_long_form
 from vwmm.__main__ import main
+from vwmm.engine.runs.ensemble import distinct_names
 
 FILES = ("comparison.json", "predictions.csv")
 MODELS = ["all", "only_mri", "only_ct"]
@@ -183,7 +184,8 @@ def test_cross_validations_and_tables_are_compared_without_training(
 ) -> None:
     folder = compared / "runs" / "fusion"
     reader = pd.read_csv(folder / "all" / "predictions.csv", dtype=str, keep_default_na=False)
-    reader = reader[["case", "patient", "label", *[name for name in reader if name.startswith("p_")]]]
+    assert (reader["patient"] != reader["case"]).all()
+    reader = reader[["case", "label", *[name for name in reader if name.startswith("p_")]]]
     reader.sample(frac=1, random_state=1).to_csv(tmp_path / "reader.csv", index=False)
 
     assert main(["compare", str(folder / "all"), str(tmp_path / "reader.csv"), "--out", str(tmp_path / "out")]) == 0
@@ -259,6 +261,27 @@ def test_other_cases_under_the_same_name_are_refused(
     monkeypatch.chdir(compared)
     assert main(["compare", *recipe(two_modalities, "split.seed=7")]) == 2
     assert "runs/fusion/folds.csv was drawn for other cases, labels, or split settings" in capsys.readouterr().err
+
+
+def test_a_cross_validation_does_not_write_into_a_comparison(
+    compared: Path, two_modalities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(compared)
+    assert main(["cross_validate", *recipe(two_modalities)]) == 2
+    assert "runs/fusion is a comparison, not a cross-validation; choose another run.name" in capsys.readouterr().err
+    assert not (compared / "runs" / "fusion" / "fold-0").exists()
+
+
+def test_models_with_the_same_last_name_are_told_apart(compared: Path, tmp_path: Path) -> None:
+    folder = compared / "runs" / "fusion"
+    tables = [tmp_path / name / "x.csv" for name in ("a", "b")]
+    for table in tables:
+        table.parent.mkdir()
+        shutil.copy(folder / "all" / "predictions.csv", table)
+    assert main(["compare", *map(str, tables), "--out", str(tmp_path / "o")]) == 0
+    assert [model["name"] for model in read(tmp_path / "o")[0]["models"]] == ["a/x", "b/x"]
+    assert distinct_names([Path("r/a/all/fold-0"), Path("r/b/all/fold-0")]) == ["a/all/fold-0", "b/all/fold-0"]
+    assert distinct_names([Path("r/a/fold-0"), Path("r/a/fold-1")]) == ["fold-0", "fold-1"]
 
 
 def test_one_modality_needs_baselines_to_be_compared_with(

@@ -1,13 +1,15 @@
 """The sentence about a comparison, for models whose worth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from vwmm.analysis.comparison.compare import ComparedModel, Comparison, compare, part_of, patients_needed
-from vwmm.analysis.comparison.conclusion import conclude, conclude_pair
+from vwmm.analysis.comparison.conclusion import conclude, conclude_pair, judge_baselines
 from vwmm.analysis.comparison.paired_tests import Difference
 from vwmm.analysis.statistics.intervals import Limits
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
@@ -59,7 +61,8 @@ def test_thirty_patients_cannot_tell_and_the_sentence_says_how_many_could() -> N
     assert closest.found.error is not None
     assert closest.found.value is not None
     target = max(abs(closest.found.value), 0.05)
-    assert needed == math.ceil(30 * (2.80158 * closest.found.error / target) ** 2)
+    z = stats.norm.ppf(1 - 0.025 / 3) + stats.norm.ppf(0.8)  # three single modalities
+    assert needed == math.ceil(30 * (z * closest.found.error / target) ** 2)
 
 
 def test_fusion_that_is_worse_is_called_worse() -> None:
@@ -83,6 +86,29 @@ def test_eighty_of_a_hundred_studies_of_that_size_show_the_difference() -> None:
     means = np.random.default_rng(0).normal(0.3, 1 / np.sqrt(needed), size=20_000)
     assert np.mean(means * np.sqrt(needed) > 1.96) == pytest.approx(0.8, abs=0.01)
     assert patients_needed(Difference(0.3, Limits(None), None), 40, 0.3) is None
+
+
+def with_baseline(shift: float) -> Comparison:
+    found = compared(200, {"all": 2.0, "only_vw_mri": 1.0, "only_mri": shift})
+    clinical = replace(found.models[2], name="clinical", modalities=(), is_baseline=True)
+    return compare([*found.models[:2], clinical], [("all", "only_vw_mri"), ("all", "clinical")])
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [(0.0, "It is better than clinical, a model without images (AUROC "),
+     (5.0, "But clinical, a model without images, is"), (2.0, "It is not shown to be better than clinical")],
+)  # fmt: skip
+def test_a_model_without_images_is_judged_as_well(shift: float, expected: str) -> None:
+    assert judge_baselines(with_baseline(shift), "all").startswith(expected)
+
+
+def test_baselines_change_no_answer_about_the_modalities() -> None:
+    found = compared(200, {"all": 2.0, "only_vw_mri": 1.6})
+    alone = found.between("all", "only_vw_mri", "auroc").p_adjusted
+    clinical = replace(found.models[1], name="clinical", modalities=(), is_baseline=True)
+    pairs = [("all", "only_vw_mri"), ("all", "clinical")]
+    assert compare([*found.models, clinical], pairs).between(*pairs[0], "auroc").p_adjusted == alone
 
 
 def test_a_part_of_the_cases_is_compared_by_itself() -> None:

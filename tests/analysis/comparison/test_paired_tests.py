@@ -191,3 +191,31 @@ def test_holm_multiplies_the_smallest_by_their_number() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_patients_with_cases_of_both_classes_are_compared(name: str) -> None:
+    labels, a, b, _ = two_models((20, 20))
+    both = np.concatenate([np.arange(20), np.arange(20)])  # each patient has one case of each class
+
+    found = DIFFERENCES[name](labels, a, b, both)
+
+    assert found.value is not None
+    assert found.p is not None
+    assert found.limits.interval is not None
+
+
+def test_sums_that_are_zero_but_for_rounding_are_no_difference() -> None:
+    assert exchange_p(np.array([0.1, 0.2, -0.3]) / 3) == 1.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy"])
+def test_equal_answers_of_forty_patients_do_not_prove_that_models_are_equal(name: str) -> None:
+    labels, a, _, patients = two_models((20, 20))
+
+    interval = DIFFERENCES[name](labels, a, a * 0.9 + 0.1 * a, patients).limits.interval
+
+    n = 40 if name == "accuracy" else 20
+    assert interval is not None
+    assert interval.high == pytest.approx(1 - 0.025 ** (1 / n))  # Clopper and Pearson: 0 of n
+    assert interval.low == -interval.high

@@ -43,7 +43,9 @@ class PairDifference:
     """As in comparison.json."""
     found: Difference
     p_adjusted: float | None
-    """By Holm, over the pairs that are compared in this metric."""
+    """By Holm, over the pairs of the same question in this metric."""
+    num_pairs: int = 1
+    """How many pairs the question has."""
 
     def to_json(self) -> dict[str, Any]:
         """As comparison.json has it; without an interval `no_interval` has the reason."""
@@ -86,18 +88,26 @@ class Comparison:
 
 
 def compare(models: Sequence[ComparedModel], pairs: Sequence[tuple[str, str]]) -> Comparison:
-    """The metrics of all models and the differences of the pairs (a, b), on the cases that they all have."""
+    """The metrics of all models and the differences of the pairs (a, b), on the cases that they all have.
+
+    p is corrected within each question: against the single modalities, those with one left out, and the baselines. So a
+    question that is asked besides changes no answer.
+    """
     named = {model.name: model.predictions for model in models}
     first = models[0].predictions
-    differences = []
+    questions = [_question(pair, models) for pair in pairs]
+    differences = list[PairDifference]()
     for metric, difference in DIFFERENCES.items():
         found = [
             difference(first.labels, named[a].probabilities, named[b].probabilities, first.patients) for a, b in pairs
         ]
-        adjusted = holm([one.p for one in found])
-        differences += [
-            PairDifference(a, b, metric, one, p) for (a, b), one, p in zip(pairs, found, adjusted, strict=True)
-        ]
+        for question in dict.fromkeys(questions):
+            asked = [place for place, one in enumerate(questions) if one == question]
+            adjusted = holm([found[place].p for place in asked])
+            differences += [
+                PairDifference(*pairs[place], metric, found[place], p, len(asked))
+                for place, p in zip(asked, adjusted, strict=True)
+            ]
     return Comparison(
         num_cases=len(first.labels),
         num_patients=len(np.unique(first.patients)),
@@ -105,6 +115,17 @@ def compare(models: Sequence[ComparedModel], pairs: Sequence[tuple[str, str]]) -
         numbers=tuple(overall(model.predictions) for model in models),
         differences=tuple(differences),
     )
+
+
+def _question(pair: tuple[str, str], models: Sequence[ComparedModel]) -> str:
+    """What a pair is compared for: `baseline`, `single`, `left out`; `any` of models of equal standing."""
+    kinds = {model.name: model for model in models}
+    a, b = kinds[pair[0]], kinds[pair[1]]
+    if b.is_baseline:
+        return "baseline"
+    if not set(b.modalities) < set(a.modalities):
+        return "any"
+    return "single" if len(b.modalities) == 1 else "left out"
 
 
 def part_of(models: Sequence[ComparedModel], chosen: np.ndarray) -> list[ComparedModel]:
@@ -124,15 +145,16 @@ def primary_metric(comparison: Comparison) -> str:
     return "auroc" if all(one["auroc"].value is not None for one in comparison.numbers) else "accuracy"
 
 
-def patients_needed(found: Difference, num_patients: int, target: float) -> int | None:
-    """How many patients would show a difference of `target` in 80 of 100 studies, at a two-sided 5 %.
+def patients_needed(found: Difference, num_patients: int, target: float, num_pairs: int = 1) -> int | None:
+    """How many patients would show a difference of `target` in 80 of 100 studies, at a two-sided 5 % / num_pairs.
 
-    The standard error falls with the root of their number: P ((1.96 + 0.84) error / target)^2. None where the error is
-    not known.
+    The standard error falls with the root of their number: P ((z + 0.84) error / target)^2. None where the error is not
+    known.
     """
     if not found.error or not target:
         return None
-    return max(num_patients + 1, math.ceil(num_patients * ((1.959964 + 0.841621) * found.error / target) ** 2))
+    z = 1.959964 * _stretch(num_pairs)
+    return max(num_patients + 1, math.ceil(num_patients * ((z + 0.841621) * found.error / target) ** 2))
 
 
 def within_margin(found: Difference, margin: float, num_pairs: int) -> bool:

@@ -11,6 +11,7 @@ from vwmm.analysis.statistics.metrics import METRICS
 
 # A smaller gain in AUROC or accuracy is taken for none.
 MARGIN = 0.05
+COMMONEST = "commonest_class"
 _LEVEL = 0.05
 
 
@@ -43,6 +44,24 @@ def conclude(comparison: Comparison, fused: str, *, margin: float = MARGIN) -> s
     return f"It cannot be told whether fusion helps: {shown}.{_how_many(comparison, closest, margin)}"
 
 
+def judge_baselines(comparison: Comparison, fused: str) -> str:
+    """A sentence for each baseline that knows more than how frequent the classes are; empty without one."""
+    metric, sentences = primary_metric(comparison), list[str]()
+    for model in comparison.models:
+        if not model.is_baseline or model.name == COMMONEST:
+            continue
+        one = comparison.between(fused, model.name, metric)
+        of_both = " and ".join(_value(comparison, name, metric) for name in (fused, model.name))
+        values = f"({METRICS[metric].name} {of_both}; {describe(one)})"
+        if _is_better(one):
+            sentences.append(f"It is better than {model.name}, a model without images {values}.")
+        elif _is_worse(one):
+            sentences.append(f"But {model.name}, a model without images, is better {values}.")
+        else:
+            sentences.append(f"It is not shown to be better than {model.name}, a model without images {values}.")
+    return " ".join(sentences)
+
+
 def conclude_pair(comparison: Comparison, pair: tuple[str, str]) -> str:
     """Which of two models is better, in the primary metric, or that it cannot be told."""
     metric = primary_metric(comparison)
@@ -63,7 +82,8 @@ def describe(pair: PairDifference) -> str:
         return "no difference is defined"
     interval = found.limits.interval
     span = f", 95 % interval {interval.low:.3f} to {interval.high:.3f}" if interval else f", {found.limits.reason}"
-    p = "" if pair.p_adjusted is None else f", {p_text(pair.p_adjusted)} (Holm)"
+    corrected = " (Holm)" if pair.num_pairs > 1 else ""
+    p = "" if pair.p_adjusted is None else f", {p_text(pair.p_adjusted)}{corrected}"
     return f"difference {found.value:.3f}{span}{p}"
 
 
@@ -92,7 +112,7 @@ def _how_many(comparison: Comparison, pair: PairDifference, margin: float) -> st
     """How many patients it would take to tell; a difference below the margin is none that is worth looking for."""
     difference = abs(pair.found.value or 0.0)
     target = max(difference, margin)
-    if (needed := patients_needed(pair.found, comparison.num_patients, target)) is None:
+    if (needed := patients_needed(pair.found, comparison.num_patients, target, pair.num_pairs)) is None:
         return ""
     what = "as large as this" if target == difference else f"of {margin:g}"
     return f" About {needed:,} patients of this kind would show a difference {what} in 80 of 100 studies."

@@ -66,7 +66,7 @@ def auroc_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, patients:
         return _undefined("the AUROC is not defined: a class without cases")
     groups = np.unique(patients, return_inverse=True)[1]
     strata = _strata(labels, groups)
-    if (few := np.bincount(strata)[: labels.max() + 1].min()) < MIN_OF_CLASS:
+    if (few := _fewest_patients(labels, groups)) < MIN_OF_CLASS:
         return _undefined(f"fewer than {MIN_OF_CLASS} patients of a class ({few})", of_a - of_b)
     ranks = class_ranks(a), class_ranks(b)
     residuals = [area_residuals(labels, one, groups) for one in ranks]
@@ -96,6 +96,7 @@ def accuracy_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, patien
     changes = _sums(groups, (hits[0].astype(float) - hits[1]) / len(labels))
     error = _error_of_sum(changes)
     found = _at_least_student(found, values[0] - values[1], error, len(changes) - 1)
+    found = found if changes.any() else _of_equal_answers([len(changes)])
     if len(changes) == len(labels):
         from scipy.stats import binomtest
 
@@ -111,8 +112,7 @@ def balanced_accuracy_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarra
     values = balanced_accuracy(labels, a), balanced_accuracy(labels, b)
     groups = np.unique(patients, return_inverse=True)[1]
     limits = [balanced_accuracy_limits(labels, one, patients) for one in predicted]
-    few = np.bincount(_strata(labels, groups))[: labels.max() + 1]
-    if few[few > 0].min() < MIN_FOR_BALANCED:
+    if _fewest_patients(labels, groups) < MIN_FOR_BALANCED:
         return _undefined(f"fewer than {MIN_FOR_BALANCED} patients of a class", values[0] - values[1])
     if reason := next((one.reason for one in limits if one.interval is None), ""):
         return _undefined(reason, values[0] - values[1])
@@ -126,6 +126,8 @@ def balanced_accuracy_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarra
     variance, freedom = _variance_within(terms[0] - terms[1], _strata(labels, groups))
     error = float(np.sqrt(variance))
     found = _at_least_student(found, values[0] - values[1], error, freedom)
+    if not changes.any():
+        found = _of_equal_answers([len(np.unique(groups[labels == label])) for label in np.unique(labels)])
     return Difference(values[0] - values[1], found, exchange_p(changes), "exchange within patients", error)
 
 
@@ -159,8 +161,8 @@ def exchange_p(changes: np.ndarray, *, seed: int = 0) -> float:
     changes: (P,) float64, what each patient adds to the difference. Fisher's randomisation test for pairs, with 9,999
     drawn exchanges; the observed one counts as well (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585).
     """
-    changes = changes[changes != 0]
-    if len(changes) == 0:
+    changes = changes[np.abs(changes) > 1e-12]
+    if abs(changes.sum()) < 1e-12:
         return 1.0
     generator, observed, reached = np.random.default_rng(seed), abs(changes.sum()), 0
     chunk = max(1, _CHUNK_NUMBERS // len(changes))
@@ -189,6 +191,11 @@ def _sums(groups: np.ndarray, terms: np.ndarray) -> np.ndarray:
     return np.bincount(groups, weights=terms)
 
 
+def _fewest_patients(labels: np.ndarray, groups: np.ndarray) -> int:
+    """Of the classes that occur, the least number of patients with a case of it."""
+    return min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+
+
 def _strata(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(P,) int64: the class of each patient; one more for those who have cases of several."""
     lowest, highest = np.full(groups.max() + 1, labels.max() + 1), np.full(groups.max() + 1, -1)
@@ -209,6 +216,12 @@ def _variance_within(terms: np.ndarray, strata: np.ndarray) -> tuple[float, floa
 def _error_of_sum(changes: np.ndarray) -> float:
     """Standard error of the sum of changes (P,), from their spread around their mean."""
     return float(np.sqrt(len(changes) * changes.var(ddof=1)))
+
+
+def _of_equal_answers(numbers: Sequence[int]) -> Limits:
+    """The interval where no patient's answers differ in being right, by class: up to the exact limit of 0 in n."""
+    half = float(np.mean([1 - ((1 - LEVEL) / 2) ** (1 / number) for number in numbers]))
+    return Limits(Interval(-half, half), "exact limit of no difference in n patients")
 
 
 def _at_least_student(limits: Limits, value: float, error: float, freedom: float) -> Limits:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vwmm.analysis.comparison.conclusion import COMMONEST
 from vwmm.data.cohort.cases import Case, Cohort
 from vwmm.data.cohort.spelling import is_missing
 
@@ -38,7 +39,7 @@ def commonest_class(cohort: Cohort, cases: Sequence[Case], fold_of: Mapping[str,
     for fold in np.unique(folds):
         counts = np.bincount(labels[folds != fold], minlength=len(cohort.classes))
         probabilities[folds == fold] = counts / counts.sum()
-    return Baseline("commonest_class", probabilities)
+    return Baseline(COMMONEST, probabilities)
 
 
 def clinical(

@@ -13,11 +13,13 @@ from vwmm.analysis.comparison.conclusion import conclude_pair
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions, read_written_table
 from vwmm.config.run_folder import RunFolder
 from vwmm.engine.comparison.outcome import ComparisonResult, write_comparison
+from vwmm.engine.runs.ensemble import distinct_names
 from vwmm.engine.runs.provenance import origin_now
 from vwmm.system.errors import UserError
 from vwmm.system.problems import Problem
 
 _SHOWN = 5
+_YES = ("1", "True", "true")
 
 
 def compare_runs(sources: Sequence[Path], out: Path, arguments: Sequence[str]) -> ComparisonResult:
@@ -32,7 +34,7 @@ def compare_runs(sources: Sequence[Path], out: Path, arguments: Sequence[str]) -
             problems += error.problems
     if problems:
         raise UserError(problems)
-    classes = _classes(sources, tables)
+    classes, tables = _classes(sources, tables), _with_patients(tables)
     first = tables[0]
     for source, table in zip(sources[1:], tables[1:], strict=True):
         problems += _differences(sources[0], first, source, table)
@@ -42,8 +44,8 @@ def compare_runs(sources: Sequence[Path], out: Path, arguments: Sequence[str]) -
     models = [_model(name, table.loc[first.index], classes) for name, table in zip(names, tables, strict=True)]
     pairs = all_pairs(models)
     found = compare(models, pairs)
-    shown = [f"present_{name}" for name in models[0].modalities]
-    is_complete = None if not shown else (first[shown] == "1").all(axis=1).to_numpy()
+    flags = _present(tables, first.index)
+    is_complete = None if flags.empty else flags.all(axis=1).to_numpy(dtype=bool)
     return write_comparison(
         out, models, pairs, _rows(names, tables, first.index, classes), classes, is_complete=is_complete,
         conclusion=" ".join(conclude_pair(found, pair) for pair in pairs[:3]),
@@ -52,16 +54,11 @@ def compare_runs(sources: Sequence[Path], out: Path, arguments: Sequence[str]) -
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
-    """A name for each: the folder's or file's; with the folder above it where two are equal."""
-    names = [source.resolve().stem if source.is_file() else source.resolve().name for source in sources]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    long = [
-        f"{source.resolve().parent.name}/{name}" if name in twice else name
-        for source, name in zip(sources, names, strict=True)
-    ]
-    if same := [name for name, count in Counter(long).items() if count > 1]:
-        raise UserError(f"{same[0]}: given twice; a model is not compared with itself")
-    return long
+    """A name for each: the folder's or the file's without its ending, with the folders above where two are equal."""
+    twice = [path for path, count in Counter(source.resolve() for source in sources).items() if count > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: given twice; a model is not compared with itself")
+    return distinct_names([source.with_suffix("") if source.is_file() else source for source in sources])
 
 
 def _read(source: Path) -> pd.DataFrame:
@@ -91,14 +88,23 @@ def _read(source: Path) -> pd.DataFrame:
         raise UserError(
             Problem(f"has no column {' or '.join(absent)}; expected case,label,p_<class>...", where=str(file))
         )
-    if "patient" not in table:
-        table["patient"] = table["case"]
     if not len(table):
         raise UserError(Problem("has no rows", where=str(file)))
     if twice := table.index[table["case"].duplicated()].tolist():
         case = table["case"][twice[0]]
         raise UserError(Problem("stands twice", line=twice[0] + 2, case=case, where=str(file)))
     return table.assign(line=np.arange(len(table)) + 2).set_index("case")
+
+
+def _with_patients(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The tables, each with the patients: its own, else those of another table, else the cases themselves."""
+    known = next((table["patient"] for table in tables if "patient" in table), pd.Series(dtype=str))
+    found = []
+    for table in tables:
+        cases = table.index.to_series()
+        patients = table["patient"] if "patient" in table else cases.map(known).fillna(cases)
+        found.append(table.assign(patient=patients.where(patients != "", cases)))
+    return found
 
 
 def _classes(sources: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[str]:
@@ -153,6 +159,16 @@ def _wrong(source: Path, table: pd.DataFrame, classes: Sequence[str]) -> list[Pr
     return problems
 
 
+def _present(tables: Sequence[pd.DataFrame], order: pd.Index) -> pd.DataFrame:
+    """(N, M) bool: which images the cases have, by all tables together."""
+    columns: dict[str, pd.Series] = {}
+    for table in tables:
+        for name in [str(column) for column in table if str(column).startswith("present_")]:
+            flags = table.loc[order, name].isin(_YES)
+            columns[name] = columns[name] | flags if name in columns else flags
+    return pd.DataFrame(columns, index=order)
+
+
 def _model(name: str, table: pd.DataFrame, classes: Sequence[str]) -> ComparedModel:
     modalities = tuple(str(column)[8:] for column in table if str(column).startswith("present_"))
     index = {label: number for number, label in enumerate(classes)}
@@ -161,7 +177,7 @@ def _model(name: str, table: pd.DataFrame, classes: Sequence[str]) -> ComparedMo
         probabilities=table[[f"p_{label}" for label in classes]].to_numpy(dtype=np.float64),
         patients=table["patient"].to_numpy(dtype=str),
         present=pd.DataFrame(
-            {one: (table[f"present_{one}"] == "1").to_numpy() for one in modalities}, index=range(len(table))
+            {one: table[f"present_{one}"].isin(_YES).to_numpy() for one in modalities}, index=range(len(table))
         ),
     )
     return ComparedModel(name, modalities, predictions, np.zeros(len(table), dtype=bool))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from vwmm.analysis.comparison.compare import ComparedModel, compare
-from vwmm.analysis.comparison.conclusion import conclude, conclude_pair
+from vwmm.analysis.comparison.conclusion import conclude, conclude_pair, judge_baselines
 from vwmm.analysis.statistics.recorded_predictions import RecordedPredictions
 from vwmm.data.cohort.cases import Case
 from vwmm.engine.check.acquisition import acquisition_facts
@@ -38,8 +38,12 @@ def compare_trained(plan: Plan, arguments: Sequence[str], *, baselines: bool, nu
     pairs = [(ALL, model.name) for model in models if model.name != ALL]
     found = compare(models, pairs)
     conclusion = conclude(found, ALL) if len(plan.models) > 1 else conclude_pair(found, pairs[0])
+    conclusion = f"{conclusion} {judge_baselines(found, ALL)}".rstrip()
     file = plan.folder / "comparison.json"
     before = file.read_bytes() if file.exists() else b""
+    if b'"baseline": true' in before and not baselines:
+        notes.append("the baselines of the comparison before this one are left out: --baselines fits them again")
+        print_line(f"note: {notes[-1]}")
     result = write_comparison(
         plan.folder, models, pairs, _rows(plan, cases, models, fold_of), plan.cohort.classes,
         is_complete=np.array([all(case.images[name] is not None for name in plan.config.modalities) for case in cases]),

@@ -18,6 +18,8 @@ from vwmm.system.errors import UserError, is_main_process
 from vwmm.system.problems import Problem
 
 DEFAULT_FOLDS = 5
+# What a comparison of models has in its folder, in the order in which it arises.
+OF_COMPARISON = ("folds.csv", "all", "comparison.json")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def plan_folds(config: Config, *, open_files: bool = True) -> list[Fold]:
         what = "a cross-validation resumes its existing folds; to start over choose another run.name"
         problems.append(Problem(what, where=f"run.resume={config.run.resume}"))
     folder = Path(config.run.dir) / str(config.run.name)
-    for what, file in (("run", RunFolder(folder).config), ("sweep", folder / SWEEP_JOURNAL)):
+    kinds = [("run", RunFolder(folder).config), ("sweep", folder / SWEEP_JOURNAL)]
+    kinds += [("comparison", folder / name) for name in OF_COMPARISON]
+    for what, file in kinds:
         if file.exists():
             found_there = f"{folder} is a {what}, not a cross-validation; choose another run.name"
             problems.append(Problem(found_there, key="run.name"))

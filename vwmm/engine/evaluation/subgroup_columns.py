@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from vwmm.analysis.subgroups import Grouping, group_column, parse_grouping
 from vwmm.data.cohort.cases import Cohort
+from vwmm.data.cohort.spelling import is_missing
 from vwmm.system.problems import Problem
 
 
@@ -25,7 +26,8 @@ def group_cases(asked: Sequence[str], cohort: Cohort) -> tuple[list[Grouping], l
             problems.append(Problem(what))
             continue
         try:
-            cells = [case.extra[request.column] for case in cohort.cases]
+            texts = [case.extra[request.column] for case in cohort.cases]
+            cells = ["" if is_missing(text) else text for text in texts]
             found.append(group_column(request, cells, [f"line {case.line}" for case in cohort.cases]))
         except ValueError as error:
             problems.append(Problem(f"--by {request.column}: the column {error}", where=cohort.csv_path.name))

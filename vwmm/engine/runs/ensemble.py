@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -32,11 +33,18 @@ class Member:
     """Its best one."""
 
 
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The last names of paths, with as many folders above them as make them different."""
+    parts = [path.resolve().parts for path in paths]
+    length = 1
+    while len({one[-length:] for one in parts}) < len(set(parts)):
+        length += 1
+    return ["/".join(one[-length:]) for one in parts]
+
+
 def read_members(runs: Sequence[RunFolder], configs: Sequence[Config]) -> list[Member]:
     """The members. Raises UserError where one has no checkpoint, or other classes or modalities than the first."""
-    names = [run.path.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
+    names = distinct_names([run.path for run in runs])
     members, problems = list[Member](), list[Problem]()
     for name, run, config in zip(names, runs, configs, strict=True):
         checkpoint = find_checkpoint(run.best)

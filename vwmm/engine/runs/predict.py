@@ -76,7 +76,8 @@ def predict(
         write_whole(out, table.to_csv())
         what = f"the checkpoint of epoch {first.checkpoint.progress.epoch}"
         what = what if len(members) == 1 else f"the mean of {len(members)} runs"
-        LOG.info("%d cases predicted with %s: %s", len(cohort.cases), what, out)
+        counted = "1 case" if len(cohort.cases) == 1 else f"{len(cohort.cases)} cases"
+        LOG.info("%s predicted with %s: %s", counted, what, out)
         _log_metrics(members, cohort, predictions, images[0].hashes(cohort), num_processes=runtime.num_processes)
     runtime.wait()
     return PredictionResult(out, predictions)
