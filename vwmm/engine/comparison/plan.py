@@ -112,8 +112,8 @@ def plan_comparison(config: Config, files: Sequence[str], overrides: Sequence[st
 
 def _check_folder(folder: Path) -> None:
     """Raises UserError where the folder is already something else."""
-    others = {"run": RunFolder(folder).config, "cross-validation": folder / "cross_validation.json"}
-    others |= {"cross-validation": next(folder.glob("fold-*"), folder / "cross_validation.json")}
+    finished = folder / "cross_validation.json"
+    others = {"run": RunFolder(folder).config, "cross-validation": next(folder.glob("fold-*"), finished)}
     for what, file in others.items():
         if file.exists():
             found = f"{folder} is a {what}, not a comparison; choose another run.name"
